@@ -1,0 +1,59 @@
+"""The kernel: events become partial rows of every view, partial rows become one. The only such code in Python.
+
+Rows come sorted by bucket and keys, so equal content is an equal frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import polars as pl
+
+from contract.views import VIEWS, View
+
+EVENT_DAY = pl.col("event_time").dt.date().alias("event_day")
+IDENTITY = ("event_day", "event_id")
+"""What makes two records the same event: its id and the day of its time."""
+
+
+def columns_read(views: Sequence[View] = VIEWS) -> list[str]:
+    """The event's columns that first_of_each and aggregate need, without repeats."""
+    needed = ["partition", "offset", "event_id", "event_time"]
+    for view in views:
+        needed += view.keys
+        needed += (column for measure in view.measures for column in measure.reads)
+    return list(dict.fromkeys(needed))
+
+
+def first_of_each(events: pl.DataFrame) -> pl.DataFrame:
+    """The events without repeats: of each identity the one first by (partition, offset); sorted so."""
+    return (
+        events.sort("partition", "offset")
+        .with_columns(EVENT_DAY)
+        .unique(subset=IDENTITY, keep="first", maintain_order=True)
+        .drop("event_day")
+    )
+
+
+def aggregate(events: pl.DataFrame, views: Sequence[View] = VIEWS) -> dict[str, pl.DataFrame]:
+    """Partial rows of each view, by its name, with the view's schema; the events must be free of repeats."""
+    items = {item.name: item for view in views for measure in view.measures for item in measure.items(events)}
+    events = events.with_columns(items.values())
+    return {view.name: _fold(view, events) for view in views}
+
+
+def merge(view: View, parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """The rows of all parts as one: what aggregate would have given for all their events at once."""
+    rows = pl.concat([pl.DataFrame(schema=view.schema), *parts])
+    merged = rows.group_by(view.group).agg(measure.regather() for measure in view.measures)
+    return _settled(view, merged.with_columns(measure.resettle(merged[measure.name]) for measure in view.measures))
+
+
+def _fold(view: View, events: pl.DataFrame) -> pl.DataFrame:
+    bucket = pl.col("event_time").dt.truncate(view.bucket).alias("bucket")
+    gathered = events.with_columns(bucket).group_by(view.group).agg(measure.gather() for measure in view.measures)
+    return _settled(view, gathered.with_columns(measure.settle(gathered[measure.name]) for measure in view.measures))
+
+
+def _settled(view: View, rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(view.schema.names()).cast(view.schema).sort(view.group)

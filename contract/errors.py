@@ -1,0 +1,138 @@
+"""Every error a user can meet, each with the place, the numbers and the next command in its text."""
+
+from __future__ import annotations
+
+from typing import Self
+
+
+class BraidError(Exception):
+    """An expected failure: mains print its text as one line and exit 1, never a stack trace."""
+
+
+class ConfigurationError(BraidError):
+    """A setting is missing or wrong; the text names the variable."""
+
+    @classmethod
+    def bad_value(cls, variable: str, value: str, expected: str) -> Self:
+        return cls(f"{variable}={value!r} is not {expected}; see compose/.env.example")
+
+    @classmethod
+    def missing_secret(cls, path: str) -> Self:
+        return cls(f"secret {path} cannot be read; `make up` creates the secrets")
+
+
+class InputError(BraidError):
+    """A file or an argument given by a person cannot be used."""
+
+
+class CatalogueError(BraidError):
+    """A view in contract/views.py is declared wrongly."""
+
+
+class ArchiveGap(BraidError):
+    """Offsets are missing in the master dataset."""
+
+    @classmethod
+    def between(cls, partition: int, first_offset: int, next_offset: int) -> Self:
+        return cls(
+            f"the archive of partition {partition} lacks offsets [{first_offset}, {next_offset}); "
+            "no run can be exact without them: `make status` shows the archiver's position"
+        )
+
+
+class ArchiveBehind(BraidError):
+    """The archive did not reach the cut of a run in time."""
+
+    @classmethod
+    def cut(cls, partition: int, archived_offset: int, cut_offset: int, waited_s: float) -> Self:
+        return cls(
+            f"after {waited_s:.0f} s the archive of partition {partition} ends at {archived_offset} but the cut is "
+            f"{cut_offset}; is the archiver running? `make status`"
+        )
+
+
+class DataLost(BraidError):
+    """Kafka's retention deleted records before they were read."""
+
+    @classmethod
+    def before_read(cls, reader: str, partition: int, wanted_offset: int, low_offset: int) -> Self:
+        return cls(
+            f"{reader} needs offset {wanted_offset} of partition {partition}, but the broker's first is {low_offset}: "
+            f"{low_offset - wanted_offset} records are gone from Kafka; "
+            "see docs/operations.md, 'retention overtook a reader'"
+        )
+
+
+class OffsetRefused(BraidError):
+    """A speed commit does not start where the partition's progress stands."""
+
+    def __init__(self, partition: int, first_offset: int, next_offset: int) -> None:
+        super().__init__(
+            f"commit of partition {partition} starts at offset {first_offset}, but its progress is {next_offset}; "
+            f"go on from {next_offset}"
+        )
+        self.next_offset = next_offset
+
+
+class RunRefused(BraidError):
+    """A batch run may not publish: the live run is not the one it was planned on."""
+
+
+class EngineUnavailable(BraidError):
+    """A server did not answer."""
+
+    @classmethod
+    def at(cls, engine: str, address: str, cause: object) -> Self:
+        detail = " ".join(str(cause).split())
+        return cls(f"{engine} at {address} does not answer ({detail}); `make status` shows what is up")
+
+
+class TopicUnusable(BraidError):
+    """The topic is missing or is not as every layer expects it."""
+
+    @classmethod
+    def missing(cls, topic: str, bootstrap: str) -> Self:
+        return cls(f"Kafka at {bootstrap} has no topic {topic}; `python -m ingest topic` creates it")
+
+    @classmethod
+    def partitions(cls, topic: str, found: int, expected: int) -> Self:
+        return cls(
+            f"topic {topic} has {found} partitions but BRAID_TOPIC_PARTITIONS is {expected}; "
+            "set it to what the topic has, or choose another topic with BRAID_TOPIC"
+        )
+
+    @classmethod
+    def timestamps(cls, topic: str, found: str) -> Self:
+        return cls(
+            f"topic {topic} stamps records with {found}, but times are checked against LogAppendTime: "
+            f"`kafka-configs --alter --topic {topic} --add-config message.timestamp.type=LogAppendTime`"
+        )
+
+    @classmethod
+    def replaced(cls, topic: str, partition: int, wanted_offset: int, high_offset: int) -> Self:
+        return cls(
+            f"the archive of partition {partition} goes on at offset {wanted_offset}, but topic {topic} ends at {high_offset}: "
+            "it is not the topic that was archived; choose another BRAID_ARCHIVE_ROOT or BRAID_TOPIC"
+        )
+
+
+class DeliveryFailed(BraidError):
+    """Kafka did not take records within the time that the producer tries again."""
+
+    @classmethod
+    def of(cls, bootstrap: str, failed: int, delivered: int, cause: str) -> Self:
+        return cls(
+            f"Kafka at {bootstrap} did not take {failed} records after {delivered} delivered ones ({cause}); `make status` shows "
+            "what is up; the same command again sends the rest, what is there counts once"
+        )
+
+
+class SchemaMismatch(BraidError):
+    """The database holds a view with other columns than the catalogue's."""
+
+    @classmethod
+    def of_view(cls, view: str, stored: set[str], declared: set[str]) -> Self:
+        return cls(
+            f"view {view} is stored with the columns {', '.join(sorted(stored))} but declared with "
+            f"{', '.join(sorted(declared))}; declare a changed view under a new name in contract/views.py"
+        )

@@ -1,0 +1,254 @@
+"""The page-view event: its fields, limits and decoder. A value is an event or a reject with a reason, never an exception.
+
+decode() is a pure function of Kafka records, so archiver and speed layer always agree on which records count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import polars as pl
+from msgspec import Meta
+
+MAX_VALUE_BYTES = 65_536
+MAX_AHEAD = timedelta(days=1)
+MAX_PAGE_LENGTH = 2_048
+MAX_BYTES_SENT = 1 << 40  # so that 8 million of the largest responses fit the 64-bit sum of one bucket
+MAX_DURATION_MS = 86_400_000
+
+EVENT_ID_LENGTH, SITE_LENGTH, VISITOR_ID_LENGTH = 256, 253, 128
+_Text = Annotated[str, Meta(max_length=MAX_PAGE_LENGTH)]
+
+
+class Event(msgspec.Struct, gc=False, kw_only=True):
+    """One page view. Unknown further fields are ignored, so producers may be newer than Braid."""
+
+    event_id: Annotated[
+        str,
+        Meta(min_length=1, max_length=EVENT_ID_LENGTH, description="source + position; the same id on one day counts once"),
+    ]
+    event_time: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=64,
+            description="RFC 3339 with offset, 1970 or later, at most one day ahead of the broker",
+        ),
+    ]
+    site: Annotated[str, Meta(min_length=1, max_length=SITE_LENGTH, description="the web site, e.g. its host name")]
+    page: Annotated[str, Meta(min_length=1, max_length=MAX_PAGE_LENGTH, description="the request target")]
+    visitor_id: Annotated[
+        str, Meta(min_length=1, max_length=VISITOR_ID_LENGTH, description="a pseudonym; also the Kafka key")
+    ]
+    status: Annotated[int, Meta(ge=100, le=599, description="HTTP status")]
+    bytes_sent: Annotated[int, Meta(ge=0, le=MAX_BYTES_SENT, description="size of the response body")]
+    duration_ms: Annotated[float, Meta(ge=0, le=MAX_DURATION_MS, description="time to serve it, if known")] | None = None
+    referrer: Annotated[_Text, Meta(description="where the visitor came from, if known")] | None = None
+    user_agent: Annotated[_Text, Meta(description="the client's own name, if known")] | None = None
+
+
+FIELDS = Event.__struct_fields__
+
+EVENT_SCHEMA = pl.Schema(
+    {
+        "partition": pl.Int32(),
+        "offset": pl.Int64(),
+        "kafka_time": pl.Datetime("ms", "UTC"),
+        "event_id": pl.String(),
+        "event_time": pl.Datetime("us", "UTC"),
+        "site": pl.String(),
+        "page": pl.String(),
+        "visitor_id": pl.String(),
+        "status": pl.Int32(),
+        "bytes_sent": pl.Int64(),
+        "duration_ms": pl.Float64(),
+        "referrer": pl.String(),
+        "user_agent": pl.String(),
+    }
+)
+REJECT_SCHEMA = pl.Schema(
+    {
+        "partition": pl.Int32(),
+        "offset": pl.Int64(),
+        "kafka_time": pl.Datetime("ms", "UTC"),
+        "reason": pl.String(),
+        "detail": pl.String(),
+        "value": pl.Binary(),
+    }
+)
+
+REASONS = {
+    "empty_value": "the record has no value",
+    "too_large": f"the value is larger than {MAX_VALUE_BYTES} bytes",
+    "not_utf8": "the value is not UTF-8 text",
+    "not_json": "the value is not one JSON document",
+    "not_an_object": "the JSON document is not an object",
+    "missing_field": "a required field is missing",
+    "wrong_type": "a field has another JSON type",
+    "too_long": "a text is longer than its limit",
+    "empty_text": "a required text is empty",
+    "out_of_range": "a number is outside its range",
+    "nul_character": "a text holds the character U+0000, which SQL text cannot store",
+    "bad_time": "event_time is not an RFC 3339 time with offset, 1970 or later",
+    "too_far_ahead": "event_time is more than one day after the broker received the record",
+}
+
+_decode_event = msgspec.json.Decoder(Event).decode
+_time_decoder = msgspec.json.Decoder(datetime)
+_ESCAPED_NUL = b"\\u0000"
+_fields_of = attrgetter(*FIELDS)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+# Only this form may take the vectorised parser: it and the one-by-one parser give the same time for it.
+_PLAIN_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,6})?Z$"
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """events has EVENT_SCHEMA, rejects has REJECT_SCHEMA, both in the order of the records."""
+
+    events: pl.DataFrame
+    rejects: pl.DataFrame
+
+
+class _Rejected(Exception):
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason)
+        self.reason, self.detail = reason, detail
+
+
+def decode(partition: int, offsets: Sequence[int], kafka_times_ms: Sequence[int], values: Sequence[bytes | None]) -> Decoded:
+    """Every record of one partition becomes an event or a reject; the three sequences have one item a record."""
+    events: list[Event] = []
+    kept: list[int] = []
+    rejected: list[tuple[int, str, str]] = []
+    for position, value in enumerate(values):
+        try:
+            if not value or len(value) > MAX_VALUE_BYTES or _ESCAPED_NUL in value:
+                _check_exceptional(value)
+            events.append(_decode_event(value))  # type: ignore[arg-type]
+            kept.append(position)
+        except (_Rejected, msgspec.MsgspecError, ValueError, RecursionError) as error:
+            rejected.append((position, *_reason_of(value or b"", error)))
+
+    frame = _frame(partition, np.asarray(offsets, np.int64), np.asarray(kafka_times_ms, np.int64), events, kept)
+    bad_time = frame["event_time"].is_null() | (frame["event_time"] < _EPOCH).fill_null(False)
+    ahead = ~bad_time & (frame["event_time"] > frame["kafka_time"].cast(EVENT_SCHEMA["event_time"]) + MAX_AHEAD).fill_null(
+        False
+    )
+    for reason, mask in (("bad_time", bad_time), ("too_far_ahead", ahead)):
+        for index in mask.arg_true().to_list():
+            rejected.append((kept[index], reason, REASONS[reason]))
+    rejected.sort()
+    rejects = pl.DataFrame(
+        [
+            (partition, offsets[position], kafka_times_ms[position], reason, detail, values[position])
+            for position, reason, detail in rejected
+        ],
+        schema={**REJECT_SCHEMA, "kafka_time": pl.Int64},
+        orient="row",
+    )
+    return Decoded(
+        frame.filter(~(bad_time | ahead)),
+        rejects.with_columns(pl.col("kafka_time").cast(REJECT_SCHEMA["kafka_time"]).dt.replace_time_zone("UTC")),
+    )
+
+
+def encode(event: Event) -> bytes:
+    """The wire form of an event: one compact JSON object; fields that are not known are left out."""
+    return msgspec.json.encode({name: value for name in FIELDS if (value := getattr(event, name)) is not None})
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the wire form, generated from Event."""
+    return msgspec.json.schema(Event)
+
+
+def _check_exceptional(value: bytes | None) -> None:
+    """Raises _Rejected for the cases that the JSON decoder does not refuse."""
+    if not value:
+        raise _Rejected("empty_value", REASONS["empty_value"])
+    if len(value) > MAX_VALUE_BYTES:
+        raise _Rejected("too_large", f"{len(value)} bytes")
+    event = _decode_event(value)
+    for name in FIELDS:
+        if "\0" in str(getattr(event, name)):
+            raise _Rejected("nul_character", f"in `$.{name}`")
+
+
+def _reason_of(value: bytes, error: Exception) -> tuple[str, str]:
+    """Reason and detail of a value that is no event; the detail quotes no part of the value."""
+    if isinstance(error, _Rejected):
+        return error.reason, error.detail
+    # The decoder stops at the first thing it dislikes; what is wrong with the whole value comes before a field.
+    try:
+        value.decode()
+        msgspec.json.decode(value)
+    except UnicodeDecodeError as invalid:
+        return "not_utf8", f"invalid byte at {invalid.start}"
+    except msgspec.ValidationError as beyond_any_field:
+        return _reason_of_validation(str(beyond_any_field)), str(beyond_any_field)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as invalid:
+        return "not_json", str(invalid)
+    return _reason_of_validation(str(error)), str(error)
+
+
+def _reason_of_validation(message: str) -> str:
+    if "missing required field" in message:
+        return "missing_field"
+    if " of length <=" in message:
+        return "too_long"
+    if " of length >=" in message:
+        return "empty_text"
+    if "<=" in message or ">=" in message or "out of range" in message:
+        return "out_of_range"
+    if message.startswith("Expected `object`") and " - at " not in message:
+        return "not_an_object"
+    return "wrong_type"
+
+
+def _frame(
+    partition: int, offsets: np.ndarray, kafka_times_ms: np.ndarray, events: list[Event], kept: list[int]
+) -> pl.DataFrame:
+    columns = list(zip(*map(_fields_of, events), strict=True)) if events else [()] * len(FIELDS)
+    texts = pl.DataFrame(
+        {
+            name: pl.Series(name, column, dtype=pl.String if name == "event_time" else EVENT_SCHEMA[name], strict=False)
+            for name, column in zip(FIELDS, columns, strict=True)
+        }
+    )
+    return texts.with_columns(
+        pl.lit(partition, dtype=pl.Int32).alias("partition"),
+        pl.Series("offset", offsets[kept], dtype=pl.Int64),
+        pl.Series("kafka_time", kafka_times_ms[kept], dtype=pl.Int64).cast(pl.Datetime("ms", "UTC")),
+        _times(texts["event_time"]),
+    ).select(EVENT_SCHEMA.names())
+
+
+def _times(texts: pl.Series) -> pl.Series:
+    plain = texts.str.contains(_PLAIN_TIME)
+    parsed = (
+        pl.select(pl.when(plain).then(texts).str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="us", strict=False))
+        .to_series()
+        .dt.replace_time_zone("UTC")
+        .alias("event_time")
+    )
+    others = parsed.is_null().arg_true()
+    if len(others):
+        parsed = parsed.to_physical().scatter(others, [_time(text) for text in texts.gather(others)])
+    return parsed.cast(EVENT_SCHEMA["event_time"]).alias("event_time")
+
+
+def _time(text: str) -> int | None:
+    """Microseconds since 1970 of any RFC 3339 time with offset; None if it is not one."""
+    try:
+        moment = _time_decoder.decode(msgspec.json.encode(text))
+        return (moment - _EPOCH) // _MICROSECOND if moment.tzinfo else None
+    except (msgspec.MsgspecError, OverflowError):
+        return None

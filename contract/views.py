@@ -1,0 +1,77 @@
+"""The catalogue of views. Add a view here and nowhere else: batch, speed and serving each know how to run any view."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import polars as pl
+
+from contract.errors import CatalogueError
+from contract.event import EVENT_SCHEMA
+from contract.measures import Count, Distinct, Measure, Quantiles, Sum
+
+_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+@dataclass(frozen=True)
+class View:
+    """A merged view: one row per `bucket` of event time and per combination of `keys`, with the measures' values.
+
+    Keys are text fields of the event that are always there; the first measure counts every event of the row.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    bucket: timedelta
+    measures: tuple[Measure, ...]
+
+    def __post_init__(self) -> None:
+        columns = ("bucket", *self.keys, *(measure.name for measure in self.measures))
+        for identifier in (self.name, *columns):
+            if not _IDENTIFIER.fullmatch(identifier):
+                raise CatalogueError(
+                    f"view {self.name}: {identifier!r} is not a lower-case SQL identifier of at most 40 letters"
+                )
+        if len(set(columns)) != len(columns):
+            raise CatalogueError(f"view {self.name}: a column is named twice in {', '.join(columns)}")
+        if unknown := [key for key in self.keys if EVENT_SCHEMA.get(key) != pl.String]:
+            raise CatalogueError(f"view {self.name}: {', '.join(unknown)} is no text field of the event")
+        if timedelta(days=1) % self.bucket:
+            raise CatalogueError(
+                f"view {self.name}: a bucket of {self.bucket} does not divide a day, the unit of batch runs"
+            )
+        if not (self.measures and isinstance(self.measures[0], Count) and self.measures[0].where is None):
+            raise CatalogueError(
+                f"view {self.name}: the first measure must be a Count without condition; it says what is counted"
+            )
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """The columns that identify a row."""
+        return ("bucket", *self.keys)
+
+    @property
+    def schema(self) -> pl.Schema:
+        """Columns and types of the view's partial and stored rows, in order."""
+        return pl.Schema(
+            {"bucket": pl.Datetime("us", "UTC")}
+            | dict.fromkeys(self.keys, pl.String())
+            | {measure.name: measure.dtype for measure in self.measures}
+        )
+
+
+TRAFFIC: Sequence[Measure] = (
+    Count("views"),
+    Count("errors", where=pl.col("status") >= 500),
+    Sum("bytes_sent"),
+    Distinct("visitors", of="visitor_id"),
+    Quantiles("latency", of="duration_ms"),
+)
+
+VIEWS: tuple[View, ...] = (
+    View("site_traffic", keys=("site",), bucket=timedelta(minutes=1), measures=tuple(TRAFFIC)),
+    View("page_traffic", keys=("site", "page"), bucket=timedelta(hours=1), measures=tuple(TRAFFIC)),
+)
