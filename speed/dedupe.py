@@ -1,0 +1,61 @@
+"""Recent events of one partition in Bloom filters: a repeat within the last N offsets is always recognised.
+
+Two generations that start at multiples of N, so the content is a pure function of the offsets and can be rebuilt by
+re-reading them. Nothing is added before its commit: a range that has to be counted again must not meet itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from contract.aggregate import EVENT_DAY
+from contract.sketches.bloom import BloomFilter
+from contract.sketches.hash import hash_texts_128
+
+
+class RecentEvents:
+    """The identities of events in offsets [start of the previous generation, next_offset)."""
+
+    def __init__(self, window_offsets: int, false_positive_rate: float) -> None:
+        self._window_offsets = window_offsets
+        # A new event is held against two filters.
+        self._filter_rate = false_positive_rate / 2
+        self._generations: dict[int, BloomFilter] = {}
+        self.next_offset = 0
+
+    def first_needed_offset(self, offset: int) -> int:
+        """Where re-reading must start so that an event at `offset` meets all it has to be held against."""
+        return max(0, offset // self._window_offsets - 1) * self._window_offsets
+
+    def restart(self, offset: int) -> None:
+        """Forget everything; the next range to be added starts at `offset`."""
+        self._generations.clear()
+        self.next_offset = offset
+
+    def repeats(self, events: pl.DataFrame) -> NDArray[np.bool_]:
+        """Which events, of the range from next_offset on and free of repeats among themselves, were there before."""
+        found = np.zeros(len(events), dtype=np.bool_)
+        generations, identities = self._identities(events)
+        for generation in np.unique(generations).tolist():
+            inside = generations == generation
+            for held in (generation - 1, generation):
+                if held in self._generations:
+                    found[inside] |= self._generations[held].contains(identities[inside])
+        return found
+
+    def add(self, events: pl.DataFrame, next_offset: int) -> None:
+        """Add the events of the committed range [self.next_offset, next_offset)."""
+        generations, identities = self._identities(events)
+        for generation in np.unique(generations).tolist():
+            if generation not in self._generations:
+                self._generations[generation] = BloomFilter(self._window_offsets, self._filter_rate)
+            self._generations[generation].add(identities[generations == generation])
+        oldest = next_offset // self._window_offsets - 1
+        self._generations = {key: bloom for key, bloom in self._generations.items() if key >= oldest}
+        self.next_offset = next_offset
+
+    def _identities(self, events: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        texts = events.select(pl.concat_str(EVENT_DAY.cast(pl.String), pl.col("event_id"), separator=" ")).to_series()
+        return events["offset"].to_numpy() // self._window_offsets, hash_texts_128(texts)

@@ -1,0 +1,66 @@
+"""Which offsets to count next: each partition's offsets in order, in ranges that grow with lag, a bounded number in flight.
+
+Pure: positions and watermarks come in, ranges go out. A failed range makes the plan of its partition void, because a
+commit is refused unless it starts where the one before it ended; the partition goes on from its committed position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from contract.master import OffsetRange
+
+
+@dataclass
+class _PartitionPlan:
+    next_offset: int
+    attempt: int = 0
+    in_flight: set[str] = field(default_factory=set)
+    void: bool = False
+
+
+class RangePlan:
+    """The ranges in flight of every partition; a range's tuple id is `partition:attempt:first_offset`."""
+
+    def __init__(self, positions: Mapping[int, int], max_offsets: int, max_in_flight: int) -> None:
+        self._max_offsets = max_offsets
+        self._max_in_flight = max_in_flight
+        self._partitions = {partition: _PartitionPlan(offset) for partition, offset in positions.items()}
+
+    def next_ranges(self, high_offsets: Mapping[int, int]) -> list[tuple[str, OffsetRange]]:
+        """Tuple ids and ranges to emit now, given the first offset of each partition that is not yet readable."""
+        ranges: list[tuple[str, OffsetRange]] = []
+        for partition, plan in self._partitions.items():
+            high_offset = high_offsets.get(partition, 0)
+            while not plan.void and plan.next_offset < high_offset and len(plan.in_flight) < self._max_in_flight:
+                planned = OffsetRange(partition, plan.next_offset, min(high_offset, plan.next_offset + self._max_offsets))
+                tuple_id = f"{partition}:{plan.attempt}:{planned.first_offset}"
+                plan.in_flight.add(tuple_id)
+                plan.next_offset = planned.next_offset
+                ranges.append((tuple_id, planned))
+        return ranges
+
+    def ack(self, tuple_id: str) -> None:
+        """The range is committed."""
+        self._plan_of(tuple_id).in_flight.discard(tuple_id)
+
+    def fail(self, tuple_id: str) -> None:
+        """The range, and so every range after it, is not; unless it belongs to an earlier attempt."""
+        plan = self._plan_of(tuple_id)
+        if tuple_id in plan.in_flight:
+            plan.void = True
+
+    @property
+    def is_void(self) -> bool:
+        """Whether a partition waits for `resume`."""
+        return any(plan.void for plan in self._partitions.values())
+
+    def resume(self, positions: Mapping[int, int]) -> None:
+        """Partitions whose plan is void go on from their committed position; late acks of old ranges are ignored."""
+        for partition, plan in self._partitions.items():
+            if plan.void:
+                self._partitions[partition] = _PartitionPlan(positions[partition], plan.attempt + 1)
+
+    def _plan_of(self, tuple_id: str) -> _PartitionPlan:
+        return self._partitions[int(tuple_id.split(":", 1)[0])]

@@ -1,0 +1,90 @@
+"""A range of offsets becomes one commit: read, decode, drop repeats, fold, hand over; twice is the same as once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import polars as pl
+
+from contract.aggregate import aggregate, first_of_each
+from contract.errors import OffsetRefused
+from contract.event import decode
+from contract.master import OffsetRange
+from speed.dedupe import RecentEvents
+from speed.reader import Records
+
+
+class Reader(Protocol):
+    """Where records come from; RangeReader is the real one."""
+
+    def read(self, wanted: OffsetRange) -> Records: ...
+
+    def low_offset(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a range holds: rows of every view, how its records were judged, and its rejects."""
+
+    rows: Mapping[str, pl.DataFrame]
+    received: int
+    counted: int
+    duplicate: int
+    rejects: pl.DataFrame
+
+
+class RangeCounter:
+    """Counts the ranges of one partition and commits each through `commit(range, counted)`."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        recent: RecentEvents,
+        commit: Callable[[OffsetRange, Counted], object],
+        committed_offset: Callable[[int], int],
+        log: Callable[[str], None],
+        chunk_offsets: int,
+    ) -> None:
+        self._reader, self._recent, self._commit, self._log = reader, recent, commit, log
+        self._committed_offset = committed_offset
+        self._chunk_offsets = chunk_offsets
+
+    def count(self, wanted: OffsetRange) -> None:
+        """Commit the range unless it was committed before; OffsetRefused says where the partition really stands."""
+        if self._recent.next_offset != wanted.first_offset:
+            committed_offset = self._committed_offset(wanted.partition)
+            if committed_offset >= wanted.next_offset:
+                return
+            if committed_offset != wanted.first_offset:
+                # Offsets that are not committed must not be remembered: they would be taken for repeats later.
+                raise OffsetRefused(wanted.partition, wanted.first_offset, committed_offset)
+            self._remember_until(wanted)
+        events, rejects, received = self._decoded(wanted)
+        distinct = first_of_each(events)
+        fresh = distinct.filter(~self._recent.repeats(distinct))
+        self._commit(wanted, Counted(aggregate(fresh), received, len(fresh), len(events) - len(fresh), rejects))
+        self._recent.add(distinct, wanted.next_offset)
+
+    def _remember_until(self, wanted: OffsetRange) -> None:
+        """After a restart or a skip: make `recent` what it would be had it seen all offsets before the range."""
+        first = self._recent.first_needed_offset(wanted.first_offset)
+        if not first <= self._recent.next_offset <= wanted.first_offset or self._recent.next_offset == 0:
+            available = max(first, min(self._reader.low_offset(), wanted.first_offset))
+            if available > first:
+                self._log(
+                    f"partition {wanted.partition}: offsets [{first}, {available}) are gone from Kafka, "
+                    "repeats of events in them are counted until the next batch run"
+                )
+            self._recent.restart(available)
+        for first in range(self._recent.next_offset, wanted.first_offset, self._chunk_offsets):
+            chunk = OffsetRange(wanted.partition, first, min(first + self._chunk_offsets, wanted.first_offset))
+            events, _, _ = self._decoded(chunk)
+            self._recent.add(first_of_each(events), chunk.next_offset)
+        self._log(f"partition {wanted.partition}: recent events are known up to offset {wanted.first_offset}")
+
+    def _decoded(self, wanted: OffsetRange) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+        records = self._reader.read(wanted)
+        decoded = decode(wanted.partition, records.offsets, records.kafka_times_ms, records.values)
+        return decoded.events, decoded.rejects, len(records.values)

@@ -1,0 +1,73 @@
+"""The bolt: each tuple is a range of offsets, its ack is a committed transaction. The database is the state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from confluent_kafka import KafkaException
+from pystorm.component import Tuple
+from serving.database import connect
+from serving.handoff import Counts, commit_range, positions
+from streamparse import Bolt
+
+from contract.errors import EngineUnavailable, OffsetRefused
+from contract.master import OffsetRange
+from contract.settings import Settings
+from speed.dedupe import RecentEvents
+from speed.range_counter import Counted, RangeCounter
+from speed.reader import RangeReader
+
+
+class SketchBolt(Bolt):
+    auto_ack = False
+
+    def initialize(self, storm_conf: dict[str, Any], context: dict[str, Any]) -> None:
+        self._settings = Settings.from_env()
+        self._counters: dict[int, RangeCounter] = {}
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def process(self, tup: Tuple) -> None:
+        """Ack what is committed; fail what is not, and the spout plans it again from the committed position."""
+        wanted = OffsetRange(*tup.values)
+        try:
+            self._counter_of(wanted.partition).count(wanted)
+        except OffsetRefused as refused:
+            self.logger.warning("%s", refused)
+            self.fail(tup)
+        except (psycopg.OperationalError, EngineUnavailable, KafkaException) as error:
+            self.logger.warning("range %s is not committed and will be read again: %s", wanted, error)
+            self._disconnect()
+            self.fail(tup)
+        else:
+            self.ack(tup)
+
+    def _counter_of(self, partition: int) -> RangeCounter:
+        if partition not in self._counters:
+            settings = self._settings
+            self._counters[partition] = RangeCounter(
+                RangeReader(settings, partition),
+                RecentEvents(settings.dedupe_window_offsets, settings.dedupe_false_positive_rate),
+                self._commit,
+                self._committed_offset,
+                self.logger.info,
+                settings.range_max_offsets,
+            )
+        return self._counters[partition]
+
+    def _database(self) -> psycopg.Connection[Any]:
+        if self._connection is None:
+            self._connection = connect(self._settings, "speed")
+        return self._connection
+
+    def _committed_offset(self, partition: int) -> int:
+        return positions(self._database())[partition]
+
+    def _commit(self, committed: OffsetRange, counted: Counted) -> None:
+        counts = Counts(counted.received, counted.counted, counted.duplicate)
+        commit_range(self._database(), committed, counted.rows, counts, counted.rejects, self._settings.topic)
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,159 @@
+"""The speed layer without Storm: planning, recent events, and counting over a reader in memory."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+
+from contract.errors import OffsetRefused
+from contract.master import OffsetRange
+from speed.dedupe import RecentEvents
+from speed.plan import RangePlan
+from speed.range_counter import Counted, RangeCounter
+from speed.reader import Records
+
+RATE = 1e-6
+
+
+def ranges(planned: list[tuple[str, OffsetRange]]) -> list[tuple[int, int, int]]:
+    return [(r.partition, r.first_offset, r.next_offset) for _, r in planned]
+
+
+def test_ranges_follow_each_other_and_are_bounded():
+    plan = RangePlan({0: 0, 1: 90}, max_offsets=40, max_in_flight=2)
+    first = plan.next_ranges({0: 200, 1: 100})
+    assert ranges(first) == [(0, 0, 40), (0, 40, 80), (1, 90, 100)]
+    assert plan.next_ranges({0: 200, 1: 100}) == []
+    plan.ack(first[0][0])
+    assert ranges(plan.next_ranges({0: 200, 1: 103})) == [(0, 80, 120), (1, 100, 103)]
+
+
+def test_a_failed_range_voids_its_partition_until_it_resumes():
+    plan = RangePlan({0: 0, 1: 0}, max_offsets=10, max_in_flight=3)
+    first = plan.next_ranges({0: 30, 1: 10})
+    plan.fail(first[0][0])
+    assert plan.is_void
+    assert ranges(plan.next_ranges({0: 90, 1: 20})) == [(1, 10, 20)]
+    plan.resume({0: 5, 1: 0})
+    again = plan.next_ranges({0: 15, 1: 20})
+    assert ranges(again) == [(0, 5, 15)]
+    # Late answers about ranges of the first attempt change nothing.
+    plan.ack(first[1][0])
+    plan.fail(first[2][0])
+    assert not plan.is_void
+    assert plan.next_ranges({0: 15, 1: 20}) == []
+
+
+def value(event_id: str, day: int = 17) -> bytes:
+    event = {
+        "event_id": event_id, "event_time": f"2015-05-{day}T10:00:00Z", "site": "s", "page": "/", "visitor_id": "v",
+        "status": 200, "bytes_sent": 1,
+    }  # fmt: skip
+    return json.dumps(event).encode()
+
+
+@dataclass
+class Partition:
+    """One partition in memory, its reader, and a database that keeps to the fence."""
+
+    values: list[bytes]
+    low: int = 0
+    committed: int = 0
+    views: int = 0
+    duplicates: int = 0
+    fail_next: bool = False
+    log: list[str] = field(default_factory=list)
+
+    def read(self, wanted: OffsetRange) -> Records:
+        assert wanted.first_offset >= self.low
+        offsets = list(range(wanted.first_offset, wanted.next_offset))
+        return Records(offsets, [1_779_000_000_000] * len(offsets), [self.values[offset] for offset in offsets])
+
+    def low_offset(self) -> int:
+        return self.low
+
+    def commit(self, committed: OffsetRange, counted: Counted) -> None:
+        if self.fail_next:
+            self.fail_next = False
+            raise ConnectionError
+        if committed.next_offset <= self.committed:
+            return
+        if committed.first_offset != self.committed:
+            raise OffsetRefused(0, committed.first_offset, self.committed)
+        assert counted.received == counted.counted + counted.duplicate + len(counted.rejects)
+        assert int(counted.rows["site_traffic"]["views"].sum()) == counted.counted
+        self.committed = committed.next_offset
+        self.views += counted.counted
+        self.duplicates += counted.duplicate
+
+    def counter(self, window: int = 10) -> RangeCounter:
+        recent = RecentEvents(window, RATE)
+        return RangeCounter(self, recent, self.commit, lambda _: self.committed, self.log.append, chunk_offsets=3)
+
+
+def count(counter: RangeCounter, *bounds: int) -> None:
+    for first, after in pairwise(bounds):
+        counter.count(OffsetRange(0, first, after))
+
+
+def test_repeats_within_and_across_ranges_count_once():
+    partition = Partition([value(name) for name in "aabacb"] + [b"bad"] + [value("a", day=18)])
+    count(partition.counter(), 0, 2, 5, 8)
+    # Another day makes another event, as in the batch layer.
+    assert (partition.views, partition.duplicates, partition.committed) == (4, 3, 8)
+
+
+@pytest.mark.parametrize("distance", [1, 9, 10])
+def test_a_repeat_within_the_window_is_always_recognised(distance: int):
+    for start in range(25):
+        values = [value(f"{start}-{i}") for i in range(40)]
+        values[start + distance] = values[start]
+        partition = Partition(values)
+        count(partition.counter(window=10), *range(0, 41, 4))
+        assert partition.duplicates == 1, (start, distance)
+
+
+def test_memory_is_two_generations():
+    recent = RecentEvents(10, RATE)
+    partition = Partition([value(f"e{i}") for i in range(100)])
+    counter = RangeCounter(partition, recent, partition.commit, lambda _: partition.committed, partition.log.append, 50)
+    count(counter, *range(0, 101, 5))
+    assert len(recent._generations) <= 2
+
+
+def test_a_restarted_counter_remembers_what_it_would_have_known():
+    values = [value(f"e{i % 17}") for i in range(60)]
+    straight = Partition(values)
+    count(straight.counter(window=20), *range(0, 61, 6))
+    restarted = Partition(values)
+    for first in range(0, 60, 6):
+        restarted.counter(window=20).count(OffsetRange(0, first, first + 6))
+    assert (restarted.views, restarted.duplicates) == (straight.views, straight.duplicates)
+
+
+def test_a_range_that_was_not_committed_does_not_meet_itself():
+    partition = Partition([value(f"e{i}") for i in range(6)], fail_next=True)
+    counter = partition.counter()
+    with pytest.raises(ConnectionError):
+        count(counter, 0, 3)
+    with pytest.raises(OffsetRefused, match="go on from 0"):
+        count(counter, 3, 6)
+    count(counter, 0, 3, 6)
+    assert (partition.views, partition.duplicates) == (6, 0)
+
+
+def test_a_range_that_was_committed_before_changes_nothing():
+    partition = Partition([value(f"e{i}") for i in range(6)])
+    count(partition.counter(), 0, 6)
+    count(partition.counter(), 0, 3)
+    assert (partition.views, partition.committed) == (6, 6)
+
+
+def test_offsets_gone_from_kafka_are_named():
+    partition = Partition([value(f"e{i}") for i in range(30)], low=12, committed=15)
+    partition.counter(window=10).count(OffsetRange(0, 15, 20))
+    assert partition.views == 5
+    assert "offsets [0, 12) are gone from Kafka" in partition.log[0]
