@@ -1,0 +1,50 @@
+"""python -m batch run: recompute the batch views and publish them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+
+from batch.run import run
+from contract.errors import BraidError, EngineUnavailable
+from contract.settings import Settings
+
+
+def main() -> int:
+    """One verb; an expected failure is one line and exit code 1."""
+    parser = argparse.ArgumentParser(prog="python -m batch", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    running = verbs.add_parser("run", help="recompute every view from the master dataset and publish the result")
+    running.add_argument("--json", action="store_true", help="print the result as JSON")
+    arguments = parser.parse_args()
+    # `docker stop` and Ctrl-C both mean: give up the run cleanly.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    settings = Settings.from_env()
+    try:
+        done = run(settings, lambda line: print(line, file=sys.stderr, flush=True))
+    except BraidError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (PySparkException, Py4JError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        print(f"error: {EngineUnavailable.at('Spark', settings.spark_master, first_line)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: the published views are as they were; `make batch` starts again", file=sys.stderr)
+        return 130
+    if arguments.json:
+        print(json.dumps(done))
+    else:
+        print(
+            ", ".join(f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}" for name, value in done.items())
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""The Spark job: slices of the master dataset become rows of every view, a day at a time, written once each.
+
+Two steps. Events are grouped by (day, shard of event id), so all copies of an event meet, from whichever partition they
+came, and one busy day still uses every core: each group is freed of repeats and folded by the kernel. The small partial
+rows of a day then meet and are merged and written in one claimed transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from io import BytesIO
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from serving.database import connect
+from serving.handoff import write_task
+
+from contract.aggregate import aggregate, columns_read, first_of_each, merge
+from contract.event import EVENT_SCHEMA
+from contract.master import Slice
+from contract.settings import Settings
+from contract.views import VIEWS
+
+_LEDGER = "ledger"
+_PARTIAL = pa.schema([("day", pa.date32()), ("name", pa.string()), ("rows", pa.binary())])
+_DONE = pa.schema([("day", pa.date32()), ("partition", pa.int32()), ("counted", pa.int64()), ("duplicate", pa.int64())])
+_PARTIAL_DDL = "day date, name string, rows binary"
+_DONE_DDL = "day date, partition int, counted bigint, duplicate bigint"
+
+
+@dataclass(frozen=True)
+class DayCounts:
+    """How the events of one day and partition were judged."""
+
+    day: date
+    partition: int
+    counted: int
+    duplicate: int
+
+
+def session(settings: Settings) -> SparkSession:
+    """A Spark session on settings.spark_master, in UTC, with Arrow between JVM and Python."""
+    return (
+        SparkSession.builder.appName("braid batch")
+        .master(settings.spark_master)
+        .config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.execution.arrow.maxRecordsPerBatch", 100_000)
+        .config("spark.ui.enabled", "false")
+        .getOrCreate()
+    )
+
+
+def read_slices(spark: SparkSession, slices: Sequence[Slice], url: Callable[[Any], str]) -> DataFrame:
+    """The events of the slices, each offset once although files may overlap; only columns that a view needs."""
+    wanted = spark.createDataFrame(
+        [(piece.file.partition, piece.file.file_name, piece.first_offset, piece.next_offset) for piece in slices],
+        "file_partition int, file_name string, first_offset bigint, next_offset bigint",
+    )
+    events = spark.read.parquet(*(url(piece.file) for piece in slices))
+    inside = (
+        (events["partition"] == wanted["file_partition"])
+        & (F.col("_metadata.file_name") == wanted["file_name"])
+        & (events["offset"] >= wanted["first_offset"])
+        & (events["offset"] < wanted["next_offset"])
+    )
+    return events.join(F.broadcast(wanted), inside).select(*(events[column] for column in columns_read()))
+
+
+def compute(events: DataFrame, run_id: int) -> list[DayCounts]:
+    """Write the rows of every view under the run, one claimed task a day; returns how each day's events were judged."""
+    shards = events.sparkSession.sparkContext.defaultParallelism
+    partials = (
+        events.withColumn("day", F.to_date("event_time"))
+        .withColumn("shard", F.pmod(F.xxhash64("event_id"), F.lit(shards)))
+        .groupBy("day", "shard")
+        .applyInArrow(_fold_group, _PARTIAL_DDL)
+    )
+    done = partials.groupBy("day").applyInArrow(partial(_write_day, run_id), _DONE_DDL)
+    return [DayCounts(row.day, row.partition, row.counted, row.duplicate) for row in done.collect()]
+
+
+def fold_events(events: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Partial rows of every view and the ledger of one group of events, repeats among them left out."""
+    distinct = first_of_each(events)
+    ledger = (
+        events.group_by("partition")
+        .agg(pl.len().cast(pl.Int64).alias("received"))
+        .join(distinct.group_by("partition").agg(pl.len().cast(pl.Int64).alias("counted")), on="partition", how="left")
+        .with_columns(pl.col("counted").fill_null(0))
+        .select("partition", "counted", (pl.col("received") - pl.col("counted")).alias("duplicate"))
+    )
+    return {**aggregate(distinct), _LEDGER: ledger}
+
+
+def merge_partials(partials: pa.Table) -> dict[str, pl.DataFrame]:
+    """The frames of fold_events, merged over the groups of one day."""
+    frames: dict[str, list[pl.DataFrame]] = {}
+    for name, rows in zip(partials["name"].to_pylist(), partials["rows"].to_pylist(), strict=True):
+        frames.setdefault(name, []).append(pl.read_ipc_stream(BytesIO(rows)))
+    merged = {view.name: merge(view, frames[view.name]) for view in VIEWS}
+    merged[_LEDGER] = pl.concat(frames[_LEDGER]).group_by("partition").sum().sort("partition")
+    return merged
+
+
+def _fold_group(key: tuple[Any, ...], group: pa.Table) -> pa.Table:
+    events = pl.DataFrame(pl.from_arrow(group)).select(columns_read())
+    frames = fold_events(events.cast({column: EVENT_SCHEMA[column] for column in events.columns}))
+    rows = [_stream_of(frame) for frame in frames.values()]
+    return pa.table([[key[0].as_py()] * len(rows), list(frames), rows], schema=_PARTIAL)
+
+
+def _write_day(run_id: int, key: tuple[Any, ...], partials: pa.Table) -> pa.Table:
+    day: date = key[0].as_py()
+    rows = merge_partials(partials)
+    ledger = rows.pop(_LEDGER).select(pl.lit(day).alias("day"), "partition", "counted", "duplicate")
+    with connect(Settings.from_env(), "batch") as connection:
+        write_task(connection, run_id, f"day={day}", rows, ledger)
+    return ledger.to_arrow().cast(_DONE)
+
+
+def _stream_of(frame: pl.DataFrame) -> bytes:
+    buffer = BytesIO()
+    frame.write_ipc_stream(buffer)
+    return buffer.getvalue()
