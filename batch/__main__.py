@@ -6,6 +6,7 @@ import argparse
 import json
 import signal
 import sys
+from dataclasses import asdict
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -37,12 +38,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted: the published views are as they were; `make batch` starts again", file=sys.stderr)
         return 130
-    if arguments.json:
-        print(json.dumps(done))
-    else:
-        print(
-            ", ".join(f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}" for name, value in done.items())
-        )
+    print(json.dumps(asdict(done)) if arguments.json else done.text())
     return 0
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -18,14 +17,14 @@ import polars as pl
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from serving.database import connect
-from serving.handoff import write_task
 
 from contract.aggregate import aggregate, columns_read, first_of_each, merge
 from contract.event import EVENT_SCHEMA
 from contract.master import Slice
 from contract.settings import Settings
 from contract.views import VIEWS
+from serving.database import connect
+from serving.handoff import write_task
 
 _LEDGER = "ledger"
 _PARTIAL = pa.schema([("day", pa.date32()), ("name", pa.string()), ("rows", pa.binary())])
@@ -81,7 +80,11 @@ def compute(events: DataFrame, run_id: int) -> list[DayCounts]:
         .groupBy("day", "shard")
         .applyInArrow(_fold_group, _PARTIAL_DDL)
     )
-    done = partials.groupBy("day").applyInArrow(partial(_write_day, run_id), _DONE_DDL)
+
+    def write_day(key: tuple[Any, ...], day: pa.Table) -> pa.Table:
+        return _write_day(run_id, key, day)
+
+    done = partials.groupBy("day").applyInArrow(write_day, _DONE_DDL)
     return [DayCounts(row.day, row.partition, row.counted, row.duplicate) for row in done.collect()]
 
 

@@ -75,7 +75,11 @@ class OffsetRefused(BraidError):
 
 
 class RunRefused(BraidError):
-    """A batch run may not publish: the live run is not the one it was planned on."""
+    """A batch run may not write or publish: it has ended, or the live run is not the one it was planned on."""
+
+    @classmethod
+    def because(cls, reason: str | None) -> Self:
+        return cls(f"{reason}; nothing was changed, `make batch` starts a new run")
 
 
 class EngineUnavailable(BraidError):
@@ -135,4 +139,30 @@ class SchemaMismatch(BraidError):
         return cls(
             f"view {view} is stored with the columns {', '.join(sorted(stored))} but declared with "
             f"{', '.join(sorted(declared))}; declare a changed view under a new name in contract/views.py"
+        )
+
+
+class QueryRefused(BraidError):
+    """The database refused a reader's statement; the text is the database's own."""
+
+    @classmethod
+    def by_database(cls, message: str) -> Self:
+        return cls(message.strip().removeprefix("ERROR:  "))
+
+
+class TimedOut(BraidError):
+    """Something that should happen by itself did not happen in time."""
+
+    @classmethod
+    def waiting_for_speed(cls, partition: int, next_offset: int, wanted_offset: int, waited_s: float) -> Self:
+        return cls(
+            f"after {waited_s:.0f} s the speed layer stands at offset {next_offset} of partition {partition}, "
+            f"not yet at {wanted_offset}; is the topology running? `make status`"
+        )
+
+    @classmethod
+    def waiting_for_views(cls, view: str, last: str, waited_s: float) -> Self:
+        return cls(
+            f"after {waited_s:.0f} s view {view} has not both a batch and a speed part ({last}); "
+            "`make status` shows which part is down or behind"
         )

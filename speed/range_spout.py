@@ -8,12 +8,12 @@ from typing import Any
 import psycopg
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
-from serving.database import connect
-from serving.handoff import positions
 from streamparse import Spout
 
 from contract.errors import EngineUnavailable
 from contract.settings import Settings
+from serving.database import connect
+from serving.handoff import positions
 from speed.plan import RangePlan
 
 _IDLE_S = 0.01
@@ -59,7 +59,7 @@ class RangeSpout(Spout):
     def _planned(self) -> RangePlan:
         if self._plan is None or self._plan.is_void:
             with connect(self._settings, "speed") as connection:
-                committed = positions(connection)
+                committed = positions(connection, self._settings.topic_partitions)
             if self._plan is None:
                 self._plan = RangePlan(committed, self._settings.range_max_offsets, self._settings.ranges_in_flight)
             else:

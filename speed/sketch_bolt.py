@@ -7,13 +7,13 @@ from typing import Any
 import psycopg
 from confluent_kafka import KafkaException
 from pystorm.component import Tuple
-from serving.database import connect
-from serving.handoff import Counts, commit_range, positions
 from streamparse import Bolt
 
 from contract.errors import EngineUnavailable, OffsetRefused
 from contract.master import OffsetRange
 from contract.settings import Settings
+from serving.database import connect
+from serving.handoff import Counts, commit_range, positions
 from speed.dedupe import RecentEvents
 from speed.range_counter import Counted, RangeCounter
 from speed.reader import RangeReader

@@ -8,16 +8,21 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from streamparse.util import get_nimbus_client
 from thriftpy2.thrift import TException
 
 from contract.errors import EngineUnavailable
 from contract.settings import Settings
+
+with warnings.catch_warnings():
+    # Of pkg_resources and old ciphers: nothing that whoever submits could do anything about.
+    warnings.simplefilter("ignore")
+    from streamparse.util import get_nimbus_client
 
 NAME = "braid"
 _SOURCE = Path(__file__).resolve().parent.parent
@@ -35,7 +40,8 @@ def submit(settings: Settings, force: bool = False) -> str:
     with tempfile.TemporaryDirectory() as project:
         _write_project(Path(project), settings)
         # Without --wait, Storm lets a killed topology linger for a whole message timeout.
-        command = ["sparse", "submit", "--name", "topology", "--override_name", NAME, "--environment", NAME]
+        sparse = [sys.executable, "-W", "ignore", str(Path(sys.executable).with_name("sparse"))]
+        command = [*sparse, "submit", "--name", "topology", "--override_name", NAME, "--environment", NAME]
         command += ["--local_jar_path", "topology.jar", "--force", "--wait", "1", "--timeout", "60000"]
         command += ["--option", f"{_DIGEST_OPTION}={digest}"]
         done = subprocess.run(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)

@@ -1,0 +1,46 @@
+# `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
+.DEFAULT_GOAL := help
+.PHONY: help up down clean ps logs replay batch query psql status test test-fast lint
+compose := compose/engine compose
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: ## start everything, build what is missing; TRAFFIC=none without simulated events, RATE=200 events a second
+	@compose/up
+
+down: ## stop everything and keep the data
+	@$(compose) --profile '*' down --remove-orphans
+
+clean: ## stop everything and delete the data; asks unless YES=1
+	@compose/clean
+
+ps: ## the containers and their health
+	@$(compose) --profile '*' ps --all
+
+logs: ## follow the logs: S=archiver of one service
+	@$(compose) --profile '*' logs --follow --tail 100 $(S)
+
+replay: ## count an access log: LOG=access.log SITE=demo; WAIT=0 does not wait until it is counted
+	@compose/replay
+
+batch: ## recompute every view from the master dataset and publish it
+	@$(compose) run --rm --no-deps batch
+
+query: ## ask the merged views: SQL="select ..." FORMAT=table|csv|json
+	@$(compose) run --rm -T --no-deps tools -m serving query --format "$(or $(FORMAT),table)" "$$SQL"
+
+psql: ## an interactive SQL session on the merged views, as role reader
+	@compose/psql
+
+status: ## health, positions, lag, last run, ledger, addresses: FORMAT=json for programs
+	@$(compose) run --rm -T --no-deps tools -m serving status --format "$(or $(FORMAT),table)"
+
+test: ## lint, types, unit, layer and whole-stack tests; a running stack is not disturbed
+	@tests/run all
+
+test-fast: ## unit tests: no engine needed
+	@tests/run fast
+
+lint: ## ruff and mypy
+	@tests/run lint
