@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from hdfs import HdfsError, InsecureClient
 from requests import RequestException
@@ -51,16 +51,12 @@ class Archive:
             piece for partition, offset in sorted(cut.items()) for piece in covering(partition, files[partition], offset)
         ]
 
-    def quarantined(self, cut: Mapping[int, int]) -> list[str]:
-        """URLs of the quarantine files that have rejects below the cut."""
-        return [
-            self.url(file, QUARANTINE)
-            for partition, files in self.files(QUARANTINE).items()
-            for file in files
-            if file.first_offset < cut.get(partition, 0)
-        ]
+    def quarantined(self, slices: Sequence[Slice]) -> list[Slice]:
+        """Those slices whose file has rejects beside it, in a quarantine file of the same name."""
+        files = self.files(QUARANTINE)
+        return [piece for piece in slices if piece.file in files[piece.file.partition]]
 
-    def url(self, file: OffsetRange, dataset: str = MASTER) -> str:
+    def url(self, file: OffsetRange, dataset: str) -> str:
         """Where Spark reads a file."""
         return self._settings.hdfs_url + file.path(self._settings.archive_root, dataset)
 

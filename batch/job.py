@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 
 from contract.aggregate import aggregate, columns_read, first_of_each, merge
 from contract.event import EVENT_SCHEMA
-from contract.master import Slice
+from contract.master import OffsetRange, Slice
 from contract.settings import Settings
 from contract.views import VIEWS
 from serving.database import connect
@@ -55,23 +55,25 @@ def session(settings: Settings) -> SparkSession:
     )
 
 
-def read_slices(spark: SparkSession, slices: Sequence[Slice], url: Callable[[Any], str]) -> DataFrame:
-    """The events of the slices, each offset once although files may overlap; only columns that a view needs."""
+def read_slices(
+    spark: SparkSession, slices: Sequence[Slice], url: Callable[[OffsetRange], str], columns: Sequence[str]
+) -> DataFrame:
+    """The rows of the slices, each offset once although files may overlap; only `columns` are read."""
     wanted = spark.createDataFrame(
         [(piece.file.partition, piece.file.file_name, piece.first_offset, piece.next_offset) for piece in slices],
         "file_partition int, file_name string, first_offset bigint, next_offset bigint",
     )
-    events = spark.read.parquet(*(url(piece.file) for piece in slices))
+    rows = spark.read.parquet(*(url(piece.file) for piece in slices))
     inside = (
-        (events["partition"] == wanted["file_partition"])
+        (rows["partition"] == wanted["file_partition"])
         & (F.col("_metadata.file_name") == wanted["file_name"])
-        & (events["offset"] >= wanted["first_offset"])
-        & (events["offset"] < wanted["next_offset"])
+        & (rows["offset"] >= wanted["first_offset"])
+        & (rows["offset"] < wanted["next_offset"])
     )
-    return events.join(F.broadcast(wanted), inside).select(*(events[column] for column in columns_read()))
+    return rows.join(F.broadcast(wanted), inside).select(*(rows[column] for column in columns))
 
 
-def compute(events: DataFrame, run_id: int) -> list[DayCounts]:
+def compute(events: DataFrame, settings: Settings, run_id: int) -> list[DayCounts]:
     """Write the rows of every view under the run, one claimed task a day; returns how each day's events were judged."""
     shards = events.sparkSession.sparkContext.defaultParallelism
     partials = (
@@ -82,7 +84,7 @@ def compute(events: DataFrame, run_id: int) -> list[DayCounts]:
     )
 
     def write_day(key: tuple[Any, ...], day: pa.Table) -> pa.Table:
-        return _write_day(run_id, key, day)
+        return _write_day(settings, run_id, key, day)
 
     done = partials.groupBy("day").applyInArrow(write_day, _DONE_DDL)
     return [DayCounts(row.day, row.partition, row.counted, row.duplicate) for row in done.collect()]
@@ -118,11 +120,11 @@ def _fold_group(key: tuple[Any, ...], group: pa.Table) -> pa.Table:
     return pa.table([[key[0].as_py()] * len(rows), list(frames), rows], schema=_PARTIAL)
 
 
-def _write_day(run_id: int, key: tuple[Any, ...], partials: pa.Table) -> pa.Table:
+def _write_day(settings: Settings, run_id: int, key: tuple[Any, ...], partials: pa.Table) -> pa.Table:
     day: date = key[0].as_py()
     rows = merge_partials(partials)
     ledger = rows.pop(_LEDGER).select(pl.lit(day).alias("day"), "partition", "counted", "duplicate")
-    with connect(Settings.from_env(), "batch") as connection:
+    with connect(settings, "batch") as connection:
         write_task(connection, run_id, f"day={day}", rows, ledger)
     return ledger.to_arrow().cast(_DONE)
 

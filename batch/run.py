@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import polars as pl
-from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from batch import job
 from batch.archive import Archive
+from contract.aggregate import columns_read
 from contract.errors import BraidError
 from contract.event import REJECT_SCHEMA
-from contract.master import Slice
+from contract.master import MASTER, QUARANTINE, Slice
 from contract.settings import Settings
 from serving.database import connect
 from serving.handoff import begin_run, collect_garbage, fail_run, positions, publish
@@ -61,7 +61,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> Done:
         archive.wait_for(cut)
         slices = archive.slices(cut)
         say(f"run {begun.run_id}: reading {len(slices)} files with Spark at {settings.spark_master}")
-        days, rejects = _compute(settings, archive, begun.run_id, slices, cut)
+        days, rejects = _compute(settings, archive, begun.run_id, slices)
         received = Counter(dict.fromkeys(cut, 0))
         for day in days:
             received[day.partition] += day.counted + day.duplicate
@@ -101,27 +101,22 @@ def _rescue(
 
 
 def _compute(
-    settings: Settings, archive: Archive, run_id: int, slices: Sequence[Slice], cut: Mapping[int, int]
+    settings: Settings, archive: Archive, run_id: int, slices: Sequence[Slice]
 ) -> tuple[list[job.DayCounts], pl.DataFrame]:
-    """The run's rows are written; returns how each day's events were judged, and every reject below the cut."""
+    """The run's rows are written; returns how each day's events were judged, and every reject of the slices."""
+    rejects = pl.DataFrame(schema=REJECT_SCHEMA)
     if not slices:
-        return [], pl.DataFrame(schema=REJECT_SCHEMA)
+        return [], rejects
     spark = job.session(settings)
     try:
-        days = job.compute(job.read_slices(spark, slices, archive.url), run_id)
-        return days, _rejects(spark, archive.quarantined(cut), cut)
+        events = job.read_slices(spark, slices, partial(archive.url, dataset=MASTER), columns_read())
+        days = job.compute(events, settings, run_id)
+        if quarantined := archive.quarantined(slices):
+            rows = job.read_slices(spark, quarantined, partial(archive.url, dataset=QUARANTINE), list(REJECT_SCHEMA))
+            rejects = pl.DataFrame(pl.from_arrow(rows.toArrow())).cast(REJECT_SCHEMA)
+        return days, rejects
     finally:
         spark.stop()
-
-
-def _rejects(spark: SparkSession, urls: Sequence[str], cut: Mapping[int, int]) -> pl.DataFrame:
-    """Every archived reject below the cut, once; the database may lack those that the speed layer never read."""
-    if not urls:
-        return pl.DataFrame(schema=REJECT_SCHEMA)
-    ends = F.create_map(*(F.lit(item) for pair in cut.items() for item in pair))
-    below = spark.read.parquet(*urls).where(F.col("offset") < ends[F.col("partition")])
-    rejects = below.dropDuplicates(["partition", "offset"]).select(*REJECT_SCHEMA).toArrow()
-    return pl.DataFrame(pl.from_arrow(rejects)).cast(REJECT_SCHEMA)
 
 
 def _one_line(error: BaseException) -> str:

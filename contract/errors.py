@@ -115,8 +115,8 @@ class TopicUnusable(BraidError):
     @classmethod
     def replaced(cls, topic: str, partition: int, wanted_offset: int, high_offset: int) -> Self:
         return cls(
-            f"the archive of partition {partition} goes on at offset {wanted_offset}, but topic {topic} ends at {high_offset}: "
-            "it is not the topic that was archived; choose another BRAID_ARCHIVE_ROOT or BRAID_TOPIC"
+            f"the archive of partition {partition} goes on at offset {wanted_offset}, but topic {topic} ends at "
+            f"{high_offset}: it is not the topic that was archived; choose another BRAID_ARCHIVE_ROOT or BRAID_TOPIC"
         )
 
 
@@ -126,8 +126,8 @@ class DeliveryFailed(BraidError):
     @classmethod
     def of(cls, bootstrap: str, failed: int, delivered: int, cause: str) -> Self:
         return cls(
-            f"Kafka at {bootstrap} did not take {failed} records after {delivered} delivered ones ({cause}); `make status` shows "
-            "what is up; the same command again sends the rest, what is there counts once"
+            f"Kafka at {bootstrap} did not take {failed} records after {delivered} delivered ones ({cause}); "
+            "`make status` shows what is up; the same command again sends the rest, what is there counts once"
         )
 
 

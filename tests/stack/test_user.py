@@ -1,0 +1,154 @@
+"""Whole stack: what a user types, and what a stranger's client sees."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.fixtures.stack import ROOT, Stack, status_of
+
+QUESTION = (
+    "select sum(views), distinct_count(rollup(visitors)), sum(bytes_sent), sum(errors) from page_traffic where site='demo'"
+)
+
+
+def replay(stack: Stack, log: Path, site: str = "demo", check: bool = True) -> tuple[int, str, str]:
+    done = stack.run("make", "--silent", "replay", f"LOG={log}", f"SITE={site}", check=check)
+    return done.returncode, done.stdout, done.stderr
+
+
+def answer(stack: Stack) -> list[str]:
+    done = stack.run("make", "--silent", "query", "FORMAT=csv", f"SQL={QUESTION}")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "sum,distinct_count,sum,sum"
+    assert len(lines) == 2
+    return lines[1].split(",")
+
+
+def test_an_access_log_counts_once(stack: Stack, access_log: Path):
+    fields = [line.split() for line in access_log.read_text().splitlines()]
+    # As awk counts: $10 and $9 of every line.
+    bytes_sent = sum(int(line[9]) for line in fields if line[9] != "-")
+    errors = sum(int(line[8]) >= 500 for line in fields)
+    visitors = len({line[0] for line in fields})
+    _, said, _ = replay(stack, access_log)
+    assert "10,000 lines, 10,000 sent, 0 of them quarantined" in said
+    views, estimate, *sums = answer(stack)
+    assert (views, sums) == ("10000", [str(bytes_sent), str(errors)])
+    assert abs(int(estimate) - visitors) <= 0.05 * visitors
+    replay(stack, access_log)
+    assert answer(stack) == [views, estimate, *sums]
+
+
+def test_a_gzipped_log_with_a_broken_line(stack: Stack, access_log: Path, tmp_path: Path):
+    log = tmp_path / "access-copy.log"
+    lines = access_log.read_bytes().splitlines(keepends=True)[:100]
+    log.write_bytes(b"".join([*lines[:50], b"no log line\n", b"x" * 10_000_000 + b"\n", *lines[50:]]))
+    stack.run("gzip", str(log))
+    log = log.with_name(f"{log.name}.gz")
+    log.chmod(0o600)
+    quarantined = dict(stack.ask("SELECT reason, count(*) FROM quarantine GROUP BY reason"))
+    _, said, _ = replay(stack, log, site="gzipped")
+    assert "102 lines, 102 sent, 2 of them quarantined" in said
+    assert stack.ask("SELECT sum(views) FROM site_traffic WHERE site = 'gzipped'") == [(100,)]
+    after = dict(stack.ask("SELECT reason, count(*) FROM quarantine GROUP BY reason"))
+    assert {
+        reason: after[reason] - quarantined.get(reason, 0) for reason in after if after[reason] != quarantined.get(reason)
+    } == {
+        "not_json": 1,
+        "too_large": 1,
+    }
+    assert stack.ask("SELECT max(length(value)), max(value_bytes) FROM quarantine", role="postgres") == [(4_096, 65_537)]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [(None, "no such file"), (b"", "is empty"), (b"\x7fELF\0\0", "binary")],
+)
+def test_unusable_files_are_refused_in_one_line(stack: Stack, tmp_path: Path, content: bytes | None, complaint: str):
+    log = tmp_path / "some.log"
+    if content is not None:
+        log.write_bytes(content)
+    status, said, talk = replay(stack, log, check=False)
+    assert status != 0
+    assert said == ""
+    assert complaint in talk.lower()
+    assert "Traceback" not in talk
+
+
+def test_a_folder_is_refused(stack: Stack, tmp_path: Path):
+    status, _, talk = replay(stack, tmp_path, check=False)
+    assert status != 0
+    assert "is a directory" in talk.lower()
+
+
+def test_query_prints_only_the_result(stack: Stack):
+    done = stack.run("make", "--silent", "query", "FORMAT=json", "SQL=select 1 as one, 'a,b' as text")
+    assert json.loads(done.stdout) == [{"one": 1, "text": "a,b"}]
+    done = stack.run("make", "--silent", "query", "FORMAT=csv", "SQL=select 'a,b' as text, null as nothing")
+    assert list(csv.reader(io.StringIO(done.stdout))) == [["text", "nothing"], ["a,b", ""]]
+
+
+def test_bad_sql_gives_the_databases_message(stack: Stack):
+    done = stack.run("make", "--silent", "query", "SQL=select nothing from page_traffic", check=False)
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert 'column "nothing" does not exist' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_kcat_is_a_producer_and_a_reader(stack: Stack):
+    event = {
+        "event_id": "kcat:1", "event_time": "2026-01-02T03:04:05Z", "site": "kcat", "page": "/", "visitor_id": "me",
+        "status": 503, "bytes_sent": 5, "duration_ms": 12.5,
+    }  # fmt: skip
+    line = json.dumps(event)
+    kcat = ("exec", "-T", "kafka", "kcat", "-b", "kafka:29092", "-t", "pageviews")
+    for _ in range(2):
+        stack.compose(*kcat, "-P", "-k", "me", text=f"{line}\n")
+    assert stack.compose(*kcat, "-C", "-e", "-q", "-K", "|").splitlines().count(f"me|{line}") == 2
+    stack.wait_until_counted()
+    assert stack.ask("SELECT views, errors, bytes_sent FROM page_traffic WHERE site = 'kcat'") == [(1, 1, 5)]
+
+
+def test_status_tells_what_a_client_needs(stack: Stack):
+    status = status_of(stack)
+    assert [part for part in status["health"] if not part["up"]] == []
+    addresses = " ".join(status["addresses"].values())
+    assert f"localhost:{stack.settings.port_kafka}" in addresses
+    dsn = re.search(r"postgresql://reader:\S+", addresses)
+    assert dsn
+    with psycopg.connect(dsn[0]) as connection:
+        assert connection.execute("SELECT count(*) >= 0 FROM page_traffic").fetchone() == (True,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("SELECT value FROM quarantine")
+
+
+def test_up_again_changes_nothing(stack: Stack):
+    listing = ("ps", "--format", "{{.Service}} {{.ID}}")
+    before = stack.compose(*listing)
+    done = stack.run("make", "--silent", "up", "TRAFFIC=none")
+    assert stack.compose(*listing) == before
+    assert "postgresql://reader:" in done.stdout
+
+
+def test_nothing_is_open_or_root(stack: Stack):
+    services = json.loads("[" + ",".join(stack.compose("ps", "--format", "json").split("\n")[:-1]) + "]")
+    assert {service["Service"] for service in services} >= {"kafka", "supervisor", "namenode", "spark-worker", "timescaledb"}
+    for service in services:
+        assert all(port["URL"] == "127.0.0.1" for port in service["Publishers"] or [] if port["PublishedPort"]), service
+        assert stack.compose("exec", "-T", service["Service"], "id", "-u").strip() == "10001", service["Service"]
+
+
+def test_no_secret_is_in_the_topologys_configuration_or_in_logs(stack: Stack):
+    logs = stack.compose("logs", "--no-color")
+    for secret in (ROOT / "build" / "secrets").iterdir():
+        assert secret.read_text().strip() not in logs, secret.name
+    assert os.stat(ROOT / "build" / "secrets").st_mode & 0o077 == 0

@@ -1,0 +1,81 @@
+"""Docs are tested: what they name exists, and what exists is named."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from contract.event import REASONS, json_schema
+from contract.settings import Settings
+from contract.views import VIEWS
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
+# Set for containers only; nobody sets them for a stack.
+COMPOSE_ONLY = {"SPARK_WORKER_CORES", "SPARK_WORKER_MEMORY"}
+
+
+def test_the_json_schema_is_the_codes():
+    stored = json.loads((ROOT / "docs" / "event.schema.json").read_text(encoding="utf-8"))
+    # Made by: python -c 'import json; from contract.event import json_schema; print(json.dumps(json_schema(), indent=2))'
+    assert stored == json_schema()
+
+
+def test_every_setting_is_in_env_example_with_its_default_and_reason():
+    text = (ROOT / "compose" / ".env.example").read_text(encoding="utf-8")
+    entries = {name: (reason, value) for reason, name, value in re.findall(r"^# (.+)\n#([A-Z_]+)=(.*)$", text, re.MULTILINE)}
+    settings = {s.metadata["variable"]: (s.metadata["reason"], s.default) for s in fields(Settings)}
+    assert set(entries) - COMPOSE_ONLY == set(settings)
+    for name, (reason, default) in settings.items():
+        assert entries[name][0] == reason, name
+        assert type(default)(entries[name][1]) == default, name
+
+
+def test_every_setting_reaches_the_containers():
+    text = (ROOT / "compose" / "compose.yaml").read_text(encoding="utf-8")
+    assert [s.metadata["variable"] for s in fields(Settings) if f"{s.metadata['variable']}:" not in text] == []
+
+
+def test_make_lists_every_target():
+    phony = re.search(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)
+    assert phony
+    assert set(phony[1].split()) == TARGETS
+
+
+@pytest.mark.parametrize("doc", DOCS, ids=lambda doc: doc.name)
+def test_make_commands_and_links_in_docs_exist(doc: Path):
+    text = doc.read_text(encoding="utf-8")
+    assert set(re.findall(r"(?:`|^ {4})make ([a-z][a-z-]*)", text, re.MULTILINE)) <= TARGETS
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (doc.parent / link).exists(), link
+
+
+def test_the_readme_knows_every_view_and_service():
+    assert [view.name for view in VIEWS if f"`{view.name}`" not in README] == []
+    compose = (ROOT / "compose" / "compose.yaml").read_text(encoding="utf-8")
+    services = re.findall(
+        r"^  ([a-z0-9-]+): ?(?:&\w+)?(?: #.*)?$", compose.split("\nservices:")[1].split("\nnetworks:")[0], re.MULTILINE
+    )
+    one_shots = {"topic", "topology", "schema", "batch", "tools", "tests"}
+    assert len(services) > 15
+    assert [service for service in services if service not in one_shots and service not in README] == []
+
+
+def test_every_reason_of_the_quarantine_is_explained():
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    for reason, meaning in REASONS.items():
+        assert f"| `{reason}` | {meaning} |" in text
+
+
+def test_lock_files_have_hashes_and_no_addresses():
+    for lock in ROOT.glob("requirements*.lock"):
+        text = lock.read_text(encoding="utf-8")
+        assert "://" not in text
+        assert text.count("==") <= text.count(" \\\n")
