@@ -1,0 +1,97 @@
+"""The archive's files: each appears whole or not at all, and a master file never without the rejects of its range.
+
+A quarantine file counts only beside the master file of the same name. It is written before and deleted after that one, so a
+crash in between leaves one that nobody reads; `clean` removes it.
+"""
+
+from __future__ import annotations
+
+import io
+import uuid
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from contract.event import EVENT_SCHEMA, REJECT_SCHEMA, Decoded
+from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, folder
+from ingest.hdfs import FileInfo, FileStore
+
+
+def _arrow_schema(schema: pl.Schema) -> pa.Schema:
+    """The Parquet columns of a frame, without Polars' own Arrow types."""
+    plain = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}
+    columns = pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    return pa.schema([(column.name, plain.get(column.type, column.type)) for column in columns])
+
+
+_SCHEMAS = {MASTER: _arrow_schema(EVENT_SCHEMA), QUARANTINE: _arrow_schema(REJECT_SCHEMA)}
+
+
+class ArchiveFiles:
+    """The files of all partitions below one root."""
+
+    def __init__(self, store: FileStore, root: str) -> None:
+        self._store, self._root = store, root
+
+    def ranges(self, partition: int, dataset: str = MASTER) -> dict[OffsetRange, FileInfo]:
+        """The finished files of a partition, by the range that their name states."""
+        files = self._store.list(folder(self._root, dataset, partition))
+        named = ((OffsetRange.of_file(partition, file.name), file) for file in files)
+        return {offsets: file for offsets, file in named if offsets is not None}
+
+    def put(self, offsets: OffsetRange, decoded: Decoded) -> None:
+        """Store a range; a range that is there already stays, for it holds the same."""
+        arrow = {
+            dataset: frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(_SCHEMAS[dataset])
+            for dataset, frame in ((MASTER, decoded.events), (QUARANTINE, decoded.rejects))
+        }
+        self._put_tables(offsets, arrow[MASTER], arrow[QUARANTINE])
+
+    def merge(self, slices: list[Slice]) -> OffsetRange:
+        """Store neighbouring slices as one range more; the old files stay until `delete`."""
+        merged = OffsetRange(slices[0].file.partition, slices[0].first_offset, slices[-1].next_offset)
+        quarantined = self.ranges(merged.partition, QUARANTINE)
+        rejected = [part for part in slices if part.file in quarantined]
+        self._put_tables(merged, self.read(MASTER, slices), self.read(QUARANTINE, rejected))
+        return merged
+
+    def read(self, dataset: str, slices: list[Slice]) -> pa.Table:
+        """The rows of the slices, in their order; of QUARANTINE give only slices whose file is there."""
+        tables = [_SCHEMAS[dataset].empty_table()]
+        for part in slices:
+            table = pq.read_table(io.BytesIO(self._store.read(part.file.path(self._root, dataset))))
+            offset = table["offset"].to_numpy()
+            tables.append(table.filter(pa.array((offset >= part.first_offset) & (offset < part.next_offset))))
+        return pa.concat_tables(tables)
+
+    def delete(self, offsets: OffsetRange) -> None:
+        """Remove a range that others cover."""
+        self._store.delete(offsets.path(self._root, MASTER))
+        self._store.delete(offsets.path(self._root, QUARANTINE))
+
+    def clean(self, partition: int) -> int:
+        """Remove what a crash left half done; returns how many files. Only for the start, before anything is written."""
+        finished = {file.name for file in self.ranges(partition).values()}
+        removed = 0
+        for dataset in (MASTER, QUARANTINE):
+            place = folder(self._root, dataset, partition)
+            for file in self._store.list(place):
+                temporary = file.name.startswith(".") and file.name.endswith(".tmp")
+                if temporary or (dataset == QUARANTINE and file.name not in finished):
+                    self._store.delete(f"{place}/{file.name}")
+                    removed += 1
+        return removed
+
+    def _put_tables(self, offsets: OffsetRange, events: pa.Table, rejects: pa.Table) -> None:
+        if len(rejects):
+            self._put_file(offsets, QUARANTINE, rejects)
+        self._put_file(offsets, MASTER, events)
+
+    def _put_file(self, offsets: OffsetRange, dataset: str, table: pa.Table) -> None:
+        content = io.BytesIO()
+        pq.write_table(table, content, compression="zstd")
+        temporary = f"{folder(self._root, dataset, offsets.partition)}/.{offsets.file_name}.{uuid.uuid4().hex}.tmp"
+        self._store.write(temporary, content.getvalue())
+        if not self._store.rename(temporary, offsets.path(self._root, dataset)):
+            self._store.delete(temporary)

@@ -1,0 +1,96 @@
+"""An input file as lines with their byte offsets, in bounded memory whatever the file holds."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from contract.errors import InputError
+from contract.event import MAX_VALUE_BYTES
+
+# One byte more than a value may have: a longer line is cut to this and so is still quarantined as too large.
+CUT_LINE_BYTES = MAX_VALUE_BYTES + 1
+_ROOM_BYTES = CUT_LINE_BYTES + 2  # and the line end
+_HEAD_BYTES = 8_192
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class InputFile:
+    """A readable, non-empty text file, plain or gzip; anything else raises InputError in one line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._raw: BinaryIO = path.open("rb")
+            self.size_bytes = path.stat().st_size
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+        self._text: BinaryIO = self._raw
+        try:
+            if self._peek(self._raw)[:2] == _GZIP_MAGIC:
+                self._text = io.BufferedReader(gzip.GzipFile(fileobj=self._raw), 1 << 18)
+            self._check_head()
+        except InputError:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """The file is no longer needed."""
+        self._text.close()
+        self._raw.close()
+
+    @property
+    def read_bytes(self) -> int:
+        """How much of size_bytes has been read."""
+        return self._raw.tell()
+
+    def head(self) -> bytes:
+        """The first bytes of the text, without moving on."""
+        return self._peek(self._text)[:_HEAD_BYTES]
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """(byte offset in the uncompressed text, line without its end) of each line; a long one is cut to CUT_LINE_BYTES."""
+        offset = 0
+        try:
+            while line := self._text.readline(_ROOM_BYTES):
+                length = len(line)
+                if length == _ROOM_BYTES and line[-1:] != b"\n":
+                    length += self._skip_rest_of_line()
+                yield offset, line.rstrip(b"\r\n")[:CUT_LINE_BYTES]
+                offset += length
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{self.path} breaks off or is damaged after byte {offset} of its text: {error}") from error
+
+    def _check_head(self) -> None:
+        head = self.head()
+        if not head:
+            raise InputError(f"{self.path} is empty; nothing was sent")
+        if b"\0" in head:
+            raise InputError(
+                f"{self.path} is binary (a NUL byte in its first 8 KiB); give an access log or JSON lines, plain or gzip"
+            )
+
+    def _skip_rest_of_line(self) -> int:
+        skipped = 0
+        while more := self._text.readline(_ROOM_BYTES):
+            skipped += len(more)
+            if more[-1:] == b"\n":
+                break
+        return skipped
+
+    def _peek(self, file: BinaryIO) -> bytes:
+        try:
+            return file.peek(_HEAD_BYTES)  # type: ignore[attr-defined,no-any-return]
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{self.path} cannot be read: {error}") from error

@@ -1,0 +1,124 @@
+"""A file into Kafka: the same file again sends the same event ids, so it counts nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from contract.errors import InputError
+from contract.event import EVENT_ID_LENGTH, SITE_LENGTH, encode
+from contract.settings import Settings
+from ingest.access_log import AccessLog
+from ingest.lines import InputFile
+from ingest.progress import LineProgress
+from ingest.sender import Sender, connect
+from ingest.stop import Stop
+
+FORMATS = ("auto", "log", "jsonl")
+_SHOW_EVERY = 5_000
+_OFFSET_DIGITS = 20
+
+
+class Record(Protocol):
+    """(key, value) of one line; the key is None for a line that does not parse and goes as it is, to be quarantined."""
+
+    def __call__(self, offset: int, line: bytes) -> tuple[str | None, bytes]: ...
+
+
+@dataclass
+class Result:
+    """What was done; next_offsets is where a reader of each partition stands when it has read all of it."""
+
+    lines: int = 0
+    sent: int = 0
+    unparsed: int = 0
+    skipped_empty: int = 0
+    next_offsets: dict[str, int] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """The result for people."""
+        return (
+            f"{self.lines:,} lines, {self.sent:,} sent, {self.unparsed:,} of them quarantined (did not parse), "
+            f"{self.skipped_empty:,} empty lines skipped"
+        )
+
+    def json(self) -> str:
+        """The result for programs."""
+        return msgspec.json.encode(asdict(self)).decode()
+
+
+def produce(settings: Settings, path: Path, site: str | None, file_format: str, stop: Stop) -> Result:
+    """Send a file; returns when Kafka has all of it. Ctrl-C says how far it came; the same command goes on from there."""
+    with InputFile(path) as file:
+        record = _record_of(settings, file, site, file_format)
+        sender, result = Sender(settings, connect(settings), stop), Result()
+        try:
+            with LineProgress(path.name, file.size_bytes) as progress:
+                for _ in send_lines(file.lines(), record, sender, result):
+                    progress.update(result.lines, file.read_bytes)
+            sender.finish()
+        except KeyboardInterrupt:
+            sender.abandon()
+            raise KeyboardInterrupt(
+                f"interrupted: of {result.lines:,} lines of {path.name} {sender.delivered:,} are in Kafka as records; "
+                "the same command again sends the rest, what is there counts once"
+            ) from None
+        result.next_offsets = {str(partition): offset for partition, offset in sorted(sender.next_offsets.items())}
+        return result
+
+
+def send_lines(lines: Iterator[tuple[int, bytes]], record: Record, sender: Sender, result: Result) -> Iterator[None]:
+    """Send each line that is not empty and count into `result`; yields now and then, for a look at it."""
+    send = sender.send
+    for offset, line in lines:
+        result.lines += 1
+        if result.lines % _SHOW_EVERY == 0:
+            yield
+        if not line or line.isspace():
+            result.skipped_empty += 1
+            continue
+        key, value = record(offset, line)
+        result.unparsed += key is None
+        send(key, value)
+        result.sent += 1
+
+
+def log_record(log: AccessLog) -> Record:
+    """Records of an access log's lines."""
+
+    def record(offset: int, line: bytes) -> tuple[str | None, bytes]:
+        event = log.event(offset, line)
+        return (None, line) if event is None else (event.visitor_id, encode(event))
+
+    return record
+
+
+class _Keyed(msgspec.Struct):
+    visitor_id: str
+
+
+_decode_key = msgspec.json.Decoder(_Keyed).decode
+
+
+def json_record(offset: int, line: bytes) -> tuple[str | None, bytes]:
+    """The record of a JSON line: sent as it is, judged by nobody but decode() downstream."""
+    try:
+        return _decode_key(line).visitor_id, line
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None, line
+
+
+def _record_of(settings: Settings, file: InputFile, site: str | None, file_format: str) -> Record:
+    if file_format == "jsonl" or (file_format == "auto" and file.head().lstrip()[:1] == b"{"):
+        return json_record
+    source = file.path.name.encode("utf-8", "backslashreplace").decode()
+    if len(source) + 1 + _OFFSET_DIGITS > EVENT_ID_LENGTH:
+        raise InputError(f"{file.path}: its name does not fit an event id of {EVENT_ID_LENGTH} characters; rename the file")
+    site = source.partition(".")[0] or source if site is None else site
+    if not 1 <= len(site) <= SITE_LENGTH or not site.isprintable():
+        raise InputError(f"site {site!r} is not a printable text of 1 to {SITE_LENGTH} characters; give another with --site")
+    return log_record(AccessLog(source, site, settings.secret("visitor_key")))

@@ -1,0 +1,97 @@
+"""Records into the topic, each exactly once: idempotent producer, acknowledged by all in-sync replicas."""
+
+from __future__ import annotations
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from contract.errors import DeliveryFailed, EngineUnavailable, TopicUnusable
+from contract.settings import Settings
+from ingest.stop import Stop
+
+_ANSWER_S = 10
+_POLL_EVERY = 1_000
+
+
+def connect(settings: Settings) -> Producer:
+    """A producer whose broker answers and has the topic; else EngineUnavailable or TopicUnusable, within seconds."""
+    producer = Producer(
+        {
+            "bootstrap.servers": settings.kafka_bootstrap,
+            "enable.idempotence": True,
+            "acks": "all",
+            "compression.type": "lz4",
+            "linger.ms": 20,
+            # The partitioner of Java's clients, so that a visitor keeps its partition whichever client sends.
+            "partitioner": "murmur2_random",
+            "message.timeout.ms": 120_000,
+            "log_level": 2,
+        }
+    )
+    try:
+        topic = producer.list_topics(settings.topic, timeout=_ANSWER_S).topics[settings.topic]
+    except KafkaException as error:
+        raise EngineUnavailable.at("Kafka", settings.kafka_bootstrap, error.args[0].str()) from error
+    if topic.error is not None:
+        raise TopicUnusable.missing(settings.topic, settings.kafka_bootstrap)
+    return producer
+
+
+class Sender:
+    """Sends to one topic and keeps how far each partition got.
+
+    Its methods raise DeliveryFailed once Kafka did not take a record, and KeyboardInterrupt after Ctrl-C.
+    """
+
+    def __init__(self, settings: Settings, producer: Producer, stop: Stop) -> None:
+        self.sent = self.delivered = 0
+        self.next_offsets: dict[int, int] = {}
+        self._producer, self._topic, self._bootstrap = producer, settings.topic, settings.kafka_bootstrap
+        self._stop, self._failed = stop, 0
+        self._first_error: KafkaError | None = None
+
+    def send(self, key: str | None, value: bytes) -> None:
+        """Queue one record; waits while the queue is full."""
+        while True:
+            try:
+                self._producer.produce(self._topic, value, key, on_delivery=self._on_delivery)
+                break
+            except BufferError:
+                self._producer.poll(0.1)
+                self._check()
+            except KafkaException as error:
+                self._failed, self._first_error = self._failed + 1, error.args[0]
+                self._check()
+        self.sent += 1
+        if self.sent % _POLL_EVERY == 0:
+            self.poll()
+
+    def poll(self) -> None:
+        """Take the delivery reports that are there."""
+        self._producer.poll(0)
+        self._check()
+
+    def finish(self) -> None:
+        """Wait until every record is delivered; next_offsets then covers all of them."""
+        while self._producer.flush(0.2):  # short waits, so that Ctrl-C is heard
+            self._check()
+        self._check()
+
+    def abandon(self) -> None:
+        """Drop what is still queued, after a second for what is under way; `delivered` then says how far it came."""
+        self._producer.flush(1)
+        self._producer.purge()
+        self._producer.flush(1)
+
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failed += 1
+            self._first_error = self._first_error or error
+            return
+        self.delivered += 1
+        # Reports come in the order of the log, so the last one of a partition is its highest.
+        self.next_offsets[message.partition()] = message.offset() + 1  # type: ignore[index,operator]
+
+    def _check(self) -> None:
+        self._stop.raise_if_interrupted()
+        if self._first_error is not None:
+            raise DeliveryFailed.of(self._bootstrap, self._failed, self.delivered, self._first_error.str())

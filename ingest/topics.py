@@ -1,0 +1,51 @@
+"""The topic as all parts expect it: made once, checked at every later start."""
+
+from __future__ import annotations
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
+
+from contract.errors import EngineUnavailable, TopicUnusable
+from contract.settings import Settings
+
+_ANSWER_S = 30
+_TIMESTAMP_TYPE = "message.timestamp.type"
+_CONFIG = {
+    # decode() refuses events more than a day ahead of the record's time, so that time must be the broker's own.
+    _TIMESTAMP_TYPE: "LogAppendTime",
+    "retention.ms": str(7 * 86_400_000),
+    "max.message.bytes": str(1 << 20),
+    "compression.type": "producer",
+}
+
+
+def ensure_topic(settings: Settings) -> bool:
+    """Whether the topic had to be created; TopicUnusable if it exists otherwise than the settings say."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2})
+    try:
+        return _create(admin, settings) or _check(admin, settings)
+    except KafkaException as error:
+        raise EngineUnavailable.at("Kafka", settings.kafka_bootstrap, error.args[0].str()) from error
+
+
+def _create(admin: AdminClient, settings: Settings) -> bool:
+    topic = NewTopic(settings.topic, settings.topic_partitions, config=_CONFIG)
+    try:
+        admin.create_topics([topic], request_timeout=_ANSWER_S)[settings.topic].result(_ANSWER_S)
+        return True
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            return False
+        raise
+
+
+def _check(admin: AdminClient, settings: Settings) -> bool:
+    found = len(admin.list_topics(settings.topic, timeout=_ANSWER_S).topics[settings.topic].partitions)
+    if found != settings.topic_partitions:
+        raise TopicUnusable.partitions(settings.topic, found, settings.topic_partitions)
+    resource = ConfigResource(ResourceType.TOPIC, settings.topic)
+    config = admin.describe_configs([resource], request_timeout=_ANSWER_S)[resource].result(_ANSWER_S)
+    timestamp_type = config[_TIMESTAMP_TYPE].value
+    if timestamp_type != _CONFIG[_TIMESTAMP_TYPE]:
+        raise TopicUnusable.timestamps(settings.topic, timestamp_type)
+    return False

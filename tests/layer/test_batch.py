@@ -1,0 +1,146 @@
+"""The batch layer on Spark, HDFS and the database: equal to the oracle whatever the files look like."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from itertools import islice, pairwise
+from typing import Any
+
+import pytest
+
+from batch.archive import Archive
+from batch.run import run
+from contract.errors import ArchiveBehind, ArchiveGap
+from contract.event import decode
+from contract.master import MASTER, OffsetRange
+from contract.settings import Settings
+from contract.views import VIEWS
+from ingest.archive_files import ArchiveFiles
+from ingest.hdfs import Hdfs
+from ingest.simulate import events
+from serving.database import connect
+from serving.handoff import Counts, begin_run, commit_range, fail_run, positions
+from tests.fixtures.pageviews import TODAY
+from tests.oracle import Record, expected_rows, pipeline
+
+PARTITIONS = 4
+
+
+@pytest.fixture
+def batch(database: Settings, archive_root: str) -> Settings:
+    """A fresh database and archive; Spark runs inside the test, so no other run's executors are waited for."""
+    return replace(database, archive_root=archive_root, spark_master="local[2]", batch_wait_s=1)
+
+
+def traffic(count: int, seed: int) -> list[Record]:
+    """Simulated records, dealt out without regard to the visitor: repeats do not meet in one partition."""
+    chance, ends = random.Random(seed), [0] * PARTITIONS
+    records: list[Record] = []
+    for _, value in islice(events(seed, lambda: TODAY, "test"), count):
+        partition = chance.randrange(PARTITIONS)
+        records.append((partition, ends[partition], int(TODAY.timestamp() * 1000), value))
+        ends[partition] += 1
+    return records
+
+
+def archive(settings: Settings, records: list[Record], partition: int, *bounds: tuple[int, int]) -> None:
+    """Store ranges of offsets of a partition as files."""
+    files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
+    for first, after in bounds:
+        inside = [record for record in records if record[0] == partition and first <= record[1] < after]
+        columns = ([r[1] for r in inside], [r[2] for r in inside], [r[3] for r in inside])
+        files.put(OffsetRange(partition, first, after), decode(partition, *columns))
+
+
+def progress(settings: Settings, ends: list[int]) -> None:
+    """The speed layer has come this far, and has counted nothing: what the views show is the batch part alone."""
+    with connect(settings, "speed") as connection:
+        positions(connection, PARTITIONS)
+        for partition, end in enumerate(ends):
+            rejects = decode(partition, [], [], []).rejects
+            commit_range(connection, OffsetRange(partition, 0, end), {}, Counts(0, 0, 0), rejects, settings.topic)
+
+
+def merged(settings: Settings, view: Any) -> list[tuple[Any, ...]]:
+    columns = ", ".join((*view.group, *(measure.name for measure in view.measures)))
+    with connect(settings, "reader") as connection:
+        rows = connection.execute(f"SELECT {columns} FROM {view.name} ORDER BY {', '.join(view.group)}").fetchall()
+    return [(*row[:-2], bytes.fromhex(row[-2].removeprefix("\\x")), row[-1]) for row in rows]
+
+
+def test_rows_equal_the_oracles_with_overlapping_files_and_a_cut_inside_a_file(batch: Settings):
+    records = traffic(4_000, seed=3)
+    ends = [1 + max(r[1] for r in records if r[0] == partition) for partition in range(PARTITIONS)]
+    archive(batch, records, 0, *pairwise([0, 100, 400, 401, ends[0]]))
+    archive(batch, records, 1, (0, 500), (300, 700), (300, 400), (700, ends[1]))
+    archive(batch, records, 2, (0, 10), (0, ends[2]), (10, 200))
+    archive(batch, records, 3, (0, ends[3]))
+    cut = [ends[0], ends[1] - 50, ends[2] - 1, 333]
+    progress(batch, cut)
+    done = run(batch, lambda line: None)
+    truth = pipeline(record for record in records if record[1] < cut[record[0]])
+    for view in VIEWS:
+        assert merged(batch, view) == expected_rows(truth, view.name)
+    assert (done.received, done.counted, done.duplicate, done.quarantined) == (
+        truth.received,
+        truth.counted,
+        truth.duplicate,
+        truth.rejects.total(),
+    )
+    assert truth.duplicate > 10
+    with connect(batch, "reader") as connection:
+        assert connection.execute("SELECT sum(difference), sum(in_flight) FROM ledger").fetchall() == [(0, 0)]
+
+
+def test_a_gap_is_named_and_the_run_fails(batch: Settings):
+    records = traffic(400, seed=4)
+    archive(batch, records, 0, (0, 20), (30, 50))
+    progress(batch, [50, 0, 0, 0])
+    # The archive ends at the gap, so its end never comes; that is said instead of publishing without the rest.
+    with pytest.raises(ArchiveBehind, match="partition 0 ends at 20 but the cut is 50"):
+        run(batch, lambda line: None)
+    with connect(batch, "reader") as connection:
+        assert connection.execute("SELECT state FROM runs").fetchall() == [("failed",)]
+
+
+def test_nothing_archived_is_an_empty_publication(batch: Settings):
+    assert run(batch, lambda line: None).received == 0
+    assert all(merged(batch, view) == [] for view in VIEWS)
+
+
+def test_a_run_rescues_a_speed_layer_that_is_far_behind(batch: Settings):
+    records = traffic(400, seed=5)
+    ends = [1 + max(r[1] for r in records if r[0] == partition) for partition in range(PARTITIONS)]
+    for partition, end in enumerate(ends):
+        archive(batch, records, partition, (0, end))
+    said: list[str] = []
+    run(replace(batch, rescue_offsets=300), said.append)
+    assert "the speed layer is 400 offsets behind the archive: this run takes them over" in said
+    truth = pipeline(records)
+    for view in VIEWS:
+        assert merged(batch, view) == expected_rows(truth, view.name)
+    with connect(batch, "speed") as connection:
+        assert positions(connection, PARTITIONS) == dict(enumerate(ends))
+    with connect(batch, "reader") as connection:
+        assert connection.execute("SELECT count(*) FROM quarantine").fetchall() == [(truth.rejects.total(),)]
+
+
+def test_an_abandoned_run_is_no_obstacle(batch: Settings):
+    records = traffic(200, seed=6)
+    end = 1 + max(r[1] for r in records if r[0] == 0)
+    archive(batch, records, 0, (0, end))
+    progress(batch, [end, 0, 0, 0])
+    with connect(batch, "batch") as connection:
+        fail_run(connection, begin_run(connection, "full").run_id, "killed")
+    run(batch, lambda line: None)
+    truth = pipeline(record for record in records if record[0] == 0)
+    assert merged(batch, VIEWS[0]) == expected_rows(truth, VIEWS[0].name)
+
+
+def test_a_missing_file_is_a_gap(batch: Settings):
+    records = traffic(400, seed=7)
+    archive(batch, records, 0, (0, 20), (20, 40), (40, 60))
+    Hdfs(batch.webhdfs_url).delete(OffsetRange(0, 20, 40).path(batch.archive_root, MASTER))
+    with pytest.raises(ArchiveGap, match=r"partition 0 lacks offsets \[20, 40\)"):
+        Archive(batch).slices({0: 60, 1: 0, 2: 0, 3: 0})

@@ -1,0 +1,267 @@
+"""The hand-off under random interleavings of everything that may happen: merged = truth, ledger balanced, after each step.
+
+One count measure is enough here: rows of all measures move together, and other tests compare them.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+import psycopg
+import pytest
+
+from contract.aggregate import aggregate
+from contract.errors import RunRefused
+from contract.event import EVENT_SCHEMA
+from contract.master import OffsetRange
+from contract.settings import Settings
+from contract.views import VIEWS
+from serving.database import Connection, connect
+from serving.handoff import Counts, Run, begin_run, collect_garbage, commit_range, fail_run, publish, write_task
+from tests.fixtures.pageviews import NO_REJECTS, TODAY, reject
+
+INTERLEAVINGS = int(os.environ.get("INTERLEAVINGS", "120"))
+KEEP_RUNS = 2
+STEPS = (
+    *("produce",) * 3, *("commit",) * 5, *("begin",) * 3, *("compute",) * 3, *("publish",) * 3,
+    *("rollback",) * 2, *("collect",) * 3, "die", "rescue", "replay",
+)  # fmt: skip
+
+
+class Pipeline:
+    """The whole pipeline in one thread: a log a partition in memory, and the real functions."""
+
+    def __init__(self, seed: int, speed: Connection, batch: Connection, owner: Connection) -> None:
+        self.chance = random.Random(seed)
+        self.speed, self.batch, self.owner = speed, batch, owner
+        self.partitions = self.chance.randint(1, 3)
+        # The day of each offset's event; None is a reject.
+        self.log: list[list[date | None]] = [[] for _ in range(self.partitions)]
+        self.position = [0] * self.partitions
+        self.committed: list[set[int]] = [set() for _ in range(self.partitions)]
+        self.runs: dict[int, tuple[Run, str, list[date] | None]] = {}
+
+    def produce(self) -> None:
+        late = (0, 0, 0, 1, 2, 9)
+        for _ in range(self.chance.randint(1, 4)):
+            event = TODAY.date() - timedelta(days=self.chance.choice(late))
+            self.chance.choice(self.log).append(None if self.chance.random() < 0.1 else event)
+
+    def commit(self) -> None:
+        partition = self.chance.randrange(self.partitions)
+        first = self.position[partition]
+        self.position[partition] = self.chance.randint(first, len(self.log[partition]))
+        applied = self._commit(partition, first, self.position[partition])
+        assert applied == (self.position[partition] > first)
+        self.committed[partition].update(range(first, self.position[partition]))
+
+    def replay(self) -> None:
+        partition = self.chance.randrange(self.partitions)
+        first = self.chance.randint(0, self.position[partition])
+        assert not self._commit(partition, first, self.chance.randint(first, self.position[partition]))
+
+    def _commit(self, partition: int, first: int, following: int) -> bool:
+        days = self.log[partition][first:following]
+        counted = sum(day is not None for day in days)
+        rejects = [reject(partition, first + i) for i, day in enumerate(days) if day is None]
+        return commit_range(
+            self.speed,
+            OffsetRange(partition, first, following),
+            rows_of(Counter(day for day in days if day)),
+            Counts(len(days), counted, 0),
+            pl.concat([NO_REJECTS, *rejects]),
+            "pageviews",
+        )
+
+    def begin(self) -> None:
+        self._begin(None)
+
+    def rescue(self) -> None:
+        self._begin({p: self.chance.randint(0, len(self.log[p])) for p in range(self.partitions)})
+
+    def _begin(self, archive: dict[int, int] | None) -> None:
+        run = begin_run(self.batch, self.chance.choice(("full", "incremental", "incremental")), archive)
+        self.position = [run.cut[p].next_offset for p in range(self.partitions)]
+        kind = self.owner.execute("SELECT kind FROM serving.run WHERE run_id = %s", [run.run_id]).fetchone()
+        assert kind
+        self.runs[run.run_id] = (run, kind[0], None)
+
+    def _some_run(self, computed: bool) -> tuple[Run, str, list[date] | None] | None:
+        fitting = [entry for entry in self.runs.values() if (entry[2] is not None) == computed]
+        return self.chance.choice(fitting) if fitting else None
+
+    def compute(self) -> None:
+        entry = self._some_run(computed=False)
+        if entry is None:
+            return
+        run, kind, _ = entry
+        below = [
+            (partition, offset, day)
+            for partition in range(self.partitions)
+            for offset, day in enumerate(self.log[partition][: run.cut[partition].next_offset])
+            if day is not None
+        ]
+        dirty = {
+            day for partition, offset, day in below
+            if kind == "full" or partition not in run.base or offset >= run.base[partition].next_offset
+        }  # fmt: skip
+        try:
+            for day in sorted(dirty):
+                counted = Counter(partition for partition, _, of_day in below if of_day == day)
+                ledger = pl.DataFrame([(day, p, n, 0) for p, n in counted.items()], schema=LEDGER, orient="row")
+                rows = rows_of(Counter({day: counted.total()}))
+                assert write_task(self.batch, run.run_id, str(day), rows, ledger)
+                if self.chance.random() < 0.2:
+                    assert not write_task(self.batch, run.run_id, str(day), rows, ledger)
+        except RunRefused:
+            del self.runs[run.run_id]
+        else:
+            self.runs[run.run_id] = (run, kind, sorted(dirty))
+
+    def publish(self) -> None:
+        entry = self._some_run(computed=True)
+        if entry is None:
+            return
+        run, _, days = entry
+        del self.runs[run.run_id]
+        cut = {p: run.cut[p].next_offset for p in run.cut}
+        rejects = [
+            reject(p, offset) for p in range(self.partitions) for offset, day in enumerate(self.log[p][: cut[p]])
+            if day is None and offset >= (run.base[p].next_offset if p in run.base else 0)
+        ]  # fmt: skip
+        live = self._live()
+        try:
+            publish(self.batch, run.run_id, days or [], cut, pl.concat([NO_REJECTS, *rejects]), "pageviews")
+        except RunRefused:
+            assert live != run.base_generation
+
+    def die(self) -> None:
+        if self.runs:
+            run_id = self.chance.choice(list(self.runs))
+            if self.chance.random() < 0.5:
+                fail_run(self.batch, run_id, "killed")
+            del self.runs[run_id]
+
+    def rollback(self) -> None:
+        kept = [row[0] for row in self.owner.execute("SELECT generation FROM serving.publication ORDER BY 1")][:-1]
+        if kept:
+            roll_back(self.owner, self.chance.choice(kept))
+
+    def collect(self) -> None:
+        collect_garbage(self.batch, KEEP_RUNS)
+
+    def _live(self) -> int:
+        row = self.owner.execute("SELECT coalesce(max(generation), 0) FROM serving.publication").fetchone()
+        assert row
+        return int(row[0])
+
+    def check(self) -> str | None:
+        ledger = {
+            row[0]: row
+            for row in self.owner.execute(
+                "SELECT partition, next_offset, in_flight, difference, batch_next_offset FROM ledger"
+            )
+        }
+        assert [ledger[p][1] for p in range(self.partitions)] == self.position
+        if unbalanced := [row for row in ledger.values() if row[3]]:
+            return f"ledger {unbalanced}"
+        # What a run took over from the speed layer is in no row until a run with it is live: the ledger calls it in flight.
+        counted = [self.committed[p] | set(range(ledger[p][4])) for p in range(self.partitions)]
+        in_flight = [self.position[p] - len(counted[p]) for p in range(self.partitions)]
+        assert [ledger[p][2] for p in range(self.partitions)] == in_flight
+        truth = Counter(day for p in range(self.partitions) for offset in counted[p] if (day := self.log[p][offset]))
+        merged = dict(
+            self.owner.execute(
+                "SELECT (bucket AT TIME ZONE 'UTC')::date, sum(views)::bigint FROM site_traffic GROUP BY 1"
+            ).fetchall()
+        )
+        return None if merged == truth else f"merged {merged} truth {dict(truth)}"
+
+
+LEDGER = {"day": pl.Date, "partition": pl.Int32, "counted": pl.Int64, "duplicate": pl.Int64}
+_events: dict[date, pl.DataFrame] = {}
+
+
+def rows_of(days: Counter[date]) -> dict[str, pl.DataFrame]:
+    """Rows of so many equal events on each day."""
+    frames = []
+    for day, count in days.items():
+        if day not in _events:
+            noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+            event = (0, 0, noon, "id", noon, "demo", "/", "visitor", 200, 1, 5.0, None, None)
+            _events[day] = pl.DataFrame([event], schema=EVENT_SCHEMA, orient="row")
+        frames += [_events[day]] * count
+    return aggregate(pl.concat(frames)) if frames else {}
+
+
+def roll_back(owner: Connection, generation: int) -> None:
+    """Publishes a kept generation again."""
+    with owner.transaction():
+        for table, columns in (("publication", "run_id"), ("publication_day", "day, run_id")):
+            new = "(SELECT max(generation) FROM serving.publication)" + (" + 1" if table == "publication" else "")
+            owner.execute(
+                f"INSERT INTO serving.{table} SELECT {new}, {columns} FROM serving.{table} WHERE generation = {generation}"
+            )
+
+
+# Tables in an order that foreign keys allow. For so few rows DELETE is far faster than TRUNCATE.
+CLEAR = "; ".join(
+    f"DELETE FROM {table}"
+    for table in (
+        *("quarantine", "serving.speed_progress", "serving.speed_ledger", "serving.run_cut", "serving.run_task"),
+        *("serving.run_day", "serving.batch_ledger", "serving.publication", "serving.run"),
+        *(f"serving.{half}_{view.name}" for half in ("speed", "batch") for view in VIEWS),
+    )
+)
+
+
+def first_wrong(database: Settings, interleavings: int) -> str | None:
+    """What is wrong after which step of which seed; None if nothing ever is."""
+    with connect(database, "speed") as speed, connect(database, "batch") as batch, connect(database, "postgres") as owner:
+        for seed in range(interleavings):
+            owner.execute(CLEAR)
+            pipeline = Pipeline(seed, speed, batch, owner)
+            owner.execute("SELECT serving.positions(%s)", [pipeline.partitions])
+            for step in range(pipeline.chance.randint(10, 60)):
+                name = pipeline.chance.choice(STEPS)
+                try:
+                    getattr(pipeline, name)()
+                    wrong = pipeline.check()
+                except (AssertionError, psycopg.Error) as error:
+                    wrong = repr(error)
+                if wrong:
+                    return f"seed {seed} step {step} {name}: {wrong}"
+    return None
+
+
+def test_merged_is_truth_after_every_step(database: Settings) -> None:
+    assert first_wrong(database, INTERLEAVINGS) is None
+
+
+@pytest.mark.parametrize(
+    ("object_name", "guard", "without"),
+    [
+        ("commit_range", "position_before <> first_offset", "false"),
+        ("begin_run", "epoch = p.epoch + 1", "epoch = p.epoch"),
+        ("write_task", "IF NOT written", "IF false"),
+        ("publish", "<> planned.base_generation", "< 0"),
+        ("publish", "PERFORM serving.insert_staged_quarantine();", ""),
+        ("absorbed_epoch", "min(", "max("),
+        ("collect_run_day", "serving.publication_day AS p", "serving.live_day AS p"),
+    ],
+)
+def test_each_guard_is_needed(database: Settings, object_name: str, guard: str, without: str) -> None:
+    with connect(database, "postgres") as owner:
+        kind = "view" if object_name == "absorbed_epoch" else "function"
+        row = owner.execute(
+            f"SELECT pg_get_{kind}def('serving.{object_name}'::{'regclass' if kind == 'view' else 'regproc'})"
+        ).fetchone()
+        assert row
+        assert guard in row[0]
+        prefix = f"CREATE OR REPLACE VIEW serving.{object_name} AS " if kind == "view" else ""
+        owner.execute((prefix + row[0].replace(guard, without)).encode())
+    assert first_wrong(database, INTERLEAVINGS) is not None

@@ -1,0 +1,283 @@
+"""What readers may see, how fast they reach it, and what they get from the command line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+import polars as pl
+import psycopg
+import pytest
+
+from contract.errors import BraidError, EngineUnavailable, QueryRefused, SchemaMismatch
+from contract.measures import Count
+from contract.settings import Settings
+from contract.views import VIEWS, View
+from serving.__main__ import WELCOME_QUERIES, main
+from serving.database import Connection, connect, reader_dsn
+from serving.handoff import Counts, begin_run, commit_range, publish, write_task
+from serving.migrate import migrate
+from serving.query import run_query
+from serving.staging import LEDGER_SCHEMA
+from serving.status import read_status
+from tests.fixtures.pageviews import NO_REJECTS, Range, events, reject
+
+
+@pytest.fixture
+def reader(database: Settings) -> Iterator[Connection]:
+    with connect(database, "reader") as connection:
+        yield connection
+
+
+@pytest.fixture
+def cli(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line on the fresh database; no other server is there."""
+    monkeypatch.setenv("BRAID_DATABASE_NAME", database.database_name)
+    monkeypatch.setenv("BRAID_KAFKA_BOOTSTRAP", "127.0.0.1:1")
+    monkeypatch.setenv("BRAID_WEBHDFS_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("BRAID_NIMBUS_HOST", "127.0.0.2")
+    monkeypatch.setenv("SPARK_MASTER", "spark://127.0.0.2:7077")
+
+
+def fill(database: Settings, count: int = 100) -> None:
+    part = Range.of(events(1, 0, 0, count))
+    with connect(database, "speed") as speed:
+        commit_range(speed, part.offsets, part.rows, Counts(count, count, 0), reject(0, 5), "pageviews")
+
+
+def test_migrating_again_changes_nothing(empty_database: Settings) -> None:
+    assert migrate(empty_database) is True
+    fill(empty_database)
+    assert migrate(empty_database) is False
+    with connect(empty_database, "postgres") as owner:
+        # As after an update of the code: everything is applied to what is there.
+        owner.execute("COMMENT ON SCHEMA serving IS 'older'")
+        assert migrate(empty_database) is True
+        assert owner.execute("SELECT sum(views) FROM page_traffic").fetchone() == (100,)
+
+
+def test_a_view_added_to_the_catalogue_is_there_after_the_next_migration(database: Settings) -> None:
+    added = View("visitor_traffic", keys=("visitor_id",), bucket=VIEWS[0].bucket, measures=(Count("hits"),))
+    assert migrate(database, (*VIEWS, added)) is True
+    with connect(database, "reader") as reader:
+        assert (
+            reader.execute("SELECT bucket, visitor_id, hits, batch_hits, speed_hits FROM visitor_traffic").fetchall() == []
+        )
+
+
+def test_a_view_that_changed_under_its_name_is_refused(database: Settings) -> None:
+    changed = replace(VIEWS[0], measures=(Count("views"),))
+    with pytest.raises(
+        SchemaMismatch, match=r"view site_traffic is stored with the columns .*latency.* but declared with .*new name"
+    ):
+        migrate(database, (changed, *VIEWS[1:]))
+
+
+@pytest.mark.parametrize(
+    ("role", "statement"),
+    [
+        ("reader", "SELECT * FROM serving.speed_progress"),
+        ("reader", "SELECT * FROM serving.batch_page_traffic"),
+        ("reader", "SELECT value FROM quarantine"),
+        ("reader", "SELECT * FROM quarantine"),
+        ("reader", "SELECT serving.positions(1)"),
+        ("reader", "CREATE TEMP TABLE t ()"),
+        ("reader", "SET default_transaction_read_only = off; CREATE TABLE t ()"),
+        ("reader", "SELECT pg_read_file('/etc/passwd')"),
+        ("speed", "SELECT serving.begin_run('full', '{}', '{}')"),
+        ("speed", "SELECT serving.publish(1, '{}', '{}', '{}')"),
+        ("speed", "SELECT serving.merge_staged(0, 1)"),
+        ("speed", "UPDATE serving.speed_progress SET next_offset = 0"),
+        ("speed", "SELECT * FROM pg_temp.staged_page_traffic"),
+        ("speed", "SELECT * FROM page_traffic"),
+        ("speed", "CREATE TEMP TABLE t ()"),
+        ("batch", "SELECT serving.commit_range(0, 0, 1, 1, 1, 0)"),
+        ("batch", "DELETE FROM serving.batch_page_traffic"),
+        ("batch", "INSERT INTO serving.speed_page_traffic DEFAULT VALUES"),
+        ("batch", "SELECT * FROM quarantine"),
+    ],
+)
+def test_each_role_may_do_its_own_work_only(database: Settings, role: str, statement: str) -> None:
+    with (
+        connect(database, role) as connection,
+        pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)),
+    ):  # type: ignore[arg-type]
+        connection.execute(statement.encode())
+
+
+def test_the_reader_sees_why_but_not_what_was_quarantined(database: Settings, reader: Connection) -> None:
+    fill(database)
+    assert reader.execute('SELECT reason, "offset", value_bytes FROM quarantine').fetchall() == [("not_json", 5, 1)]
+    assert reader.execute("SHOW statement_timeout").fetchone() == ("1min",)
+
+
+def test_predicates_reach_the_indexes_of_both_halves(database: Settings, reader: Connection) -> None:
+    with connect(database, "batch") as batch, connect(database, "postgres") as owner:
+        run = begin_run(batch, "full")
+        days = pl.date_range(pl.date(2026, 10, 10), pl.date(2026, 11, 20), eager=True)
+        ledger = pl.DataFrame({"day": days, "partition": 0, "counted": 1, "duplicate": 0}).cast(dict(LEDGER_SCHEMA))
+        write_task(batch, run.run_id, "all", {}, ledger)
+        columns = "1, 0, 1, hll_empty(11, 5, 0, 1), '{}', sha256(convert_to(site || page || bucket, 'UTF8'))"
+        for half, front in (("batch", str(run.run_id)), ("speed", "0, 2")):
+            owner.execute(
+                f"INSERT INTO serving.{half}_page_traffic SELECT {front}, bucket, site, page, {columns} FROM "
+                "(SELECT bucket, 'site ' || s AS site, '/page/' || p AS page FROM "
+                "generate_series('2026-10-10'::timestamptz, '2026-11-20', '6 hours') AS bucket, "
+                "generate_series(1, 10) AS s, generate_series(1, 80) AS p) AS rows".encode()
+            )
+        publish(batch, run.run_id, days, dict.fromkeys(run.cut, 0), NO_REJECTS, "pageviews")
+        owner.execute("ANALYZE")
+    plans = {
+        "key": "site = 'site 3' AND page = '/page/4'",
+        "key and bucket": "site = 'site 3' AND bucket >= '2026-11-19' AND bucket < '2026-11-20'",
+        "bucket": "bucket >= '2026-11-19' AND bucket < '2026-11-19 06:00'",
+    }
+    for name, predicate in plans.items():
+        lines = [row[0] for row in reader.execute(f"EXPLAIN SELECT * FROM page_traffic WHERE {predicate}".encode())]
+        plan = "\n".join(lines)
+        # Each half is read through an index, and of 7 chunks only the one that holds the bucket's day.
+        assert "Seq Scan on batch" not in plan, f"{name}:\n{plan}"
+        assert "Seq Scan on speed_page" not in plan, f"{name}:\n{plan}"
+        assert "Seq Scan on _hyper" not in plan, f"{name}:\n{plan}"
+        assert "speed_page_traffic_" in plan
+        chunks = set(re.findall(r"_hyper_[0-9]+_[0-9]+_chunk(?= b\b)", plan))
+        assert len(chunks) == 1 or name == "key", f"{name}:\n{plan}"
+    count = reader.execute(
+        "SELECT sum(batch_views), sum(speed_views) FROM page_traffic WHERE site = 'site 3' AND page = '/page/4'"
+    )
+    assert count.fetchone() == (165, 165)
+
+
+@pytest.mark.usefixtures("cli")
+def test_query_prints_only_the_result(database: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(database)
+    query = (
+        "SELECT sum(views) AS views, distinct_count(rollup(visitors)) AS visitors, NULL AS nothing, '' AS empty, "
+        "E'a \"q\", [b]\\x1b[31m\\n' AS odd, 1.5::float8 AS half, true AS yes, 50 % 7 AS modulo FROM page_traffic"
+    )
+    assert main(["query", query, "--format", "csv"]) == 0
+    out, talk = capsys.readouterr()
+    visitors = out.splitlines()[1].split(",")[1]
+    assert out == f'views,visitors,nothing,empty,odd,half,yes,modulo\n100,{visitors},,,"a ""q"", [b]\x1b[31m\n",1.5,t,1\n'
+    assert talk == "1 row\n"
+    assert list(csv.reader(io.StringIO(out)))[1][4] == 'a "q", [b]\x1b[31m\n'
+    assert main(["query", query, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {"views": 100, "visitors": int(visitors), "nothing": None, "empty": "", "odd": 'a "q", [b]\x1b[31m\n',
+         "half": 1.5, "yes": True, "modulo": 1}
+    ]  # fmt: skip
+    assert main(["query", query]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "[b]" in out
+    assert len(out.splitlines()) == 3
+    assert "distinct" not in out
+    assert "views   visitors   nothing   empty" in out
+    assert main(["query", "SELECT visitors FROM page_traffic LIMIT 1", "--format", "csv"]) == 0
+    assert capsys.readouterr().out.startswith("visitors\n\\x13")
+    assert main(["query", "SELECT 1 AS one WHERE false", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+@pytest.mark.usefixtures("cli")
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("SELECT viws FROM page_traffic", 'braid: column "viws" does not exist'),
+        ("SELEC 1", 'braid: syntax error at or near "SELEC"'),
+        ("SELECT 1; SELECT 2", "braid: cannot insert multiple commands into a prepared statement"),
+        ("SELECT value FROM quarantine", "braid: permission denied for table quarantine"),
+        ("COPY (SELECT 1) TO STDOUT", "braid: "),
+        ("DELETE FROM quarantine", "braid: "),
+        ("", "braid: "),
+    ],
+)
+def test_a_bad_statement_ends_with_the_databases_message(
+    statement: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["query", statement]) == 1
+    out, talk = capsys.readouterr()
+    assert out == ""
+    assert talk.startswith(message)
+    assert len(talk.splitlines()) <= 4
+    assert "Traceback" not in talk
+
+
+def test_several_results_cannot_hide_in_one_statement(reader: Connection) -> None:
+    with pytest.raises(QueryRefused):
+        run_query(reader, "SELECT 1; SELECT 2")
+
+
+@pytest.mark.usefixtures("cli")
+def test_status_shows_what_is_down_and_what_is_known(database: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(database)
+    with connect(database, "batch") as batch:
+        begin_run(batch, "full")
+    assert main(["status", "--format", "json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert {part["name"]: part["up"] for part in status["health"]} == {
+        "Kafka": False, "HDFS NameNode": False, "Storm Nimbus": False, "Spark master": False, "TimescaleDB": True,
+    }  # fmt: skip
+    assert status["positions"][0] == {
+        "partition": 0, "kafka": None, "archive": None, "speed": 100, "batch": 0, "archive_lag": None, "speed_lag": None,
+    }  # fmt: skip
+    assert (status["last_run"]["state"], status["last_run"]["kind"]) == ("running", "full")
+    assert status["ledger"][0]["received"] == 100
+    assert status["addresses"]["Kafka bootstrap"] == "127.0.0.1:9092"
+    assert main(["status"]) == 0
+    out = capsys.readouterr().out
+    assert "DOWN" in out
+    assert "postgresql://reader:" in out
+
+
+def test_status_of_nothing_is_no_error() -> None:
+    settings = Settings(
+        kafka_bootstrap="127.0.0.1:1", database_host="127.0.0.1", database_port=1, webhdfs_url="http://127.0.0.1:1",
+        nimbus_host="127.0.0.2", spark_master="spark://127.0.0.2:1", secrets_dir=Settings.from_env().secrets_dir,
+    )  # fmt: skip
+    status = read_status(settings)
+    assert not any(part.up for part in status.health)
+    assert all(part.detail for part in status.health)
+    password = settings.secret("database_reader_password")
+    assert not any(password in part.detail for part in status.health)
+
+
+@pytest.mark.usefixtures("cli")
+def test_wait_returns_when_offsets_are_counted_and_says_what_is_missing(
+    database: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(database)
+    assert main(["wait", "--partition-offsets", '{"0": 100, "1": 0}']) == 0
+    assert capsys.readouterr().out == ""
+    assert main(["wait", "--partition-offsets", '{"0": 101}', "--timeout-s", "0.3"]) == 1
+    assert "stands at offset 100 of partition 0, not yet at 101" in capsys.readouterr().err
+    assert main(["wait", "--partition-offsets", "[1]"]) == 1
+    assert "is not a JSON object" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("cli")
+def test_welcome_shows_addresses_and_three_queries(database: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(database)
+    assert main(["welcome", "--traffic", "none"]) == 0
+    out = capsys.readouterr().out
+    assert reader_dsn(Settings.from_env(), "127.0.0.1", 5433) in out
+    assert all(query in out for _, query in WELCOME_QUERIES)
+    assert main(["welcome", "--timeout-s", "0.3"]) == 1
+    assert "has not both a batch and a speed part (0 views from batch, 100 from speed)" in capsys.readouterr().err
+
+
+def test_the_printed_dsn_connects(database: Settings) -> None:
+    dsn = reader_dsn(database, database.database_host, database.database_port)
+    with psycopg.connect(dsn) as connection:
+        assert connection.execute("SELECT count(*) FROM site_traffic").fetchone() == (0,)
+
+
+def test_a_missing_server_is_one_clear_error_without_the_password(database: Settings) -> None:
+    with pytest.raises(EngineUnavailable, match=r"TimescaleDB at 127\.0\.0\.1:1 does not answer") as refused:
+        connect(replace(database, database_host="127.0.0.1", database_port=1), "reader")
+    assert database.secret("database_reader_password") not in str(refused.value)
+    assert isinstance(refused.value, BraidError)

@@ -1,0 +1,187 @@
+"""The whole pipeline as a plain-Python fold: what every layer's rows are compared with. It shares no code with the kernel.
+
+Only expected_rows() uses contract.sketches, to turn sets and lists into the stored form; SQL itself tests those bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from contract.sketches import histogram, hll
+from contract.sketches.hash import hash_texts
+
+Record = tuple[int, int, int, bytes | None]  # partition, offset, kafka_time_ms, value
+
+VIEWS = {"site_traffic": (("site",), timedelta(minutes=1)), "page_traffic": (("site", "page"), timedelta(hours=1))}
+TEXTS = {
+    "event_id": 256,
+    "event_time": 64,
+    "site": 253,
+    "page": 2048,
+    "visitor_id": 128,
+    "referrer": 2048,
+    "user_agent": 2048,
+}
+OPTIONAL = {"duration_ms", "referrer", "user_agent"}
+NUMBERS = {"status": (100, 599), "bytes_sent": (0, 2**40), "duration_ms": (0, 86_400_000)}
+TIME = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]+)?"
+    r"(?:[Zz]|([+-])([01][0-9]|2[0-3]):?([0-5][0-9]))"
+)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Rejected(Exception):
+    """args[0] is the reason."""
+
+
+@dataclass
+class Row:
+    """What one (bucket, keys…) of a view holds."""
+
+    views: int = 0
+    errors: int = 0
+    bytes_sent: int = 0
+    visitors: set[str] = field(default_factory=set)
+    durations: list[float] = field(default_factory=list)
+
+
+@dataclass
+class Outcome:
+    """rows[view][(bucket, *keys)], and what became of every record."""
+
+    rows: dict[str, dict[tuple[Any, ...], Row]] = field(default_factory=lambda: {view: defaultdict(Row) for view in VIEWS})
+    received: int = 0
+    counted: int = 0
+    duplicate: int = 0
+    rejects: Counter[str] = field(default_factory=Counter)
+
+
+def pipeline(records: Iterable[Record]) -> Outcome:
+    """Every view's rows for these records; each offset once, in any order."""
+    outcome, seen = Outcome(), set()
+    for _, _, kafka_time_ms, value in sorted(records, key=lambda record: record[:2]):
+        outcome.received += 1
+        try:
+            event, time = event_of(value, kafka_time_ms)
+        except Rejected as rejected:
+            outcome.rejects[rejected.args[0]] += 1
+            continue
+        if (time.date(), event["event_id"]) in seen:
+            outcome.duplicate += 1
+            continue
+        seen.add((time.date(), event["event_id"]))
+        outcome.counted += 1
+        for view, (keys, width) in VIEWS.items():
+            row = outcome.rows[view][(time - (time - EPOCH) % width, *(event[key] for key in keys))]
+            row.views += 1
+            row.errors += event["status"] >= 500
+            row.bytes_sent += event["bytes_sent"]
+            row.visitors.add(event["visitor_id"])
+            if event.get("duration_ms") is not None:
+                row.durations.append(float(event["duration_ms"]))
+    return outcome
+
+
+def event_of(value: bytes | None, kafka_time_ms: int) -> tuple[dict[str, Any], datetime]:
+    """The fields of a valid event and its time in UTC; raises Rejected with the reason of any other value."""
+    if not value:
+        raise Rejected("empty_value")
+    if len(value) > 65_536:
+        raise Rejected("too_large")
+    try:
+        pairs = json.loads(value.decode(), object_pairs_hook=Pairs, parse_constant=_no_constant, parse_int=_whole_number)
+        json.dumps(pairs, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    except UnicodeDecodeError as error:
+        raise Rejected("not_utf8") from error
+    except (ValueError, RecursionError) as error:
+        raise Rejected("not_json") from error
+    if not isinstance(pairs, Pairs):
+        raise Rejected("not_an_object")
+    for name, item in pairs:  # of a repeated name the last one counts, but each must be valid
+        _check(name, item)
+    event = dict(pairs)
+    if not (TEXTS.keys() | NUMBERS.keys()) - OPTIONAL <= event.keys():
+        raise Rejected("missing_field")
+    if any("\0" in (event.get(name) or "") for name in TEXTS):
+        raise Rejected("nul_character")
+    microseconds = _microseconds(event["event_time"])
+    if microseconds > (kafka_time_ms + 86_400_000) * 1000:
+        raise Rejected("too_far_ahead")
+    return event, EPOCH + timedelta(microseconds=microseconds)
+
+
+def expected_rows(outcome: Outcome, view: str) -> list[tuple[Any, ...]]:
+    """(bucket, keys…, views, errors, bytes_sent, hll bytes, histogram integers) of a view, sorted: what the tables hold."""
+    return [
+        (*group, row.views, row.errors, row.bytes_sent, sketch_of(row.visitors), histogram_of(row.durations))
+        for group, row in sorted(outcome.rows[view].items())
+    ]
+
+
+def sketch_of(visitors: Iterable[str]) -> bytes:
+    """The canonical hll of a set."""
+    entries = hll.entries_of(hash_texts(visitors))
+    return hll.encode_groups(np.zeros(len(entries), np.int64), entries, 1)[0]
+
+
+def histogram_of(durations: list[float]) -> list[int]:
+    """The canonical histogram of a list: bin << 48 | count, sorted."""
+    bins = histogram.bins_of(np.array(durations, dtype=np.float64))
+    return [(int(number) << 48) + count for number, count in sorted(Counter(bins.tolist()).items())]
+
+
+class Pairs(list):
+    """The members of a JSON object in the order in which they are written."""
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _whole_number(digits: str) -> int:
+    # No limit of ours is near 30 digits, and Python refuses to read thousands of them.
+    return int(digits[:30])
+
+
+def _check(name: str, item: Any) -> None:
+    if item is None and name in OPTIONAL:
+        return
+    if name in TEXTS:
+        if type(item) is not str:
+            raise Rejected("wrong_type")
+        if len(item) > TEXTS[name]:
+            raise Rejected("too_long")
+        if not item and name not in OPTIONAL:
+            raise Rejected("empty_text")
+    elif name in NUMBERS:
+        if type(item) is not int and not (type(item) is float and name == "duration_ms"):
+            raise Rejected("wrong_type")
+        if not NUMBERS[name][0] <= item <= NUMBERS[name][1]:
+            raise Rejected("out_of_range")
+
+
+def _microseconds(text: str) -> int:
+    """Microseconds since 1970 of an RFC 3339 time, further digits rounded half up; raises Rejected of anything else."""
+    match = TIME.fullmatch(text)
+    if not match:
+        raise Rejected("bad_time")
+    try:
+        moment = datetime(*(int(part) for part in match.groups()[:6]), tzinfo=UTC)  # type: ignore[misc,arg-type]
+    except ValueError as error:
+        raise Rejected("bad_time") from error
+    fraction = int(Fraction("0" + match[7]) * 1_000_000 + Fraction(1, 2)) if match[7] else 0
+    east = (int(match[9]) * 60 + int(match[10])) * (1 if match[8] == "+" else -1) if match[8] else 0
+    microseconds = (moment - EPOCH) // timedelta(microseconds=1) + fraction - east * 60_000_000
+    if microseconds < 0:
+        raise Rejected("bad_time")
+    return microseconds

@@ -1,0 +1,190 @@
+"""Sending: what is counted, what a failed delivery says, and how the verbs end."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from confluent_kafka import KafkaError
+
+from contract.errors import DeliveryFailed
+from contract.settings import Settings
+from ingest import __main__ as main_module
+from ingest.__main__ import main
+from ingest.access_log import AccessLog
+from ingest.produce import Result, json_record, log_record, send_lines
+from ingest.sender import Sender
+from ingest.stop import Stop, stop_on_signals
+
+LINE = b'198.51.100.7 - - [17/May/2015:12:05:03 +0200] "GET /a HTTP/1.1" 200 512'
+
+
+class Delivered:
+    """A message as a delivery report shows it."""
+
+    def __init__(self, partition: int, offset: int) -> None:
+        self._place = partition, offset
+
+    def partition(self) -> int:
+        return self._place[0]
+
+    def offset(self) -> int:
+        return self._place[1]
+
+
+class MemoryProducer:
+    """Takes `room` records at a time and delivers them when polled, to partitions in turn; `refuse` makes reports fail."""
+
+    def __init__(self, room: int = 10**9, refuse: bool = False) -> None:
+        self.values: list[bytes] = []
+        self._room, self._refuse = room, refuse
+        self._waiting: list[Callable[..., None]] = []
+
+    def produce(self, topic: str, value: bytes, key: str | None, on_delivery: Callable[..., None]) -> None:
+        if len(self._waiting) >= self._room:
+            raise BufferError
+        self._waiting.append(on_delivery)
+        self.values.append(value)
+
+    def poll(self, timeout: float) -> int:
+        first = len(self.values) - len(self._waiting)
+        for at, report in enumerate(self._waiting, first):
+            error = KafkaError(KafkaError._MSG_TIMED_OUT) if self._refuse else None
+            report(error, Delivered(at % 3, at // 3))
+        self._waiting.clear()
+        return 0
+
+    flush = poll
+
+
+def sent(lines: list[bytes], producer: MemoryProducer) -> tuple[Result, Sender]:
+    sender, result = Sender(Settings(), producer, Stop()), Result()  # type: ignore[arg-type]
+    record = log_record(AccessLog("f", "s", "k"))
+    for _ in send_lines(iter(enumerate(lines)), record, sender, result):
+        pass
+    sender.finish()
+    return result, sender
+
+
+def test_every_line_is_counted_as_what_became_of_it():
+    producer = MemoryProducer()
+    result, sender = sent([LINE, b"", b"  ", b"garbage", LINE], producer)
+    assert (result.lines, result.sent, result.unparsed, result.skipped_empty) == (5, 3, 1, 2)
+    assert producer.values[1] == b"garbage"
+    assert sender.next_offsets == {0: 1, 1: 1, 2: 1}
+    assert result.text() == "5 lines, 3 sent, 1 of them quarantined (did not parse), 2 empty lines skipped"
+
+
+def test_a_full_queue_is_waited_for():
+    producer = MemoryProducer(room=10)
+    result, sender = sent([LINE] * 1_000, producer)
+    assert result.sent == sender.delivered == len(producer.values) == 1_000
+    assert sum(sender.next_offsets.values()) == 1_000
+
+
+def test_a_failed_delivery_stops_with_numbers_and_the_next_command():
+    with pytest.raises(DeliveryFailed) as failed:
+        sent([LINE] * 5_000, MemoryProducer(refuse=True))
+    assert str(failed.value) == (
+        "Kafka at kafka:29092 did not take 1000 records after 0 delivered ones (Local: Message timed out); "
+        "`make status` shows what is up; the same command again sends the rest, what is there counts once"
+    )
+
+
+def test_a_key_is_what_decode_will_take_for_the_visitor():
+    assert json_record(0, b'{"visitor_id":"a","visitor_id":"b"}') == ("b", b'{"visitor_id":"a","visitor_id":"b"}')
+    for line in (b"[]", b'{"visitor_id":null}', b'{"visitor_id":"\xff"}', b"[" * 100_000):
+        assert json_record(0, line) == (None, line)
+
+
+def test_the_result_for_programs():
+    assert msgspec.json.decode(Result(3, 2, 1, 1, {"0": 2}).json()) == {
+        "lines": 3, "sent": 2, "unparsed": 1, "skipped_empty": 1, "next_offsets": {"0": 2},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", ["topic", "produce", "simulate", "archive"])
+def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+    assert ended.value.code == 0
+    assert "usage: python -m ingest" in capsys.readouterr().out
+
+
+def test_an_unusable_file_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["produce", str(tmp_path)]) == 1
+    assert capsys.readouterr() == ("", f"ingest produce: {tmp_path} cannot be read: Is a directory\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("a" * 240, [], "its name does not fit an event id of 256 characters; rename the file"),
+        ("log", ["--site", ""], "site '' is not a printable text of 1 to 253 characters; give another with --site"),
+        ("log", ["--site", "\udcff"], r"site '\udcff' is not a printable text"),
+        ("log", [], "secret /nowhere/visitor_key cannot be read; `make up` creates the secrets"),
+    ],
+)
+def test_an_unusable_name_site_or_key_is_said_before_anything_is_sent(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    arguments: list[str],
+    message: str,
+):
+    monkeypatch.setenv("BRAID_SECRETS_DIR", "/nowhere")
+    (tmp_path / name).write_bytes(LINE)
+    assert main(["produce", str(tmp_path / name), *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_with_130_and_its_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    def interrupted(settings: Settings) -> bool:
+        raise KeyboardInterrupt("interrupted: 3 records")
+
+    monkeypatch.setattr(main_module, "ensure_topic", interrupted)
+    assert main(["topic"]) == 130
+    assert capsys.readouterr().err == "ingest topic: interrupted: 3 records\n"
+
+
+def test_ctrl_c_while_sending_says_what_arrived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    class Interrupted(MemoryProducer):
+        def poll(self, timeout: float) -> int:
+            signal.raise_signal(signal.SIGINT)
+            return super().poll(timeout)
+
+        def flush(self, timeout: float) -> int:
+            return 0
+
+        def purge(self) -> None:
+            pass
+
+    (tmp_path / "visitor_key").write_text("key")
+    (tmp_path / "log").write_bytes((LINE + b"\n") * 3_000)
+    monkeypatch.setenv("BRAID_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setattr("ingest.produce.connect", lambda settings: Interrupted())
+    assert main(["produce", str(tmp_path / "log")]) == 130
+    assert capsys.readouterr().err == (
+        "ingest produce: interrupted: of 1,000 lines of log 1,000 are in Kafka as records; "
+        "the same command again sends the rest, what is there counts once\n"
+    )
+
+
+def test_a_stop_waits_no_longer_than_it_must_and_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with stop_on_signals() as stop:
+        assert not stop.wait(0.01)
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.wait(60)
+        stop.raise_if_interrupted()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            stop.raise_if_interrupted()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
