@@ -5,6 +5,7 @@ decode() is a pure function of Kafka records, so archiver and speed layer always
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ import polars as pl
 from msgspec import Meta
 
 MAX_VALUE_BYTES = 65_536
+MAX_NESTING = 64
 MAX_AHEAD = timedelta(days=1)
 MAX_PAGE_LENGTH = 2_048
 MAX_BYTES_SENT = 1 << 40  # so that 8 million of the largest responses fit the 64-bit sum of one bucket
@@ -26,7 +28,7 @@ EVENT_ID_LENGTH, SITE_LENGTH, VISITOR_ID_LENGTH = 256, 253, 128
 _Text = Annotated[str, Meta(max_length=MAX_PAGE_LENGTH)]
 
 
-class Event(msgspec.Struct, gc=False, kw_only=True):
+class Event(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
     """One page view. Unknown further fields are ignored, so producers may be newer than Braid."""
 
     event_id: Annotated[
@@ -86,6 +88,7 @@ REJECT_SCHEMA = pl.Schema(
 REASONS = {
     "empty_value": "the record has no value",
     "too_large": f"the value is larger than {MAX_VALUE_BYTES} bytes",
+    "too_deep": f"the JSON is nested more than {MAX_NESTING} levels deep",
     "not_utf8": "the value is not UTF-8 text",
     "not_json": "the value is not one JSON document",
     "not_an_object": "the JSON document is not an object",
@@ -100,7 +103,10 @@ REASONS = {
 }
 
 _decode_event = msgspec.json.Decoder(Event).decode
+_encode_event = msgspec.json.Encoder().encode
 _time_decoder = msgspec.json.Decoder(datetime)
+# A string that is never closed matches too, or the search for its end would start again at every quote in it.
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 _ESCAPED_NUL = b"\\u0000"
 _fields_of = attrgetter(*FIELDS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -130,8 +136,16 @@ def decode(partition: int, offsets: Sequence[int], kafka_times_ms: Sequence[int]
     rejected: list[tuple[int, str, str]] = []
     for position, value in enumerate(values):
         try:
-            if not value or len(value) > MAX_VALUE_BYTES or _ESCAPED_NUL in value:
+            if (
+                not value
+                or len(value) > MAX_VALUE_BYTES
+                or _ESCAPED_NUL in value
+                or value.count(b"[") + value.count(b"{") > MAX_NESTING
+            ):
                 _check_exceptional(value)
+            elif not value.isascii():
+                # The JSON decoder skips what it need not read, and would not see broken text in an unknown field.
+                value.decode()
             events.append(_decode_event(value))  # type: ignore[arg-type]
             kept.append(position)
         except (_Rejected, msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -162,7 +176,7 @@ def decode(partition: int, offsets: Sequence[int], kafka_times_ms: Sequence[int]
 
 def encode(event: Event) -> bytes:
     """The wire form of an event: one compact JSON object; fields that are not known are left out."""
-    return msgspec.json.encode({name: value for name in FIELDS if (value := getattr(event, name)) is not None})
+    return _encode_event(event)
 
 
 def json_schema() -> dict[str, Any]:
@@ -176,10 +190,23 @@ def _check_exceptional(value: bytes | None) -> None:
         raise _Rejected("empty_value", REASONS["empty_value"])
     if len(value) > MAX_VALUE_BYTES:
         raise _Rejected("too_large", f"{len(value)} bytes")
+    value.decode()
+    # The decoder's own limit depends on how deep the caller's stack is, so two layers could judge differently.
+    if _nesting(value) > MAX_NESTING:
+        raise _Rejected("too_deep", REASONS["too_deep"])
     event = _decode_event(value)
     for name in FIELDS:
         if "\0" in str(getattr(event, name)):
             raise _Rejected("nul_character", f"in `$.{name}`")
+
+
+def _nesting(value: bytes) -> int:
+    """How many brackets outside of strings are open at once, at most."""
+    depth = deepest = 0
+    for token in _TOKEN.findall(value):
+        depth += 1 if token in (b"[", b"{") else -1 if token in (b"]", b"}") else 0
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _reason_of(value: bytes, error: Exception) -> tuple[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ from contract.settings import Settings
 from ingest import archive, simulate
 from ingest.archive_files import ArchiveFiles
 from ingest.hdfs import Hdfs
+from ingest.lines import InputFile
 from ingest.produce import FORMATS, Result, produce
 from ingest.stop import stop_on_signals
 from ingest.topics import ensure_topic
@@ -39,8 +42,18 @@ def _topic(settings: Settings, options: argparse.Namespace) -> None:
 
 def _produce(settings: Settings, options: argparse.Namespace) -> None:
     with stop_on_signals() as stop:
-        result = produce(settings, options.file, options.site, options.format, stop)
+        if options.file == "-":
+            file = InputFile(Path(options.name), _standard_input(), options.size_bytes)
+        else:
+            file = InputFile(Path(options.file))
+        result = produce(settings, file, options.site, options.format, stop)
     _show(result, options.json)
+    if options.next_offsets:
+        print(json.dumps(result.next_offsets))
+
+
+def _standard_input() -> io.RawIOBase:
+    return open(0, "rb", buffering=0, closefd=False)
 
 
 def _simulate(settings: Settings, options: argparse.Namespace) -> None:
@@ -97,7 +110,12 @@ def _parser() -> argparse.ArgumentParser:
     sending.add_argument("--json", action="store_true", help="print the result as JSON, with next_offsets by partition")
 
     producing = verbs.add_parser("produce", parents=[sending], help="send an access log or JSON lines, plain or gzip")
-    producing.add_argument("file", type=Path, metavar="FILE")
+    producing.add_argument("file", metavar="FILE", help="- reads standard input")
+    producing.add_argument("--name", default="stdin", help="the file's name, if it comes by standard input")
+    producing.add_argument("--size-bytes", type=int, default=0, help="its size, for progress, if it comes by standard input")
+    producing.add_argument(
+        "--next-offsets", action="store_true", help="then print, as JSON, what `python -m serving wait` waits for"
+    )
     producing.add_argument("--site", help="site of an access log's events; default: the file's name up to its first dot")
     producing.add_argument("--format", choices=FORMATS, default="auto", help="auto: JSON lines if the file starts with {")
     producing.set_defaults(run=_produce)

@@ -8,10 +8,13 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from contract.errors import InputError
 from contract.event import MAX_VALUE_BYTES
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
 
 # One byte more than a value may have: a longer line is cut to this and so is still quarantined as too large.
 CUT_LINE_BYTES = MAX_VALUE_BYTES + 1
@@ -20,16 +23,40 @@ _HEAD_BYTES = 8_192
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
-class InputFile:
-    """A readable, non-empty text file, plain or gzip; anything else raises InputError in one line."""
+class _Counted(io.RawIOBase):
+    """A file or a pipe that knows how much was read of it; a pipe cannot be asked for its position."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+        self.read_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer) -> int | None:
+        length = self._raw.readinto(buffer)
+        self.read_bytes += length or 0
+        return length
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class InputFile:
+    """A readable, non-empty text file, plain or gzip; anything else raises InputError in one line.
+
+    `path` is opened, unless `pipe` brings its content; `size_bytes` is how much that will be, 0 if nobody knows.
+    """
+
+    def __init__(self, path: Path, pipe: io.RawIOBase | None = None, size_bytes: int = 0) -> None:
         self.path = path
         try:
-            self._raw: BinaryIO = path.open("rb")
-            self.size_bytes = path.stat().st_size
+            self._counted = _Counted(path.open("rb", buffering=0) if pipe is None else pipe)
+            self.size_bytes = path.stat().st_size if pipe is None else size_bytes
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+        self._raw: BinaryIO = io.BufferedReader(self._counted, 1 << 18)
         self._text: BinaryIO = self._raw
         try:
             if self._peek(self._raw)[:2] == _GZIP_MAGIC:
@@ -53,7 +80,11 @@ class InputFile:
     @property
     def read_bytes(self) -> int:
         """How much of size_bytes has been read."""
-        return self._raw.tell()
+        return self._counted.read_bytes
+
+    def first_line(self) -> bytes:
+        """The first line, as far as it is in the first bytes of the text; without moving on."""
+        return self.head().split(b"\n", 1)[0].rstrip(b"\r")
 
     def head(self) -> bytes:
         """The first bytes of the text, without moving on."""

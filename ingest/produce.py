@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from contract.errors import InputError
-from contract.event import EVENT_ID_LENGTH, SITE_LENGTH, encode
+from contract.event import SITE_LENGTH, encode
 from contract.settings import Settings
 from ingest.access_log import AccessLog
 from ingest.lines import InputFile
@@ -20,7 +20,7 @@ from ingest.stop import Stop
 
 FORMATS = ("auto", "log", "jsonl")
 _SHOW_EVERY = 5_000
-_OFFSET_DIGITS = 20
+_NAME_LENGTH = 100
 
 
 class Record(Protocol):
@@ -51,20 +51,20 @@ class Result:
         return msgspec.json.encode(asdict(self)).decode()
 
 
-def produce(settings: Settings, path: Path, site: str | None, file_format: str, stop: Stop) -> Result:
+def produce(settings: Settings, file: InputFile, site: str | None, file_format: str, stop: Stop) -> Result:
     """Send a file; returns when Kafka has all of it. Ctrl-C says how far it came; the same command goes on from there."""
-    with InputFile(path) as file:
+    with file:
         record = _record_of(settings, file, site, file_format)
         sender, result = Sender(settings, connect(settings), stop), Result()
         try:
-            with LineProgress(path.name, file.size_bytes) as progress:
+            with LineProgress(file.path.name, file.size_bytes) as progress:
                 for _ in send_lines(file.lines(), record, sender, result):
                     progress.update(result.lines, file.read_bytes)
             sender.finish()
         except KeyboardInterrupt:
             sender.abandon()
             raise KeyboardInterrupt(
-                f"interrupted: of {result.lines:,} lines of {path.name} {sender.delivered:,} are in Kafka as records; "
+                f"interrupted: of {result.lines:,} lines of {file.path.name} {sender.delivered:,} are in Kafka as records; "
                 "the same command again sends the rest, what is there counts once"
             ) from None
         result.next_offsets = {str(partition): offset for partition, offset in sorted(sender.next_offsets.items())}
@@ -115,10 +115,17 @@ def json_record(offset: int, line: bytes) -> tuple[str | None, bytes]:
 def _record_of(settings: Settings, file: InputFile, site: str | None, file_format: str) -> Record:
     if file_format == "jsonl" or (file_format == "auto" and file.head().lstrip()[:1] == b"{"):
         return json_record
-    source = file.path.name.encode("utf-8", "backslashreplace").decode()
-    if len(source) + 1 + _OFFSET_DIGITS > EVENT_ID_LENGTH:
-        raise InputError(f"{file.path}: its name does not fit an event id of {EVENT_ID_LENGTH} characters; rename the file")
-    site = source.partition(".")[0] or source if site is None else site
+    name = file.path.name.encode("utf-8", "backslashreplace").decode()
+    site = name.partition(".")[0] or name if site is None else site
     if not 1 <= len(site) <= SITE_LENGTH or not site.isprintable():
         raise InputError(f"site {site!r} is not a printable text of 1 to {SITE_LENGTH} characters; give another with --site")
-    return log_record(AccessLog(source, site, settings.secret("visitor_key")))
+    return log_record(AccessLog(source_of(name, site, file.first_line()), site, settings.secret("visitor_key")))
+
+
+def source_of(name: str, site: str, first_line: bytes) -> str:
+    """What an event id says of where the line came from: a file as it grows is one source, and no other file is the same.
+
+    Logs of other sites, and of other days after a rotation, have the same name too, so site and first line are part of it.
+    """
+    digest = hashlib.sha256(b"\0".join((name.encode(), site.encode(), first_line))).hexdigest()
+    return f"{name[:_NAME_LENGTH]}~{digest[:16]}"

@@ -15,7 +15,7 @@ from itertools import accumulate, islice
 
 import msgspec
 
-from contract.event import MAX_VALUE_BYTES, Event, encode
+from contract.event import MAX_NESTING, MAX_VALUE_BYTES, Event, encode
 from contract.settings import Settings
 from ingest.produce import Result
 from ingest.progress import LineProgress
@@ -155,6 +155,7 @@ MISTAKES: tuple[Callable[[bytes], bytes], ...] = (
     lambda value: value.replace(b'"page":"', b'"page":"\xff', 1),
     lambda value: b"[" + value + b"]",
     lambda value: b"",
+    lambda value: value[:-1] + b',"x":' + b"[" * MAX_NESTING + b"]" * MAX_NESTING + b"}",
     lambda value: value[:-1] + b" " * MAX_VALUE_BYTES + b"}",
     _without_site,
     _with(status="200"),

@@ -99,6 +99,9 @@ def event_of(value: bytes | None, kafka_time_ms: int) -> tuple[dict[str, Any], d
     if len(value) > 65_536:
         raise Rejected("too_large")
     try:
+        value.decode()
+        if _nesting(value) > 64:
+            raise Rejected("too_deep")
         pairs = json.loads(value.decode(), object_pairs_hook=Pairs, parse_constant=_no_constant, parse_int=_whole_number)
         json.dumps(pairs, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except UnicodeDecodeError as error:
@@ -142,6 +145,19 @@ def histogram_of(durations: list[float]) -> list[int]:
 
 class Pairs(list):
     """The members of a JSON object in the order in which they are written."""
+
+
+def _nesting(value: bytes) -> int:
+    depth, deepest, in_string, escaped = 0, 0, False, False
+    for character in value.decode():
+        if in_string:
+            in_string, escaped = escaped or character != '"', character == "\\" and not escaped
+        elif character == '"':
+            in_string = True
+        else:
+            depth += (character in "[{") - (character in "]}")
+            deepest = max(deepest, depth)
+    return deepest
 
 
 def _no_constant(name: str) -> float:

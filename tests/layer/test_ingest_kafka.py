@@ -16,6 +16,7 @@ import pytest
 from contract.errors import EngineUnavailable, TopicUnusable
 from contract.event import MAX_VALUE_BYTES, decode
 from contract.settings import Settings
+from ingest.lines import InputFile
 from ingest.produce import produce
 from ingest.stop import Stop
 from ingest.topics import ensure_topic
@@ -46,7 +47,7 @@ def test_a_log_arrives_with_its_visitors_together_and_its_bad_lines_as_they_are(
     text = b"".join(LINE % (number % 50, number % 7, number) for number in range(2_000)) + bad + b"\n" + b"x" * 10_000_000
     file = tmp_path / "site.log.gz"
     file.write_bytes(gzip.compress(text, 1))
-    result = produce(keyed, file, "demo", "auto", Stop())
+    result = produce(keyed, InputFile(file), "demo", "auto", Stop())
     assert (result.lines, result.sent, result.unparsed, result.skipped_empty) == (2_003, 2_002, 2, 1)
     records = records_of(keyed)
     assert len(records) == 2_002
@@ -70,7 +71,7 @@ def test_json_lines_go_as_they_are(keyed: Settings, tmp_path: Path):
     lines = [b'{"visitor_id":"v","x":1}', b'{"visitor_id":1}', b"{", b'\xff{"visitor_id":"v"}']
     file = tmp_path / "events.jsonl"
     file.write_bytes(b"\n".join(lines))
-    result = produce(keyed, file, None, "auto", Stop())
+    result = produce(keyed, InputFile(file), None, "auto", Stop())
     assert (result.lines, result.sent, result.unparsed) == (4, 4, 3)
     assert {(record.key(), record.value()) for record in records_of(keyed)} == {
         (b"v", lines[0]),
@@ -84,7 +85,7 @@ def test_a_missing_topic_and_a_missing_broker_are_said_at_once(no_topic: Setting
     file.write_bytes(LINE % (1, 1, 1))
     settings = replace(no_topic, secrets_dir=str(tmp_path))
     with pytest.raises(TopicUnusable, match=rf"has no topic {no_topic.topic}; `python -m ingest topic` creates it"):
-        produce(settings, file, None, "auto", Stop())
+        produce(settings, InputFile(file), None, "auto", Stop())
     with pytest.raises(EngineUnavailable, match=r"Kafka at 127\.0\.0\.1:1 does not answer"):
         produce(replace(settings, kafka_bootstrap="127.0.0.1:1"), file, None, "auto", Stop())
 
@@ -127,5 +128,5 @@ def test_ctrl_c_says_what_arrived_and_the_same_command_sends_the_rest(keyed: Set
     assert interrupted, said
     arrived = int(interrupted[2].replace(",", ""))
     assert 0 < arrived <= len(records_of(keyed))
-    produce(keyed, file, "site", "auto", Stop())
+    produce(keyed, InputFile(file), "site", "auto", Stop())
     assert len({json.loads(record.value() or b"")["event_id"] for record in records_of(keyed)}) == 300_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,13 @@ import pytest
 from confluent_kafka import KafkaError
 
 from contract.errors import DeliveryFailed
+from contract.event import EVENT_ID_LENGTH
 from contract.settings import Settings
 from ingest import __main__ as main_module
 from ingest.__main__ import main
 from ingest.access_log import AccessLog
-from ingest.produce import Result, json_record, log_record, send_lines
+from ingest.lines import InputFile
+from ingest.produce import Result, json_record, log_record, send_lines, source_of
 from ingest.sender import Sender
 from ingest.stop import Stop, stop_on_signals
 
@@ -122,7 +125,6 @@ def test_an_unusable_file_ends_in_one_line(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("a" * 240, [], "its name does not fit an event id of 256 characters; rename the file"),
         ("log", ["--site", ""], "site '' is not a printable text of 1 to 253 characters; give another with --site"),
         ("log", ["--site", "\udcff"], r"site '\udcff' is not a printable text"),
         ("log", [], "secret /nowhere/visitor_key cannot be read; `make up` creates the secrets"),
@@ -188,3 +190,25 @@ def test_a_stop_waits_no_longer_than_it_must_and_handlers_are_put_back():
             stop.raise_if_interrupted()
         assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_a_source_is_one_file_of_one_site_as_it_grows():
+    source = source_of("access.log", "demo", b"first line")
+    assert source.startswith("access.log~")
+    assert source == source_of("access.log", "demo", b"first line")
+    others = {
+        source_of("access.log.1", "demo", b"first line"),
+        source_of("access.log", "other", b"first line"),
+        source_of("access.log", "demo", b"the first line after a rotation"),
+    }
+    assert len(others | {source}) == 4
+    assert len(source_of("a" * 250, "demo", b"") + ":" + "9" * 20) <= EVENT_ID_LENGTH
+
+
+def test_a_pipe_is_read_like_a_file(tmp_path: Path):
+    content = b"".join(b"line %d\n" % number for number in range(50_000))
+    (tmp_path / "log.gz").write_bytes(gzip.compress(content))
+    with (tmp_path / "log.gz").open("rb", buffering=0) as pipe, InputFile(Path("name.log"), pipe, 99) as file:
+        assert (file.path.name, file.size_bytes, file.first_line()) == ("name.log", 99, b"line 0")
+        assert b"".join(line + b"\n" for _, line in file.lines()) == content
+        assert file.read_bytes == (tmp_path / "log.gz").stat().st_size

@@ -1,0 +1,147 @@
+"""python -m serving migrate | schema | query | status | wait | welcome | dsn"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from contract.errors import BraidError, InputError
+from contract.settings import Settings
+from serving.database import connect, reader_dsn
+from serving.migrate import migrate
+from serving.progress import wait_for_offsets, wait_for_views
+from serving.query import FORMATS, run_query, write_result
+from serving.report import print_addresses, print_status
+from serving.schema import script
+from serving.status import addresses, read_status
+
+WELCOME_QUERIES = (
+    (
+        "Views of each site in the last hour, and which part counted them",
+        "SELECT site, sum(views) AS views, sum(batch_views) AS batch_views, sum(speed_views) AS speed_views "
+        "FROM site_traffic WHERE bucket > now() - interval '1 hour' GROUP BY site ORDER BY views DESC, site",
+    ),
+    (
+        "The five most viewed pages, with unique visitors and 95th percentile of latency in ms",
+        "SELECT site, page, sum(views) AS views, distinct_count(rollup(visitors)) AS visitors, "
+        "round(approx_percentile(0.95, rollup(latency))) AS p95_ms "
+        "FROM page_traffic GROUP BY site, page ORDER BY views DESC, site, page LIMIT 5",
+    ),
+    ("The ledger: nothing is lost, difference is 0", "SELECT * FROM ledger ORDER BY partition"),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb; results go to stdout, talk to stderr. 0, or 1 after a one-line error."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.verb(Settings.from_env(), options)
+        sys.stdout.flush()
+    except BraidError as error:
+        print(f"braid: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough; Python must not complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m serving", description="The serving layer: TimescaleDB's views and state."
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    verb = verbs.add_parser("migrate", help="create or update database, roles and schema; safe to repeat")
+    verb.set_defaults(verb=_migrate)
+
+    verb = verbs.add_parser("schema", help="print the SQL that migrate applies")
+    verb.set_defaults(verb=_schema)
+
+    verb = verbs.add_parser("query", help="run one SQL statement as the reader role")
+    verb.add_argument("sql", help="the statement, e.g. 'SELECT * FROM ledger'")
+    verb.add_argument("--format", choices=list(FORMATS), default="table")
+    verb.set_defaults(verb=_query)
+
+    verb = verbs.add_parser("status", help="health, positions, last run, ledger, addresses")
+    verb.add_argument("--format", choices=["table", "json"], default="table")
+    verb.set_defaults(verb=_status)
+
+    verb = verbs.add_parser("wait", help="wait until the speed layer has counted up to given offsets")
+    verb.add_argument("--partition-offsets", required=True, help='next offset by partition, e.g. \'{"0": 1200, "1": 900}\'')
+    verb.add_argument("--timeout-s", type=float, default=600.0)
+    verb.set_defaults(verb=_wait)
+
+    verb = verbs.add_parser("welcome", help="wait until the merged views answer, then show addresses and first queries")
+    verb.add_argument("--traffic", default="", help="'none' if no events come by themselves; do not wait for any then")
+    verb.add_argument("--timeout-s", type=float, default=300.0)
+    verb.set_defaults(verb=_welcome)
+
+    verb = verbs.add_parser("dsn", help="print what psql connects with inside the network, password included")
+    verb.set_defaults(verb=_dsn)
+    return parser
+
+
+def _migrate(settings: Settings, _: argparse.Namespace) -> None:
+    changed = migrate(settings)
+    print(f"schema of database {settings.database_name} {'applied' if changed else 'is up to date'}", file=sys.stderr)
+
+
+def _schema(_: Settings, __: argparse.Namespace) -> None:
+    sys.stdout.write(script())
+
+
+def _query(settings: Settings, options: argparse.Namespace) -> None:
+    with connect(settings, "reader") as connection:
+        result = run_query(connection, options.sql)
+    write_result(result, options.format, sys.stdout)
+    print(f"{len(result.rows)} row{'' if len(result.rows) == 1 else 's'}", file=sys.stderr)
+
+
+def _status(settings: Settings, options: argparse.Namespace) -> None:
+    status = read_status(settings)
+    if options.format == "json":
+        print(json.dumps(status.as_dict(), indent=1))
+    else:
+        print_status(status, _console(sys.stdout.isatty()))
+
+
+def _wait(settings: Settings, options: argparse.Namespace) -> None:
+    try:
+        wanted = {int(partition): int(offset) for partition, offset in json.loads(options.partition_offsets).items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise InputError(
+            f'--partition-offsets {options.partition_offsets!r} is not a JSON object such as {{"0": 1200}}'
+        ) from error
+    wait_for_offsets(settings, wanted, options.timeout_s, Console(stderr=True))
+
+
+def _welcome(settings: Settings, options: argparse.Namespace) -> None:
+    wait_for_views(settings, options.traffic != "none", options.timeout_s, Console(stderr=True))
+    console = _console(sys.stdout.isatty())
+    print_addresses(addresses(settings), console)
+    with connect(settings, "reader") as connection:
+        for title, query in WELCOME_QUERIES:
+            print(f'{title}:\n  make query SQL="{query}"\n')
+            write_result(run_query(connection, query), "table", sys.stdout)
+            print()
+
+
+def _dsn(settings: Settings, _: argparse.Namespace) -> None:
+    print(reader_dsn(settings, settings.database_host, settings.database_port))
+
+
+def _console(terminal: bool) -> Console:
+    # In a pipe nothing is folded.
+    return Console(highlight=False, width=None if terminal else 200)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Connections to TimescaleDB, one role a layer: reader, speed, batch; postgres only to make the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+from urllib.parse import quote
+
+import psycopg
+
+from contract.errors import EngineUnavailable
+from contract.settings import Settings
+
+Role = Literal["reader", "speed", "batch", "postgres"]
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+CONNECT_TIMEOUT_S = 5
+_WRITERS = ("speed", "batch")
+
+
+def connect(settings: Settings, role: Role, database_name: str | None = None) -> Connection:
+    """A connection in autocommit mode; a writing role's has its staging tables. Raises EngineUnavailable."""
+    secret = "database_superuser_password" if role == "postgres" else f"database_{role}_password"
+    try:
+        connection = psycopg.connect(
+            host=settings.database_host,
+            port=settings.database_port,
+            dbname=database_name or settings.database_name,
+            user=role,
+            password=settings.secret(secret),
+            application_name=f"braid {role}",
+            connect_timeout=CONNECT_TIMEOUT_S,
+            autocommit=True,
+        )
+        if role in _WRITERS:
+            connection.execute("SELECT serving.open_staging()")
+    except psycopg.OperationalError as error:
+        raise EngineUnavailable.at("TimescaleDB", f"{settings.database_host}:{settings.database_port}", error) from None
+    return connection
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[None]:
+    """All or nothing. A server that goes away meanwhile raises EngineUnavailable; repeat the call on a new connection."""
+    try:
+        with connection.transaction():
+            yield
+    except psycopg.OperationalError as error:
+        raise EngineUnavailable.at("TimescaleDB", f"{connection.info.host}:{connection.info.port}", error) from error
+
+
+def reader_dsn(settings: Settings, host: str, port: int) -> str:
+    """What psql and other clients of the reader role connect with, password included."""
+    password = quote(settings.secret("database_reader_password"), safe="")
+    return f"postgresql://reader:{password}@{host}:{port}/{settings.database_name}"

@@ -1,0 +1,90 @@
+"""Database, roles and schema are made or brought up to date. Safe at every start: an unchanged schema is not touched."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from contract.errors import SchemaMismatch
+from contract.settings import Settings
+from contract.views import VIEWS, View
+from serving.database import Connection, connect
+from serving.schema import script
+
+# Held while roles or schema change: two migrations at once would meet in PostgreSQL's own catalogue.
+_LOCK = 0x42_72_61_69_64
+READER_TIMEOUT = "60s"
+
+
+def migrate(settings: Settings, views: Sequence[View] = VIEWS) -> bool:
+    """True if the schema was made or changed, False if it was up to date. Raises SchemaMismatch."""
+    with connect(settings, "postgres", "postgres") as server:
+        server.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        _roles(server, settings)
+        _database(server, settings.database_name)
+    with connect(settings, "postgres") as database, database.transaction():
+        database.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        changed = _schema(database, views)
+        database.execute("SELECT serving.positions(%s)", [settings.topic_partitions])
+        return changed
+
+
+def _roles(server: Connection, settings: Settings) -> None:
+    known = {name for (name,) in server.execute("SELECT rolname FROM pg_roles")}
+    if "braid_owner" not in known:
+        server.execute("CREATE ROLE braid_owner NOLOGIN")
+    for role in ("reader", "speed", "batch"):
+        verb = "ALTER" if role in known else "CREATE"
+        # Utility statements take no parameters.
+        server.execute(
+            sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(
+                sql.SQL(verb), sql.Identifier(role), sql.Literal(settings.secret(f"database_{role}_password"))
+            )
+        )
+    server.execute(sql.SQL("ALTER ROLE reader SET statement_timeout = {}").format(sql.Literal(READER_TIMEOUT)))
+    server.execute("ALTER ROLE reader SET default_transaction_read_only = on")
+
+
+def _database(server: Connection, name: str) -> None:
+    database = sql.Identifier(name)
+    if not server.execute("SELECT FROM pg_database WHERE datname = %s", [name]).rowcount:
+        # Order by code point, so that sorted output is the same on every machine.
+        server.execute(
+            sql.SQL(
+                "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER builtin "
+                "BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C.UTF-8'"
+            ).format(database)
+        )
+    for statement in (
+        "ALTER DATABASE {} OWNER TO braid_owner",
+        "ALTER DATABASE {} SET timezone = 'UTC'",
+        "REVOKE ALL ON DATABASE {} FROM PUBLIC",
+        "GRANT CONNECT ON DATABASE {} TO reader, speed, batch",
+    ):
+        server.execute(sql.SQL(statement).format(database))
+
+
+def _schema(database: Connection, views: Sequence[View]) -> bool:
+    text = script(views)
+    # Replacing a view locks out its readers, so what is up to date, by the schema's comment, is left alone.
+    version = f"script {hashlib.sha256(text.encode()).hexdigest()}"
+    if database.execute("SELECT obj_description(to_regnamespace('serving'))").fetchone() == (version,):
+        return False
+    _check_columns(database, views)
+    database.execute(text.encode())
+    database.execute(sql.SQL("COMMENT ON SCHEMA serving IS {}").format(sql.Literal(version)))
+    return True
+
+
+def _check_columns(database: Connection, views: Sequence[View]) -> None:
+    """CREATE TABLE IF NOT EXISTS keeps an older table as it is; say so instead of failing somewhere later."""
+    for view in views:
+        stored = database.execute(
+            "SELECT column_name FROM information_schema.columns WHERE table_schema = 'serving' AND table_name = %s",
+            [f"batch_{view.name}"],
+        ).fetchall()
+        columns = {str(name) for (name,) in stored} - {"run_id", "keys_digest"}
+        if columns and columns != set(view.schema.names()):
+            raise SchemaMismatch.of_view(view.name, columns, set(view.schema.names()))

@@ -1,0 +1,121 @@
+"""One SQL statement as the reader role; the result as a table, as CSV with a header line, or as JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import psycopg
+from psycopg.pq import ExecStatus
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from contract.errors import QueryRefused
+from serving.database import Connection
+
+# Object identifiers of PostgreSQL's own types; they never change.
+_INTEGERS, _NUMBERS, _BOOLEAN, _JSON = (20, 21, 23), (700, 701, 1700), 16, (114, 3802)
+
+
+_UNLIMITED = 10_000_000
+
+
+@dataclass(frozen=True)
+class Result:
+    """Column names, PostgreSQL's type identifiers, and values in PostgreSQL's own text form."""
+
+    columns: tuple[str, ...]
+    types: tuple[int, ...]
+    rows: Sequence[tuple[str | None, ...]]
+
+
+def run_query(connection: Connection, query: str) -> Result:
+    """The result of exactly one statement. Raises QueryRefused with the database's message."""
+    try:
+        # Preparing is what refuses several statements; in a raw cursor % means itself.
+        with psycopg.RawCursor(connection) as cursor:
+            cursor.execute(query.encode(), prepare=True)
+            answer = cursor.pgresult
+            if answer is None or answer.status == ExecStatus.EMPTY_QUERY:
+                raise QueryRefused("the statement is empty; try 'SELECT * FROM ledger'")
+            columns = range(answer.nfields)
+            return Result(
+                tuple((answer.fname(column) or b"").decode() for column in columns),
+                tuple(answer.ftype(column) for column in columns),
+                [tuple(_decode(answer.get_value(row, column)) for column in columns) for row in range(answer.ntuples)],
+            )
+    except psycopg.Error as error:
+        raise QueryRefused.by_database(str(error)) from None
+
+
+def write_result(result: Result, format_name: str, out: TextIO) -> None:
+    """The result and nothing else; `format_name` is one of FORMATS."""
+    FORMATS[format_name](result, out)
+
+
+def _decode(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
+
+
+def _write_csv(result: Result, out: TextIO) -> None:
+    # As psql --csv writes it: NULL is nothing, the empty text too.
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(result.columns)
+    writer.writerows(result.rows)
+
+
+def _write_json(result: Result, out: TextIO) -> None:
+    converters = [_json_converter(kind) for kind in result.types]
+    lines = (
+        json.dumps(
+            {
+                name: None if value is None else convert(value)
+                for name, value, convert in zip(result.columns, row, converters, strict=True)
+            },
+            ensure_ascii=False,
+        )
+        for row in result.rows
+    )
+    out.write("[" + ",\n ".join(lines) + "]\n")
+
+
+def _json_converter(kind: int) -> Callable[[str], Any]:
+    if kind in _INTEGERS:
+        return int
+    if kind in _NUMBERS:
+        return _number
+    if kind in _JSON:
+        return json.loads
+    return (lambda text: text == "t") if kind == _BOOLEAN else str
+
+
+def _number(text: str) -> int | float | str:
+    # JSON knows neither NaN nor infinity.
+    if text.lstrip("-") in ("NaN", "Infinity"):
+        return text
+    return int(text) if text.lstrip("-").isdecimal() else float(text)
+
+
+def _write_table(result: Result, out: TextIO) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name, kind in zip(result.columns, result.types, strict=True):
+        numeric = kind in _INTEGERS + _NUMBERS
+        table.add_column(Text(_visible(name)), justify="right" if numeric else "left")
+    for row in result.rows:
+        table.add_row(*(Text("" if value is None else _visible(value)) for value in row))
+    # Each row on one line, however wide: a value that is cut or folded cannot be copied.
+    Console(file=out, markup=False, highlight=False, width=_UNLIMITED).print(table)
+
+
+def _visible(text: str) -> str:
+    """Control characters in stored text must not steer the terminal."""
+    return "".join("�" if unicodedata.category(character) in ("Cc", "Cf") else character for character in text)
+
+
+FORMATS: dict[str, Callable[[Result, TextIO], None]] = {"table": _write_table, "csv": _write_csv, "json": _write_json}

@@ -1,0 +1,58 @@
+"""Status for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from serving.status import Status
+
+
+def print_status(status: Status, console: Console) -> None:
+    """Health, positions, last run, ledger and addresses, one table each."""
+    health = (
+        {"part": part.name, "state": "up" if part.up else "DOWN", "address": part.address, "detail": part.detail}
+        for part in status.health
+    )
+    _print(console, "Health", health)
+    positions = (
+        {
+            "partition": p.partition,
+            "Kafka": p.kafka,
+            "archive": p.archive,
+            "archive lag": p.archive_lag,
+            "speed": p.speed,
+            "speed lag": p.speed_lag,
+            "batch": p.batch,
+        }
+        for p in status.positions
+    )
+    _print(console, "Next offset of each part, and how many offsets it is behind Kafka", positions)
+    _print(console, "Last batch run", [status.last_run] if status.last_run else [])
+    _print(console, "Ledger: received = counted + duplicate + quarantined", status.ledger)
+    print_addresses(status.addresses, console)
+
+
+def print_addresses(addresses: Mapping[str, str], console: Console) -> None:
+    """Where to connect."""
+    _print(console, "Addresses", [{"what": name, "where": address} for name, address in addresses.items()])
+
+
+def _print(console: Console, title: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    console.print(Text(title, style="bold"))
+    listed = list(rows)
+    if not listed:
+        console.print("  none\n")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name, value in listed[0].items():
+        table.add_column(name, justify="right" if isinstance(value, int | float) else "left", overflow="fold")
+    for row in listed:
+        table.add_row(*(Text("–" if value is None else str(value)) for value in row.values()))
+    console.print(table)
+    console.print()

@@ -1,0 +1,324 @@
+"""The database's SQL: numbered files in sql/, and between them (30) what follows from the catalogue of views.
+
+Of each view there are: `serving.batch_<view>` and `serving.speed_<view>`, a staging table `staged_<view>` in each writing
+session, and `public.<view>`, which merges what is live of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from importlib import resources
+
+from psycopg import sql
+
+from contract.errors import CatalogueError
+from contract.event import json_schema
+from contract.views import VIEWS, View
+
+CHUNK_INTERVAL = "7 days"
+_CATALOGUE_PLACE = "30"
+_RESERVED = {"partition", "epoch", "run_id", "keys_digest", "day"}
+# A B-tree entry has at most 2,704 bytes and a UTF-8 character up to 4, so longer keys get a hash index.
+_LONGEST_BTREE_KEY = 512
+_KEY_LIMITS = {
+    name: field["maxLength"] for name, field in json_schema()["$defs"]["Event"]["properties"].items() if "maxLength" in field
+}
+
+
+def script(views: Sequence[View] = VIEWS) -> str:
+    """All SQL, in order, as one script for one transaction of a superuser; repeating it changes nothing."""
+    files = sorted((file for file in resources.files("serving").joinpath("sql").iterdir()), key=lambda file: file.name)
+    texts = [(file.name, file.read_text(encoding="utf-8")) for file in files if file.name.endswith(".sql")]
+    texts.append((f"{_CATALOGUE_PLACE}_views.sql (generated from contract/views.py)", catalogue_sql(views)))
+    texts.append(("90_views.sql (generated from contract/views.py)", _grants(views)))
+    return "\n".join(f"-- ==== {name}\n{text}" for name, text in sorted(texts))
+
+
+def catalogue_sql(views: Sequence[View] = VIEWS) -> str:
+    """Tables, staging, merges and merged views of the catalogue."""
+    for view in views:
+        _check(view)
+    parts = [part for view in views for part in (_speed_table(view), _batch_table(view))]
+    parts += [
+        _open_staging(views),
+        _merge_staged(views),
+        _insert_staged(views),
+        _delete_run_day(views),
+        _delete_absorbed(views),
+    ]
+    parts += [_merged_view(view) for view in views]
+    return sql.Composed(parts).join("\n").as_string() + "\n"
+
+
+def _check(view: View) -> None:
+    reserved = _RESERVED | {f"batch_{view.measures[0].name}", f"speed_{view.measures[0].name}"}
+    if taken := reserved & set(view.schema.names()):
+        raise CatalogueError(f"view {view.name}: the column name {', '.join(sorted(taken))} is used by the serving layer")
+
+
+def _speed_table(view: View) -> sql.Composed:
+    # Updates touch no indexed column, so with room in the page they stay there (heap-only tuples).
+    return sql.SQL(
+        """CREATE TABLE IF NOT EXISTS {table} (
+    partition int, epoch bigint, {columns}, keys_digest bytea,
+    PRIMARY KEY (bucket, keys_digest, partition, epoch)
+) WITH (fillfactor = 60);
+{indexes}"""
+    ).format(table=_speed(view), columns=_column_definitions(view), indexes=_indexes(view, "speed"))
+
+
+def _batch_table(view: View) -> sql.Composed:
+    return sql.SQL(
+        """CREATE TABLE IF NOT EXISTS {table} (
+    run_id bigint, {columns}, keys_digest bytea,
+    PRIMARY KEY (bucket, keys_digest, run_id)
+);
+SELECT public.create_hypertable({name}, public.by_range('bucket', interval {interval}),
+    create_default_indexes => false, if_not_exists => true);
+{indexes}"""
+    ).format(
+        table=_batch(view),
+        name=sql.Literal(f"serving.batch_{view.name}"),
+        interval=sql.Literal(CHUNK_INTERVAL),
+        columns=_column_definitions(view),
+        indexes=_indexes(view, "batch"),
+    )
+
+
+def _indexes(view: View, half: str) -> sql.Composed:
+    """What predicates on keys reach; those on bucket alone reach the primary key."""
+    short = [key for key in view.keys if _KEY_LIMITS[key] <= _LONGEST_BTREE_KEY]
+    long = [key for key in view.keys if key not in short]
+    table = sql.Identifier("serving", f"{half}_{view.name}")
+    lines = (
+        [
+            sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} ({});").format(
+                sql.Identifier(f"{half}_{view.name}_keys"), table, _names((*short, "bucket"))
+            )
+        ]
+        if short
+        else []
+    )
+    lines += [
+        sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hash ({});").format(
+            sql.Identifier(f"{half}_{view.name}_{key}"), table, sql.Identifier(key)
+        )
+        for key in long
+    ]
+    return sql.SQL("\n").join(lines)
+
+
+def _open_staging(views: Sequence[View]) -> sql.Composed:
+    return sql.SQL(
+        """
+-- Staging tables of this session; they are empty at the start of each transaction. The calling role may only insert.
+CREATE OR REPLACE FUNCTION serving.open_staging() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET client_min_messages = warning
+AS $function$
+BEGIN
+    CREATE TEMP TABLE IF NOT EXISTS staged_quarantine (LIKE public.quarantine) ON COMMIT DELETE ROWS;
+    CREATE TEMP TABLE IF NOT EXISTS staged_ledger (day date, partition int, counted bigint, duplicate bigint)
+        ON COMMIT DELETE ROWS;
+{tables}
+    EXECUTE format('GRANT INSERT ON pg_temp.staged_quarantine, pg_temp.staged_ledger, {stages} TO %I', session_user);
+END
+$function$;"""
+    ).format(
+        tables=_lines(
+            sql.SQL("    CREATE TEMP TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS;").format(
+                sql.Identifier(f"staged_{view.name}"), _column_definitions(view)
+            )
+            for view in views
+        ),
+        stages=sql.SQL(", ").join(_staged(view) for view in views),
+    )
+
+
+def _merge_staged(views: Sequence[View]) -> sql.Composed:
+    statements = (
+        sql.SQL(
+            """    INSERT INTO {table} AS stored (partition, epoch, {columns}, keys_digest)
+    SELECT to_partition, to_epoch, {columns}, {digest} FROM {staged}
+    ON CONFLICT (bucket, keys_digest, partition, epoch) DO UPDATE SET
+        {merges};"""
+        ).format(
+            table=_speed(view),
+            columns=_names(view.schema.names()),
+            digest=_digest(view),
+            staged=_staged(view),
+            merges=sql.SQL(",\n        ").join(
+                sql.SQL("{} = {}").format(
+                    sql.Identifier(measure.name),
+                    sql.SQL(measure.sql_add).format(
+                        sql.Identifier("stored", measure.name), sql.Identifier("excluded", measure.name)
+                    ),
+                )
+                for measure in view.measures
+            ),
+        )
+        for view in views
+    )
+    return _function(
+        "-- Staged rows join those of a partition's epoch.",
+        "merge_staged(to_partition int, to_epoch bigint)",
+        "void",
+        statements,
+    )
+
+
+def _insert_staged(views: Sequence[View]) -> sql.Composed:
+    statements = (
+        sql.SQL(
+            """    INSERT INTO {table} (run_id, {columns}, keys_digest)
+    SELECT to_run_id, {columns}, {digest} FROM {staged};"""
+        ).format(table=_batch(view), columns=_names(view.schema.names()), digest=_digest(view), staged=_staged(view))
+        for view in views
+    )
+    # Tasks of a run share days: in order and in one statement, so that two cannot lock each other out.
+    days = sql.SQL(
+        """    INSERT INTO serving.run_day SELECT to_run_id, day FROM (
+        SELECT day FROM pg_temp.staged_ledger
+        UNION {days}
+    ) AS days ORDER BY day ON CONFLICT DO NOTHING;"""
+    ).format(
+        days=sql.SQL(" UNION ").join(
+            sql.SQL("SELECT (bucket AT TIME ZONE 'UTC')::date FROM {}").format(_staged(view)) for view in views
+        )
+    )
+    return _function("-- Staged rows become a run's.", "insert_staged(to_run_id bigint)", "void", [*statements, days])
+
+
+def _delete_run_day(views: Sequence[View]) -> sql.Composed:
+    statements = (
+        sql.SQL(
+            """    DELETE FROM {table}
+    WHERE run_id = of_run_id AND bucket >= of_day::timestamp AT TIME ZONE 'UTC'
+        AND bucket < (of_day + 1)::timestamp AT TIME ZONE 'UTC';
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    total := total + deleted;"""
+        ).format(table=_batch(view))
+        for view in views
+    )
+    return _function(
+        "-- Deletes a run's rows of one day.", "delete_run_day(of_run_id bigint, of_day date)", "bigint", statements
+    )
+
+
+def _delete_absorbed(views: Sequence[View]) -> sql.Composed:
+    statements = (
+        sql.SQL(
+            """    DELETE FROM {table} WHERE ctid = ANY (ARRAY(
+        SELECT s.ctid FROM {table} AS s JOIN serving.absorbed_epoch AS a
+        ON a.partition = s.partition AND s.epoch <= a.epoch LIMIT row_limit));
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    total := total + deleted;"""
+        ).format(table=_speed(view))
+        for view in views
+    )
+    return _function(
+        "-- Deletes speed rows that no kept publication needs.", "delete_absorbed(row_limit int)", "bigint", statements
+    )
+
+
+def _function(comment: str, signature: str, returns: str, statements: Iterable[sql.Composable]) -> sql.Composed:
+    counting = returns == "bigint"
+    return sql.SQL(
+        """
+{comment}
+CREATE OR REPLACE FUNCTION serving.{signature} RETURNS {returns}
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp
+AS $function${declare}
+BEGIN
+{statements}{result}
+END
+$function$;"""
+    ).format(
+        comment=sql.SQL(comment),
+        signature=sql.SQL(signature),
+        returns=sql.SQL(returns),
+        declare=sql.SQL("\nDECLARE\n    deleted bigint;\n    total bigint := 0;" if counting else ""),
+        statements=_lines(statements),
+        result=sql.SQL("\n    RETURN total;" if counting else ""),
+    )
+
+
+def _merged_view(view: View) -> sql.Composed:
+    counted = view.measures[0].name
+    batch_part, speed_part = sql.Identifier(f"batch_{counted}"), sql.Identifier(f"speed_{counted}")
+    # Plain columns of both halves are grouping columns, so the planner takes predicates on them down to both tables.
+    return sql.SQL(
+        """
+CREATE OR REPLACE VIEW {view} AS
+SELECT {group},
+    {measures},
+    sum({batch_part})::bigint AS {batch_part}, sum({speed_part})::bigint AS {speed_part}
+FROM (
+    SELECT {batch_columns}, b.{counted} AS {batch_part}, 0::bigint AS {speed_part}
+    FROM {batch} AS b
+    JOIN serving.live_day AS d ON d.run_id = b.run_id AND d.day = (b.bucket AT TIME ZONE 'UTC')::date
+    UNION ALL
+    SELECT {speed_columns}, 0, s.{counted}
+    FROM {speed} AS s
+    LEFT JOIN serving.live_cut AS c ON c.partition = s.partition
+    WHERE s.epoch > coalesce(c.epoch, 0)
+) AS halves
+GROUP BY {group};"""
+    ).format(
+        view=sql.Identifier("public", view.name),
+        group=_names(view.group),
+        measures=sql.SQL(",\n    ").join(
+            sql.SQL("{} AS {}").format(
+                sql.SQL(measure.sql_merge).format(sql.Identifier(measure.name)), sql.Identifier(measure.name)
+            )
+            for measure in view.measures
+        ),
+        batch_part=batch_part,
+        speed_part=speed_part,
+        counted=sql.Identifier(counted),
+        batch_columns=sql.SQL(", ").join(sql.Identifier("b", name) for name in view.schema.names()),
+        speed_columns=sql.SQL(", ").join(sql.Identifier("s", name) for name in view.schema.names()),
+        batch=_batch(view),
+        speed=_speed(view),
+    )
+
+
+def _grants(views: Sequence[View]) -> str:
+    return (
+        sql.SQL("GRANT SELECT ON {} TO reader;\n")
+        .format(sql.SQL(", ").join(sql.Identifier("public", view.name) for view in views))
+        .as_string()
+    )
+
+
+def _column_definitions(view: View) -> sql.Composed:
+    columns = [("bucket", "timestamptz"), *((key, "text") for key in view.keys)]
+    columns += [(measure.name, measure.sql_type) for measure in view.measures]
+    return sql.SQL(", ").join(
+        sql.SQL("{} {} NOT NULL").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in columns
+    )
+
+
+def _digest(view: View) -> sql.Composed:
+    """The keys in 16 bytes, since long texts do not fit an index; lengths keep ('a', 'bc') apart from ('ab', 'c')."""
+    parts: list[sql.Composable] = [sql.SQL("length({0}) || ':' || {0}").format(sql.Identifier(key)) for key in view.keys]
+    return sql.SQL("substring(sha256(convert_to({}, 'UTF8')) FOR 16)").format(sql.SQL(" || ").join(parts or [sql.SQL("''")]))
+
+
+def _speed(view: View) -> sql.Identifier:
+    return sql.Identifier("serving", f"speed_{view.name}")
+
+
+def _batch(view: View) -> sql.Identifier:
+    return sql.Identifier("serving", f"batch_{view.name}")
+
+
+def _staged(view: View) -> sql.Identifier:
+    return sql.Identifier("pg_temp", f"staged_{view.name}")
+
+
+def _names(names: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, names))
+
+
+def _lines(parts: Iterable[sql.Composable]) -> sql.Composed:
+    return sql.SQL("\n").join(list(parts))

@@ -1,0 +1,102 @@
+-- The state of the hand-off. Only functions of this schema change it. Offsets are half-open: next_offset is not included.
+SET LOCAL ROLE braid_owner;
+
+-- Where the speed layer stands: all of the partition below next_offset is counted; commits go to `epoch`.
+CREATE TABLE IF NOT EXISTS serving.speed_progress (
+    partition   int PRIMARY KEY CHECK (partition >= 0),
+    next_offset bigint NOT NULL DEFAULT 0,
+    epoch       bigint NOT NULL DEFAULT 1
+);
+
+-- What speed commits took in, by epoch; received counts records, and offsets also the gaps that transactions leave.
+CREATE TABLE IF NOT EXISTS serving.speed_ledger (
+    partition int,
+    epoch     bigint,
+    offsets   bigint NOT NULL,
+    received  bigint NOT NULL,
+    counted   bigint NOT NULL,
+    duplicate bigint NOT NULL,
+    PRIMARY KEY (partition, epoch)
+);
+
+-- A run was planned on the generation that was live when it began: 0 if there was none.
+CREATE TABLE IF NOT EXISTS serving.run (
+    run_id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind            text NOT NULL CHECK (kind IN ('full', 'incremental')),
+    state           text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'published', 'failed')),
+    base_generation bigint NOT NULL,
+    started_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    published_at    timestamptz,
+    failed_at       timestamptz,
+    error           text
+);
+
+-- What a run covers: offsets below next_offset, speed rows of epochs up to `epoch`. Offsets from speed_offset on were
+-- taken over from a speed layer that lagged. `received` is known when the run is published.
+CREATE TABLE IF NOT EXISTS serving.run_cut (
+    run_id       bigint REFERENCES serving.run,
+    partition    int,
+    next_offset  bigint NOT NULL,
+    epoch        bigint NOT NULL,
+    speed_offset bigint NOT NULL,
+    received     bigint,
+    PRIMARY KEY (run_id, partition)
+);
+
+-- Tasks whose rows are written, so that a task that is tried again writes nothing.
+CREATE TABLE IF NOT EXISTS serving.run_task (
+    run_id  bigint REFERENCES serving.run,
+    task_id text,
+    PRIMARY KEY (run_id, task_id)
+);
+
+-- The days that have rows of a run, for garbage collection.
+CREATE TABLE IF NOT EXISTS serving.run_day (
+    run_id bigint REFERENCES serving.run,
+    day    date,
+    PRIMARY KEY (run_id, day)
+);
+
+CREATE TABLE IF NOT EXISTS serving.batch_ledger (
+    run_id    bigint REFERENCES serving.run,
+    day       date,
+    partition int,
+    counted   bigint NOT NULL,
+    duplicate bigint NOT NULL,
+    PRIMARY KEY (run_id, day, partition)
+);
+
+-- Every publication, a rollback too, is a new generation; the highest is live. Older ones stay for rollback, whole.
+CREATE TABLE IF NOT EXISTS serving.publication (
+    generation   bigint PRIMARY KEY,
+    run_id       bigint NOT NULL REFERENCES serving.run,
+    published_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE TABLE IF NOT EXISTS serving.publication_day (
+    generation bigint REFERENCES serving.publication ON DELETE CASCADE,
+    day        date,
+    run_id     bigint NOT NULL REFERENCES serving.run,
+    PRIMARY KEY (generation, day)
+);
+
+CREATE OR REPLACE VIEW serving.live_day AS
+SELECT day, run_id FROM serving.publication_day WHERE generation = (SELECT max(generation) FROM serving.publication);
+
+CREATE OR REPLACE VIEW serving.live_cut AS
+SELECT partition, next_offset, epoch, received
+FROM serving.run_cut
+WHERE run_id = (SELECT run_id FROM serving.publication ORDER BY generation DESC LIMIT 1);
+
+CREATE TABLE IF NOT EXISTS public.quarantine (
+    topic       text,
+    partition   int,
+    "offset"    bigint,
+    kafka_time  timestamptz,
+    reason      text NOT NULL,
+    detail      text,
+    value_bytes bigint,
+    value       bytea,
+    PRIMARY KEY (topic, partition, "offset")
+);
+COMMENT ON COLUMN public.quarantine.value IS 'the first 4,096 bytes of the record';

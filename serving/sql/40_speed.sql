@@ -1,0 +1,53 @@
+-- What the speed layer may do. SECURITY DEFINER: the role itself can touch no table.
+
+CREATE OR REPLACE FUNCTION serving.positions(partitions int)
+RETURNS TABLE (partition int, next_offset bigint)
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO serving.speed_progress (partition)
+    SELECT generate_series(0, partitions - 1) EXCEPT SELECT p.partition FROM serving.speed_progress AS p
+    ON CONFLICT DO NOTHING;
+    SELECT p.partition, p.next_offset FROM serving.speed_progress AS p ORDER BY p.partition;
+$$;
+
+-- Rejects wait in pg_temp.staged_quarantine. Two layers may bring the same one.
+CREATE OR REPLACE FUNCTION serving.insert_staged_quarantine() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO public.quarantine SELECT * FROM pg_temp.staged_quarantine ON CONFLICT DO NOTHING;
+END
+$$;
+
+-- Offsets [first_offset, next_offset) of a partition, whose rows are staged, count from now on. position_before says where
+-- the partition stood: if that is not first_offset nothing is changed.
+CREATE OR REPLACE FUNCTION serving.commit_range(
+    range_partition int, first_offset bigint, range_next_offset bigint, received bigint, counted bigint, duplicate bigint,
+    OUT position_before bigint
+)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    current_epoch bigint;
+BEGIN
+    SELECT p.next_offset, p.epoch INTO position_before, current_epoch
+    FROM serving.speed_progress AS p WHERE p.partition = range_partition FOR UPDATE;
+    IF NOT FOUND THEN
+        -- The topic has got more partitions; a partition's first commit makes its row, and waits for one that does so too.
+        PERFORM serving.positions(range_partition + 1);
+        SELECT p.next_offset, p.epoch INTO position_before, current_epoch
+        FROM serving.speed_progress AS p WHERE p.partition = range_partition FOR UPDATE;
+    END IF;
+    IF position_before <> first_offset OR range_next_offset <= first_offset THEN
+        RETURN;
+    END IF;
+    PERFORM serving.merge_staged(range_partition, current_epoch);
+    PERFORM serving.insert_staged_quarantine();
+    INSERT INTO serving.speed_ledger AS l VALUES
+        (range_partition, current_epoch, range_next_offset - first_offset, received, counted, duplicate)
+    ON CONFLICT ON CONSTRAINT speed_ledger_pkey DO UPDATE SET
+        offsets = l.offsets + EXCLUDED.offsets, received = l.received + EXCLUDED.received,
+        counted = l.counted + EXCLUDED.counted, duplicate = l.duplicate + EXCLUDED.duplicate;
+    UPDATE serving.speed_progress AS p SET next_offset = range_next_offset WHERE p.partition = range_partition;
+END
+$$;

@@ -1,0 +1,126 @@
+-- What the batch layer may do. SECURITY DEFINER: the role itself can touch no table.
+
+-- Everything that is committed now belongs to the run; what comes after goes to new epochs. Where archived says that the
+-- archive is ahead of the speed layer, the run takes those offsets over and the speed layer goes on after them.
+CREATE OR REPLACE FUNCTION serving.begin_run(
+    run_kind text, archived_partitions int[], archived_next_offsets bigint[], OUT run_id bigint, OUT base_generation bigint
+)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    new_run_id bigint;
+BEGIN
+    INSERT INTO serving.speed_progress (partition) SELECT unnest(archived_partitions) ON CONFLICT DO NOTHING;
+    -- In order of partition, so that two runs cannot lock each other out.
+    PERFORM FROM serving.speed_progress ORDER BY partition FOR UPDATE;
+    SELECT coalesce(max(generation), 0) INTO base_generation FROM serving.publication;
+    INSERT INTO serving.run (kind, base_generation) VALUES (run_kind, begin_run.base_generation)
+    RETURNING run.run_id INTO new_run_id;
+    INSERT INTO serving.run_cut (run_id, partition, next_offset, epoch, speed_offset)
+    SELECT new_run_id, partition, greatest(p.next_offset, a.next_offset), p.epoch, p.next_offset
+    FROM serving.speed_progress AS p
+    LEFT JOIN unnest(archived_partitions, archived_next_offsets) AS a (partition, next_offset) USING (partition);
+    UPDATE serving.speed_progress AS p SET next_offset = c.next_offset, epoch = p.epoch + 1
+    FROM serving.run_cut AS c WHERE c.run_id = new_run_id AND c.partition = p.partition;
+    run_id := new_run_id;
+END
+$$;
+
+-- The cuts of a run and of the publication that it was planned on; a null base cut: nothing was published then.
+CREATE OR REPLACE FUNCTION serving.cuts(planned_run_id bigint)
+RETURNS TABLE (partition int, next_offset bigint, epoch bigint, base_next_offset bigint, base_epoch bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.partition, c.next_offset, c.epoch, b.next_offset, b.epoch
+    FROM serving.run AS r
+    JOIN serving.run_cut AS c ON c.run_id = r.run_id
+    LEFT JOIN serving.publication AS p ON p.generation = r.base_generation
+    LEFT JOIN serving.run_cut AS b ON b.run_id = p.run_id AND b.partition = c.partition
+    WHERE r.run_id = planned_run_id
+    ORDER BY c.partition
+$$;
+
+-- The staged rows and ledger of a task become the run's; false if they did before. Refuses if the run has ended.
+CREATE OR REPLACE FUNCTION serving.write_task(task_run_id bigint, new_task_id text, OUT written boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- The lock makes the run's end wait for this transaction.
+    PERFORM serving.require_running(run_id, state) FROM serving.run WHERE run_id = task_run_id FOR SHARE;
+    IF NOT FOUND THEN
+        PERFORM serving.require_running(task_run_id, NULL);
+    END IF;
+    INSERT INTO serving.run_task VALUES (task_run_id, new_task_id) ON CONFLICT DO NOTHING;
+    written := FOUND;
+    IF NOT written THEN
+        RETURN;
+    END IF;
+    PERFORM serving.insert_staged(task_run_id);
+    INSERT INTO serving.batch_ledger AS l
+    SELECT task_run_id, day, partition, sum(counted), sum(duplicate) FROM pg_temp.staged_ledger
+    GROUP BY day, partition ORDER BY day, partition
+    ON CONFLICT (run_id, day, partition) DO UPDATE SET
+        counted = l.counted + EXCLUDED.counted, duplicate = l.duplicate + EXCLUDED.duplicate;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION serving.require_running(checked_run_id bigint, run_state text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF run_state IS DISTINCT FROM 'running' THEN
+        RAISE EXCEPTION 'run % is %, not running', checked_run_id, coalesce(run_state, 'unknown') USING ERRCODE = 'BR001';
+    END IF;
+END
+$$;
+
+-- The run's rows answer for the given days from now on, and for no others if it was a full run. Refuses if another run was
+-- published, or one rolled back, since this one was planned: its rows would miss what that one covers.
+CREATE OR REPLACE FUNCTION serving.publish(
+    published_run_id bigint, days date[], received_partitions int[], received_records bigint[], OUT generation bigint
+)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    planned serving.run;
+    live serving.publication;
+    missing text;
+BEGIN
+    -- One publication at a time; readers are not held up.
+    LOCK TABLE serving.publication IN EXCLUSIVE MODE;
+    SELECT * INTO planned FROM serving.run WHERE run_id = published_run_id FOR UPDATE;
+    PERFORM serving.require_running(published_run_id, planned.state);
+    SELECT * INTO live FROM serving.publication ORDER BY generation DESC LIMIT 1;
+    IF coalesce(live.generation, 0) <> planned.base_generation THEN
+        RAISE EXCEPTION 'run % was planned on generation %, but generation % (run %) is live',
+            published_run_id, planned.base_generation, live.generation, live.run_id USING ERRCODE = 'BR001';
+    END IF;
+    UPDATE serving.run_cut AS c SET received = r.records
+    FROM unnest(received_partitions, received_records) AS r (partition, records)
+    WHERE c.run_id = published_run_id AND c.partition = r.partition;
+    SELECT string_agg(partition::text, ', ' ORDER BY partition) INTO missing
+    FROM serving.run_cut WHERE run_id = published_run_id AND received IS NULL;
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION 'run % does not say how many records it received of partition %', published_run_id, missing
+            USING ERRCODE = 'BR001';
+    END IF;
+    PERFORM serving.insert_staged_quarantine();
+    generation := coalesce(live.generation, 0) + 1;
+    INSERT INTO serving.publication VALUES (publish.generation, published_run_id);
+    INSERT INTO serving.publication_day
+    SELECT publish.generation, day, published_run_id FROM unnest(days) AS day
+    UNION ALL
+    SELECT publish.generation, day, run_id FROM serving.publication_day
+    WHERE generation = live.generation AND planned.kind = 'incremental' AND day <> ALL (days);
+    UPDATE serving.run SET state = 'published', published_at = clock_timestamp() WHERE run_id = published_run_id;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION serving.fail_run(failed_run_id bigint, reason text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE serving.run SET state = 'failed', failed_at = clock_timestamp(), error = reason
+    WHERE run_id = failed_run_id AND state = 'running'
+$$;

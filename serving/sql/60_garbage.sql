@@ -1,0 +1,62 @@
+-- Garbage collection, in small transactions. What is garbage stays garbage, so nothing is locked between them.
+
+-- Forgets the publications that are too old to roll back to, and gives up runs that can never be published any more.
+CREATE OR REPLACE FUNCTION serving.prune_publications(keep_runs int) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    pruned bigint;
+    live_generation bigint;
+BEGIN
+    LOCK TABLE serving.publication IN EXCLUSIVE MODE;
+    SELECT max(generation) INTO live_generation FROM serving.publication;
+    DELETE FROM serving.publication WHERE generation NOT IN (
+        SELECT generation FROM serving.publication ORDER BY generation DESC LIMIT keep_runs + 1);
+    GET DIAGNOSTICS pruned = ROW_COUNT;
+    UPDATE serving.run SET state = 'failed', failed_at = clock_timestamp(),
+        error = format('planned on generation %s, but generation %s is live', base_generation, live_generation)
+    WHERE state = 'running' AND base_generation < live_generation;
+    DELETE FROM serving.run_task AS t USING serving.run AS r WHERE r.run_id = t.run_id AND r.state <> 'running';
+    RETURN pruned;
+END
+$$;
+
+-- Deletes one day of one run that no kept publication points to and that no running run writes; null when there is none.
+CREATE OR REPLACE FUNCTION serving.collect_run_day() RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    garbage serving.run_day;
+BEGIN
+    SELECT d.* INTO garbage
+    FROM serving.run_day AS d JOIN serving.run AS r USING (run_id)
+    WHERE r.state <> 'running'
+        AND NOT EXISTS (SELECT FROM serving.publication_day AS p WHERE p.run_id = d.run_id AND p.day = d.day)
+    LIMIT 1 FOR UPDATE OF d SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    DELETE FROM serving.run_day WHERE run_id = garbage.run_id AND day = garbage.day;
+    DELETE FROM serving.batch_ledger WHERE run_id = garbage.run_id AND day = garbage.day;
+    RETURN serving.delete_run_day(garbage.run_id, garbage.day);
+END
+$$;
+
+-- Epochs up to these are absorbed by every kept publication, so no reader and no rollback needs them.
+CREATE OR REPLACE VIEW serving.absorbed_epoch AS
+SELECT p.partition, min(coalesce(c.epoch, 0)) AS epoch
+FROM serving.speed_progress AS p
+CROSS JOIN serving.publication AS kept
+LEFT JOIN serving.run_cut AS c ON c.run_id = kept.run_id AND c.partition = p.partition
+GROUP BY p.partition;
+
+-- Deletes at most row_limit absorbed rows of each speed table; 0 when none is left.
+CREATE OR REPLACE FUNCTION serving.collect_epochs(row_limit int) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM serving.speed_ledger AS l USING serving.absorbed_epoch AS a
+    WHERE a.partition = l.partition AND l.epoch <= a.epoch;
+    RETURN serving.delete_absorbed(row_limit);
+END
+$$;

@@ -1,0 +1,42 @@
+-- What readers see beside the merged views.
+
+-- Nothing disappears: received = counted + duplicate + quarantined. The three sides come from different places: received
+-- from reading Kafka and the archive, counted and duplicate from the layers' kernels, quarantined from the table's rows.
+-- in_flight offsets were taken over from a lagging speed layer by a run that is not live (yet).
+CREATE OR REPLACE VIEW public.ledger AS
+SELECT *, received - counted - duplicate - quarantined AS difference
+FROM (
+    SELECT p.partition,
+           p.next_offset,
+           coalesce(c.next_offset, 0) AS batch_next_offset,
+           p.next_offset - coalesce(c.next_offset, 0) - coalesce(s.offsets, 0) AS in_flight,
+           coalesce(c.received, 0) + coalesce(s.received, 0) AS received,
+           coalesce(b.counted, 0) + coalesce(s.counted, 0) AS counted,
+           coalesce(b.duplicate, 0) + coalesce(s.duplicate, 0) AS duplicate,
+           q.quarantined
+    FROM serving.speed_progress AS p
+    LEFT JOIN serving.live_cut AS c ON c.partition = p.partition
+    CROSS JOIN LATERAL (
+        SELECT sum(offsets)::bigint AS offsets, sum(received)::bigint AS received,
+               sum(counted)::bigint AS counted, sum(duplicate)::bigint AS duplicate
+        FROM serving.speed_ledger AS l WHERE l.partition = p.partition AND l.epoch > coalesce(c.epoch, 0)
+    ) AS s
+    CROSS JOIN LATERAL (
+        SELECT sum(counted)::bigint AS counted, sum(duplicate)::bigint AS duplicate
+        FROM serving.batch_ledger AS l JOIN serving.live_day AS d USING (run_id, day) WHERE l.partition = p.partition
+    ) AS b
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS quarantined
+        FROM public.quarantine AS q
+        WHERE q.partition = p.partition AND q."offset" < p.next_offset
+            -- After a rollback past a run that took offsets over, those offsets are in flight again.
+            AND NOT EXISTS (
+                SELECT FROM serving.run_cut AS r
+                WHERE r.partition = q.partition AND r.next_offset > coalesce(c.next_offset, 0)
+                    AND q."offset" >= r.speed_offset AND q."offset" < r.next_offset)
+    ) AS q
+) AS sides;
+
+CREATE OR REPLACE VIEW public.runs AS
+SELECT run_id, kind, state, started_at, published_at, coalesce(published_at, failed_at) - started_at AS duration, error
+FROM serving.run;
