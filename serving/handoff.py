@@ -52,7 +52,7 @@ class Run:
 
 
 def positions(connection: Connection, partitions: int = 0) -> dict[int, int]:
-    """The next offset to commit of each partition; `partitions` of them exist afterwards, or more. Role speed."""
+    """The next offset to commit of each partition; `partitions` of them exist afterwards, or more. Any writing role."""
     with transaction(connection):
         rows = connection.execute("SELECT partition, next_offset FROM serving.positions(%s)", [partitions]).fetchall()
     return dict(rows)

@@ -10,9 +10,10 @@ import tempfile
 import time
 import warnings
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from thriftpy2.thrift import TException
 
@@ -24,31 +25,48 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from streamparse.util import get_nimbus_client
 
+Answer = TypeVar("Answer")
+
 NAME = "braid"
 _SOURCE = Path(__file__).resolve().parent.parent
 _PACKAGES = ("contract", "serving", "speed")
 _NIMBUS_PORT = 6627
-_WAIT_S = 120
+_WAIT_S = 150
 _DIGEST_OPTION = "braid.digest"
 
 
 def submit(settings: Settings, force: bool = False) -> str:
     """Make the topology on Nimbus the one of this code and these settings; says what was done."""
     digest = code_digest(settings)
-    if not force and _running_digest(settings) == digest:
+    if not force and _until_it_works(settings, lambda: _running_digest(settings)) == digest:
         return f"topology {NAME} already runs version {digest}"
     with tempfile.TemporaryDirectory() as project:
         _write_project(Path(project), settings)
-        # Without --wait, Storm lets a killed topology linger for a whole message timeout.
-        sparse = [sys.executable, "-W", "ignore", str(Path(sys.executable).with_name("sparse"))]
-        command = [*sparse, "submit", "--name", "topology", "--override_name", NAME, "--environment", NAME]
-        command += ["--local_jar_path", "topology.jar", "--force", "--wait", "1", "--timeout", "60000"]
-        command += ["--option", f"{_DIGEST_OPTION}={digest}"]
-        done = subprocess.run(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    sys.stderr.write(done.stdout)
-    if done.returncode != 0:
-        raise EngineUnavailable.at("Nimbus", f"{settings.nimbus_host}:{_NIMBUS_PORT}", done.stdout.strip().splitlines()[-1:])
+        # A Nimbus that has just started answers questions before it leads and takes a topology.
+        _until_it_works(settings, lambda: _sparse_submit(project, digest))
     return f"topology {NAME} submitted as version {digest}"
+
+
+def _sparse_submit(project: str, digest: str) -> None:
+    command = [sys.executable, "-W", "ignore", str(Path(sys.executable).with_name("sparse")), "submit"]
+    command += ["--name", "topology", "--override_name", NAME, "--environment", NAME, "--local_jar_path", "topology.jar"]
+    # Without --wait, Storm lets a killed topology linger for a whole message timeout.
+    command += ["--force", "--wait", "1", "--timeout", "60000", "--option", f"{_DIGEST_OPTION}={digest}"]
+    done = subprocess.run(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode != 0:
+        raise OSError((done.stdout.strip().splitlines() or ["sparse submit said nothing"])[-1])
+    sys.stderr.write(done.stdout)
+
+
+def _until_it_works(settings: Settings, ask: Callable[[], Answer]) -> Answer:
+    deadline = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            return ask()
+        except (TException, OSError) as error:
+            if time.monotonic() > deadline:
+                raise EngineUnavailable.at("Nimbus", f"{settings.nimbus_host}:{_NIMBUS_PORT}", error) from error
+            time.sleep(1)
 
 
 def code_digest(settings: Settings) -> str:
@@ -76,18 +94,7 @@ def _write_project(project: Path, settings: Settings) -> None:
 
 
 def _running_digest(settings: Settings) -> str | None:
-    """The version of the running topology, waiting for Nimbus to lead; None if there is no topology."""
-    deadline = time.monotonic() + _WAIT_S
-    while True:
-        try:
-            return _ask_digest(settings)
-        except (TException, OSError) as error:
-            if time.monotonic() > deadline:
-                raise EngineUnavailable.at("Nimbus", f"{settings.nimbus_host}:{_NIMBUS_PORT}", error) from error
-            time.sleep(1)
-
-
-def _ask_digest(settings: Settings) -> str | None:
+    """The version of the running topology; None if there is no topology."""
     nimbus = get_nimbus_client(host=settings.nimbus_host, port=_NIMBUS_PORT)
     try:
         for topology in nimbus.getClusterInfo().topologies or []:

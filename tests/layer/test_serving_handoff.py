@@ -412,5 +412,5 @@ def test_a_commit_of_a_few_hundred_rows_takes_milliseconds(speed: Connection) ->
         started = time.perf_counter()
         commit_range(speed, part.offsets, part.rows, Counts(300, 300, 0), NO_REJECTS, TOPIC)
         spent.append(time.perf_counter() - started)
-    # Measured 10 ms on an idle core; the limit only catches an accident.
+    # Measured 20 ms for 390 rows on two busy cores; the limit only catches an accident.
     assert sorted(spent)[len(spent) // 2] < 0.2, f"median commit took {sorted(spent)[len(spent) // 2] * 1000:.0f} ms"

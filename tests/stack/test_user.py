@@ -122,7 +122,7 @@ def test_status_tells_what_a_client_needs(stack: Stack):
     status = status_of(stack)
     assert [part for part in status["health"] if not part["up"]] == []
     addresses = " ".join(status["addresses"].values())
-    assert f"localhost:{stack.settings.port_kafka}" in addresses
+    assert f"127.0.0.1:{stack.settings.port_kafka}" in addresses
     dsn = re.search(r"postgresql://reader:\S+", addresses)
     assert dsn
     with psycopg.connect(dsn[0]) as connection:
