@@ -6,7 +6,7 @@ GRANT USAGE ON SCHEMA public, serving TO reader, speed, batch;
 
 GRANT SELECT ON public.ledger, public.runs TO reader;
 GRANT SELECT (topic, partition, "offset", kafka_time, reason, detail, value_bytes) ON public.quarantine TO reader;
-GRANT EXECUTE ON FUNCTION serving.histogram_compact, serving.histogram_gather, serving.histogram_settle TO reader;
+GRANT EXECUTE ON FUNCTION serving.histogram_compact, serving.histogram_gather, serving.histogram_settle TO reader, braid_owner;
 
 GRANT EXECUTE ON FUNCTION serving.open_staging, serving.positions TO speed, batch;
 GRANT EXECUTE ON FUNCTION serving.commit_range TO speed;

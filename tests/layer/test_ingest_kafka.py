@@ -87,7 +87,7 @@ def test_a_missing_topic_and_a_missing_broker_are_said_at_once(no_topic: Setting
     with pytest.raises(TopicUnusable, match=rf"has no topic {no_topic.topic}; `python -m ingest topic` creates it"):
         produce(settings, InputFile(file), None, "auto", Stop())
     with pytest.raises(EngineUnavailable, match=r"Kafka at 127\.0\.0\.1:1 does not answer"):
-        produce(replace(settings, kafka_bootstrap="127.0.0.1:1"), file, None, "auto", Stop())
+        produce(replace(settings, kafka_bootstrap="127.0.0.1:1"), InputFile(file), None, "auto", Stop())
 
 
 def test_the_simulator_stops_after_its_events_and_says_where_they_end(topic: Settings):

@@ -227,7 +227,7 @@ def test_status_shows_what_is_down_and_what_is_known(database: Settings, capsys:
     }  # fmt: skip
     assert (status["last_run"]["state"], status["last_run"]["kind"]) == ("running", "full")
     assert status["ledger"][0]["received"] == 100
-    assert status["addresses"]["Kafka bootstrap"] == "127.0.0.1:9092"
+    assert status["addresses"]["Kafka bootstrap"] == f"127.0.0.1:{database.port_kafka}"
     assert main(["status"]) == 0
     out = capsys.readouterr().out
     assert "DOWN" in out
@@ -264,7 +264,7 @@ def test_welcome_shows_addresses_and_three_queries(database: Settings, capsys: p
     fill(database)
     assert main(["welcome", "--traffic", "none"]) == 0
     out = capsys.readouterr().out
-    assert reader_dsn(Settings.from_env(), "127.0.0.1", 5433) in out
+    assert reader_dsn(Settings.from_env(), "127.0.0.1", database.port_database) in out
     assert all(query in out for _, query in WELCOME_QUERIES)
     assert main(["welcome", "--timeout-s", "0.3"]) == 1
     assert "has not both a batch and a speed part (0 views from batch, 100 from speed)" in capsys.readouterr().err
