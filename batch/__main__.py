@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import signal
 import sys
 from dataclasses import asdict
@@ -23,6 +24,8 @@ def main() -> int:
     running = verbs.add_parser("run", help="recompute every view from the master dataset and publish the result")
     running.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
+    # Of an interrupted call to the JVM, py4j logs a stack trace that says no more than our one line.
+    logging.getLogger().addHandler(logging.NullHandler())
     # `docker stop` and Ctrl-C both mean: give up the run cleanly.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = Settings.from_env()

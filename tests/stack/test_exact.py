@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 
 from contract.views import VIEWS
@@ -98,7 +99,12 @@ def test_an_interrupted_run_changes_nothing(stack: Stack):
     with subprocess.Popen([*BATCH], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as batch:
         while stack.ask("SELECT count(*) FROM runs")[0][0] == runs:
             assert batch.poll() is None
-        batch.terminate()
+        batch.send_signal(signal.SIGINT)
+        assert batch.stdout is not None
+        said = batch.stdout.read()
+    assert batch.returncode == 130, said
+    assert "the published views are as they were" in said
+    assert "Traceback" not in said
     assert stack.ask("SELECT max(run_id) FROM runs WHERE state = 'published'") == live
     assert stack.ask("SELECT state, error FROM runs ORDER BY run_id DESC LIMIT 1") == [("failed", "interrupted")]
     assert stack.everything() == before
