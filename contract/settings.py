@@ -50,6 +50,12 @@ class Settings:
     range_max_offsets: int = _setting(
         "BRAID_RANGE_MAX_OFFSETS", 20_000, "largest range of offsets in one tuple; larger is faster, smaller is fresher", 1
     )
+    range_linger_ms: int = _setting(
+        "BRAID_RANGE_LINGER_MS",
+        250,
+        "least time between ranges of a partition that are not full; shorter is fresher and costs CPU",
+        0,
+    )
     ranges_in_flight: int = _setting(
         "BRAID_RANGES_IN_FLIGHT", 4, "ranges of a partition planned before the first is acked", 1
     )

@@ -1,6 +1,6 @@
 """Which offsets to count next: each partition's offsets in order, in ranges that grow with lag, a bounded number in flight.
 
-Pure: positions and watermarks come in, ranges go out. A failed range makes the plan of its partition void, because a
+Pure: positions, watermarks and the time come in, ranges go out. A failed range makes the plan of its partition void, because a
 commit is refused unless it starts where the one before it ended; the partition goes on from its committed position.
 """
 
@@ -16,6 +16,7 @@ from contract.master import OffsetRange
 class _PartitionPlan:
     next_offset: int
     attempt: int = 0
+    emitted_s: float = float("-inf")
     in_flight: set[str] = field(default_factory=set)
     void: bool = False
 
@@ -23,21 +24,30 @@ class _PartitionPlan:
 class RangePlan:
     """The ranges in flight of every partition; a range's tuple id is `partition:attempt:first_offset`."""
 
-    def __init__(self, positions: Mapping[int, int], max_offsets: int, max_in_flight: int) -> None:
+    def __init__(self, positions: Mapping[int, int], max_offsets: int, max_in_flight: int, linger_s: float) -> None:
         self._max_offsets = max_offsets
+        self._linger_s = linger_s
         self._max_in_flight = max_in_flight
         self._partitions = {partition: _PartitionPlan(offset) for partition, offset in positions.items()}
 
-    def next_ranges(self, high_offsets: Mapping[int, int]) -> list[tuple[str, OffsetRange]]:
-        """Tuple ids and ranges to emit now, given the first offset of each partition that is not yet readable."""
+    def next_ranges(self, high_offsets: Mapping[int, int], now_s: float) -> list[tuple[str, OffsetRange]]:
+        """Tuple ids and ranges to emit now, given the first offset of each partition that is not yet readable.
+
+        A full range goes at once. A shorter one waits until the range before it is committed and `linger_s` old: a commit
+        costs about as much for ten events as for a thousand.
+        """
         ranges: list[tuple[str, OffsetRange]] = []
         for partition, plan in self._partitions.items():
             high_offset = high_offsets.get(partition, 0)
             while not plan.void and plan.next_offset < high_offset and len(plan.in_flight) < self._max_in_flight:
+                is_full = high_offset - plan.next_offset >= self._max_offsets
+                if not is_full and (plan.in_flight or now_s - plan.emitted_s < self._linger_s):
+                    break
                 planned = OffsetRange(partition, plan.next_offset, min(high_offset, plan.next_offset + self._max_offsets))
                 tuple_id = f"{partition}:{plan.attempt}:{planned.first_offset}"
                 plan.in_flight.add(tuple_id)
                 plan.next_offset = planned.next_offset
+                plan.emitted_s = now_s
                 ranges.append((tuple_id, planned))
         return ranges
 

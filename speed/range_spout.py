@@ -16,7 +16,7 @@ from serving.database import connect
 from serving.handoff import positions
 from speed.plan import RangePlan
 
-_IDLE_S = 0.01
+_IDLE_S = 0.02
 _RETRY_S = 1.0
 _TIMEOUT_S = 5.0
 
@@ -36,7 +36,7 @@ class RangeSpout(Spout):
             time.sleep(_IDLE_S)
             return
         try:
-            ranges = self._planned().next_ranges(self._high_offsets())
+            ranges = self._planned().next_ranges(self._high_offsets(), time.monotonic())
         except (psycopg.OperationalError, EngineUnavailable, KafkaException) as error:
             self.logger.warning("cannot plan now, next try in %.0f s: %s", _RETRY_S, error)
             self._not_before = time.monotonic() + _RETRY_S
@@ -61,7 +61,10 @@ class RangeSpout(Spout):
             with connect(self._settings, "speed") as connection:
                 committed = positions(connection, self._settings.topic_partitions)
             if self._plan is None:
-                self._plan = RangePlan(committed, self._settings.range_max_offsets, self._settings.ranges_in_flight)
+                settings = self._settings
+                self._plan = RangePlan(
+                    committed, settings.range_max_offsets, settings.ranges_in_flight, settings.range_linger_ms / 1000
+                )
             else:
                 self._plan.resume(committed)
         return self._plan

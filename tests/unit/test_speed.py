@@ -23,28 +23,39 @@ def ranges(planned: list[tuple[str, OffsetRange]]) -> list[tuple[int, int, int]]
 
 
 def test_ranges_follow_each_other_and_are_bounded():
-    plan = RangePlan({0: 0, 1: 90}, max_offsets=40, max_in_flight=2)
-    first = plan.next_ranges({0: 200, 1: 100})
+    plan = RangePlan({0: 0, 1: 90}, max_offsets=40, max_in_flight=2, linger_s=0)
+    first = plan.next_ranges({0: 200, 1: 100}, 0)
     assert ranges(first) == [(0, 0, 40), (0, 40, 80), (1, 90, 100)]
-    assert plan.next_ranges({0: 200, 1: 100}) == []
+    assert plan.next_ranges({0: 200, 1: 100}, 0) == []
     plan.ack(first[0][0])
-    assert ranges(plan.next_ranges({0: 200, 1: 103})) == [(0, 80, 120), (1, 100, 103)]
+    plan.ack(first[2][0])
+    assert ranges(plan.next_ranges({0: 200, 1: 103}, 0)) == [(0, 80, 120), (1, 100, 103)]
+
+
+def test_short_ranges_wait_for_each_other_and_full_ones_do_not():
+    plan = RangePlan({0: 0}, max_offsets=40, max_in_flight=3, linger_s=0.25)
+    (tuple_id, first), *others = plan.next_ranges({0: 10}, now_s=1.0)
+    assert (first.next_offset, others) == (10, [])
+    assert plan.next_ranges({0: 20}, now_s=9.0) == []  # the one before is not committed yet
+    plan.ack(tuple_id)
+    assert plan.next_ranges({0: 20}, now_s=1.2) == []
+    assert ranges(plan.next_ranges({0: 95}, now_s=1.2)) == [(0, 10, 50), (0, 50, 90)]
 
 
 def test_a_failed_range_voids_its_partition_until_it_resumes():
-    plan = RangePlan({0: 0, 1: 0}, max_offsets=10, max_in_flight=3)
-    first = plan.next_ranges({0: 30, 1: 10})
+    plan = RangePlan({0: 0, 1: 0}, max_offsets=10, max_in_flight=3, linger_s=0)
+    first = plan.next_ranges({0: 30, 1: 10}, 0)
     plan.fail(first[0][0])
     assert plan.is_void
-    assert ranges(plan.next_ranges({0: 90, 1: 20})) == [(1, 10, 20)]
+    assert ranges(plan.next_ranges({0: 90, 1: 20}, 0)) == [(1, 10, 20)]
     plan.resume({0: 5, 1: 0})
-    again = plan.next_ranges({0: 15, 1: 20})
+    again = plan.next_ranges({0: 15, 1: 20}, 0)
     assert ranges(again) == [(0, 5, 15)]
     # Late answers about ranges of the first attempt change nothing.
     plan.ack(first[1][0])
     plan.fail(first[2][0])
     assert not plan.is_void
-    assert plan.next_ranges({0: 15, 1: 20}) == []
+    assert plan.next_ranges({0: 15, 1: 20}, 0) == []
 
 
 def value(event_id: str, day: int = 17) -> bytes:
