@@ -1,7 +1,7 @@
 """Which offsets to count next: each partition's offsets in order, in ranges that grow with lag, a bounded number in flight.
 
-Pure: positions, watermarks and the time come in, ranges go out. A failed range makes the plan of its partition void, because a
-commit is refused unless it starts where the one before it ended; the partition goes on from its committed position.
+Pure: positions, watermarks and the time come in, ranges go out. A failed range makes the plan of its partition void, because
+a commit is refused unless it starts where the one before it ended; the partition goes on from its committed position.
 """
 
 from __future__ import annotations
