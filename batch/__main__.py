@@ -13,7 +13,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from batch.run import run
-from contract.errors import BraidError, EngineUnavailable
+from contract.errors import BraidError, JobFailed
 from contract.settings import Settings
 
 
@@ -28,15 +28,14 @@ def main() -> int:
     logging.getLogger().addHandler(logging.NullHandler())
     # `docker stop` and Ctrl-C both mean: give up the run cleanly.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    settings = Settings.from_env()
     try:
+        settings = Settings.from_env()
         done = run(settings, lambda line: print(line, file=sys.stderr, flush=True))
     except BraidError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except (PySparkException, Py4JError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        print(f"error: {EngineUnavailable.at('Spark', settings.spark_master, first_line)}", file=sys.stderr)
+        print(f"error: {JobFailed.of(settings.spark_master, str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: the published views are as they were; `make batch` starts again", file=sys.stderr)

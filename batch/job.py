@@ -7,7 +7,8 @@ rows of a day then meet and are merged and written in one claimed transaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from io import BytesIO
@@ -19,14 +20,16 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from contract.aggregate import aggregate, columns_read, first_of_each, merge
-from contract.event import EVENT_SCHEMA
+from contract.event import EVENT_SCHEMA, REJECT_SCHEMA
 from contract.master import OffsetRange, Slice
 from contract.settings import Settings
 from contract.views import VIEWS
 from serving.database import connect
 from serving.handoff import write_task
+from serving.staging import STORED_VALUE_BYTES
 
 _LEDGER = "ledger"
+_SHARD_EVENTS = 500_000
 _PARTIAL = pa.schema([("day", pa.date32()), ("name", pa.string()), ("rows", pa.binary())])
 _DONE = pa.schema([("day", pa.date32()), ("partition", pa.int32()), ("counted", pa.int64()), ("duplicate", pa.int64())])
 _PARTIAL_DDL = "day date, name string, rows binary"
@@ -73,9 +76,25 @@ def read_slices(
     return rows.join(F.broadcast(wanted), inside).select(*(rows[column] for column in columns))
 
 
-def compute(events: DataFrame, settings: Settings, run_id: int) -> list[DayCounts]:
-    """Write the rows of every view under the run, one claimed task a day; returns how each day's events were judged."""
-    shards = events.sparkSession.sparkContext.defaultParallelism
+def read_rejects(rows: DataFrame, first_offsets: Mapping[int, int]) -> pl.DataFrame:
+    """The rejects from first_offsets on, by partition, their values cut to what the database stores."""
+    first = F.create_map(*(F.lit(item) for pair in first_offsets.items() for item in pair))
+    cut = rows.withColumn("value", F.substring("value", 1, STORED_VALUE_BYTES))
+    wanted = cut.where(F.col("offset") >= first[F.col("partition")]).select(*REJECT_SCHEMA)
+    return pl.DataFrame(pl.from_arrow(wanted.toArrow())).cast(REJECT_SCHEMA)
+
+
+def count_records(rows: DataFrame) -> Counter[int]:
+    """How many records there are, by partition."""
+    return Counter({row["partition"]: row["count"] for row in rows.groupBy("partition").count().collect()})
+
+
+def compute(events: DataFrame, settings: Settings, run_id: int, offsets: int) -> list[DayCounts]:
+    """Write the rows of every view under the run, one claimed task a day; returns how each day's events were judged.
+
+    `offsets` is about how many events there are, at most: a group is held in memory whole (490 bytes an event, measured).
+    """
+    shards = max(events.sparkSession.sparkContext.defaultParallelism, -(-offsets // _SHARD_EVENTS))
     partials = (
         events.withColumn("day", F.to_date("event_time"))
         .withColumn("shard", F.pmod(F.xxhash64("event_id"), F.lit(shards)))

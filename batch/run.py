@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 
 import polars as pl
@@ -44,6 +44,16 @@ class Done:
         )
 
 
+@dataclass(frozen=True)
+class _Result:
+    """How the events of each day and partition were judged; events and rejects read, by partition; rejects to store."""
+
+    days: list[job.DayCounts] = field(default_factory=list)
+    events: Counter[int] = field(default_factory=Counter)
+    quarantined: Counter[int] = field(default_factory=Counter)
+    rejects: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECT_SCHEMA))
+
+
 def run(settings: Settings, say: Callable[[str], None]) -> Done:
     """Recompute every view from the master dataset and publish it.
 
@@ -60,14 +70,16 @@ def run(settings: Settings, say: Callable[[str], None]) -> Done:
     try:
         archive.wait_for(cut)
         slices = archive.slices(cut)
+        # Listed together: a merge that replaces files later takes both of a pair away.
+        quarantined = archive.quarantined(slices)
         say(f"run {begun.run_id}: reading {len(slices)} files with Spark at {settings.spark_master}")
-        days, rejects = _compute(settings, archive, begun.run_id, slices)
-        received = Counter(dict.fromkeys(cut, 0))
-        for day in days:
-            received[day.partition] += day.counted + day.duplicate
-        received.update(rejects["partition"].to_list())
+        # What no speed commit has brought can only lie above the cut of the run before.
+        unseen = {partition: begun.base[partition].next_offset if partition in begun.base else 0 for partition in cut}
+        result = _compute(settings, archive, begun.run_id, slices, quarantined, unseen)
+        received = Counter({partition: result.events[partition] + result.quarantined[partition] for partition in cut})
         with connect(settings, "batch") as connection:
-            publish(connection, begun.run_id, {day.day for day in days}, received, rejects, settings.topic)
+            days = {day.day for day in result.days}
+            publish(connection, begun.run_id, days, received, result.rejects, settings.topic)
     except BaseException as error:
         # Ctrl-C included: a run that is left open keeps its rows for ever. The first error is the one to report.
         with suppress(BraidError), connect(settings, "batch") as connection:
@@ -79,11 +91,11 @@ def run(settings: Settings, say: Callable[[str], None]) -> Done:
     return Done(
         begun.run_id,
         _KIND,
-        len({day.day for day in days}),
+        len(days),
         received.total(),
-        sum(day.counted for day in days),
-        sum(day.duplicate for day in days),
-        len(rejects),
+        sum(day.counted for day in result.days),
+        sum(day.duplicate for day in result.days),
+        result.quarantined.total(),
         round(time.monotonic() - started, 1),
     )
 
@@ -101,20 +113,26 @@ def _rescue(
 
 
 def _compute(
-    settings: Settings, archive: Archive, run_id: int, slices: Sequence[Slice]
-) -> tuple[list[job.DayCounts], pl.DataFrame]:
-    """The run's rows are written; returns how each day's events were judged, and every reject of the slices."""
-    rejects = pl.DataFrame(schema=REJECT_SCHEMA)
+    settings: Settings,
+    archive: Archive,
+    run_id: int,
+    slices: Sequence[Slice],
+    quarantined: Sequence[Slice],
+    unseen: Mapping[int, int],
+) -> _Result:
+    """Write the run's rows. Records are counted apart from how the kernel judges them, or the ledger would prove nothing."""
     if not slices:
-        return [], rejects
+        return _Result()
     spark = job.session(settings)
     try:
-        events = job.read_slices(spark, slices, partial(archive.url, dataset=MASTER), columns_read())
-        days = job.compute(events, settings, run_id)
-        if quarantined := archive.quarantined(slices):
-            rows = job.read_slices(spark, quarantined, partial(archive.url, dataset=QUARANTINE), list(REJECT_SCHEMA))
-            rejects = pl.DataFrame(pl.from_arrow(rows.toArrow())).cast(REJECT_SCHEMA)
-        return days, rejects
+        master = partial(archive.url, dataset=MASTER)
+        offsets = sum(piece.next_offset - piece.first_offset for piece in slices)
+        events = job.count_records(job.read_slices(spark, slices, master, ["partition"]))
+        days = job.compute(job.read_slices(spark, slices, master, columns_read()), settings, run_id, offsets)
+        if not quarantined:
+            return _Result(days, events)
+        rejected = job.read_slices(spark, quarantined, partial(archive.url, dataset=QUARANTINE), list(REJECT_SCHEMA))
+        return _Result(days, events, job.count_records(rejected), job.read_rejects(rejected, unseen))
     finally:
         spark.stop()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Self
 
 
@@ -82,6 +83,20 @@ class RunRefused(BraidError):
         return cls(f"{reason}; nothing was changed, `make batch` starts a new run")
 
 
+class JobFailed(BraidError):
+    """Spark could not be reached, or a task of the job failed."""
+
+    @classmethod
+    def of(cls, master: str, report: str) -> Self:
+        """Of Spark's report, the last line that names an error of a Python task; its first line if there is none."""
+        lines = [line.strip() for line in report.strip().splitlines() if line.strip()] or ["no reason given"]
+        causes = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Refused|Unavailable): ", line)]
+        cause = next((line for line in reversed(causes) if not line.startswith(("java.", "org.apache."))), lines[0])
+        return cls(
+            f"the job failed on Spark at {master}: {cause[:500]}; `make status` shows what is up, `make batch` starts again"
+        )
+
+
 class EngineUnavailable(BraidError):
     """A server did not answer."""
 
@@ -96,7 +111,7 @@ class TopicUnusable(BraidError):
 
     @classmethod
     def missing(cls, topic: str, bootstrap: str) -> Self:
-        return cls(f"Kafka at {bootstrap} has no topic {topic}; `python -m ingest topic` creates it")
+        return cls(f"Kafka at {bootstrap} has no topic {topic}; `make up` creates it")
 
     @classmethod
     def partitions(cls, topic: str, found: int, expected: int) -> Self:
@@ -109,14 +124,14 @@ class TopicUnusable(BraidError):
     def timestamps(cls, topic: str, found: str) -> Self:
         return cls(
             f"topic {topic} stamps records with {found}, but times are checked against LogAppendTime: "
-            f"`kafka-configs --alter --topic {topic} --add-config message.timestamp.type=LogAppendTime`"
+            "set message.timestamp.type=LogAppendTime on the topic, or choose another with BRAID_TOPIC"
         )
 
     @classmethod
-    def replaced(cls, topic: str, partition: int, wanted_offset: int, high_offset: int) -> Self:
+    def replaced(cls, reader: str, topic: str, partition: int, wanted_offset: int, high_offset: int) -> Self:
         return cls(
-            f"the archive of partition {partition} goes on at offset {wanted_offset}, but topic {topic} ends at "
-            f"{high_offset}: it is not the topic that was archived; choose another BRAID_ARCHIVE_ROOT or BRAID_TOPIC"
+            f"{reader} goes on at offset {wanted_offset} of partition {partition}, but topic {topic} ends at {high_offset}: "
+            "it is not the topic that was read before; see docs/operations.md, 'the topic was replaced'"
         )
 
 

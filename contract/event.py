@@ -81,6 +81,7 @@ REJECT_SCHEMA = pl.Schema(
         "kafka_time": pl.Datetime("ms", "UTC"),
         "reason": pl.String(),
         "detail": pl.String(),
+        "value_bytes": pl.Int64(),
         "value": pl.Binary(),
     }
 )
@@ -162,8 +163,8 @@ def decode(partition: int, offsets: Sequence[int], kafka_times_ms: Sequence[int]
     rejected.sort()
     rejects = pl.DataFrame(
         [
-            (partition, offsets[position], kafka_times_ms[position], reason, detail, values[position])
-            for position, reason, detail in rejected
+            (partition, offsets[at], kafka_times_ms[at], reason, detail, len(values[at] or b""), values[at])
+            for at, reason, detail in rejected
         ],
         schema={**REJECT_SCHEMA, "kafka_time": pl.Int64},
         orient="row",

@@ -42,7 +42,10 @@ class Settings:
         "BRAID_ARCHIVE_MERGE_FILES", 24, "small neighbouring files that are merged into one", 2
     )
     archive_grace_ms: int = _setting(
-        "BRAID_ARCHIVE_GRACE_MS", 900_000, "how long a merged-away file stays for runs that still read it", 0
+        "BRAID_ARCHIVE_GRACE_MS",
+        21_600_000,
+        "how long a merged-away file stays for runs that still read it; longer than a run",
+        0,
     )
     spark_master: str = _setting("SPARK_MASTER", "spark://spark-master:7077", "any Spark master; local[2] works too")
     nimbus_host: str = _setting("BRAID_NIMBUS_HOST", "nimbus", "where the topology is submitted")

@@ -192,7 +192,7 @@ class Archiver:
         if wanted < low:
             raise DataLost.before_read("the archiver", partition, wanted, low)
         if wanted > high:
-            raise TopicUnusable.replaced(self._settings.topic, partition, wanted, high)
+            raise TopicUnusable.replaced("the archiver", self._settings.topic, partition, wanted, high)
         self._consumer.seek(TopicPartition(self._settings.topic, partition, wanted))
 
     def _watermarks(self, partition: int) -> tuple[int, int]:

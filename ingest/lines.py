@@ -33,9 +33,12 @@ class _Counted(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Buffer) -> int | None:
-        length = self._raw.readinto(buffer)
-        self.read_bytes += length or 0
+    def readinto(self, buffer: Buffer) -> int:
+        # Filled up as far as possible: how much a pipe gives at once must not decide what the first line is.
+        view, length = memoryview(buffer), 0
+        while length < len(view) and (more := self._raw.readinto(view[length:])):
+            length += more
+        self.read_bytes += length
         return length
 
     def close(self) -> None:

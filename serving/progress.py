@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from contract.errors import EngineUnavailable, TimedOut
 from contract.settings import Settings
 from contract.views import VIEWS
-from serving.database import Connection, connect
+from serving.database import Connection, connect, transaction
 
 _POLL_S = 0.2
 
@@ -55,7 +55,10 @@ def wait_for_views(settings: Settings, with_traffic: bool, timeout_s: float, con
 
 def _behind(connection: Connection, wanted: Mapping[int, int]) -> dict[int, int]:
     """How many offsets are missing, for each partition where some are."""
-    reached: dict[int, int] = dict(connection.execute("SELECT partition, next_offset FROM ledger").fetchall())
+    # Offsets in flight are passed but in no view yet: a run that took them over has still to publish.
+    with transaction(connection):
+        rows = connection.execute("SELECT partition, next_offset - in_flight FROM ledger").fetchall()
+    reached: dict[int, int] = dict(rows)
     missing = {partition: offset - reached.get(partition, 0) for partition, offset in wanted.items()}
     return {partition: offsets for partition, offsets in missing.items() if offsets > 0}
 

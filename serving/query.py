@@ -40,7 +40,7 @@ def run_query(connection: Connection, query: str) -> Result:
     try:
         # Preparing is what refuses several statements; in a raw cursor % means itself.
         with psycopg.RawCursor(connection) as cursor:
-            cursor.execute(query.encode(), prepare=True)
+            cursor.execute(_utf8(query), prepare=True)
             answer = cursor.pgresult
             if answer is None or answer.status == ExecStatus.EMPTY_QUERY:
                 raise QueryRefused("the statement is empty; try 'SELECT * FROM ledger'")
@@ -57,6 +57,13 @@ def run_query(connection: Connection, query: str) -> Result:
 def write_result(result: Result, format_name: str, out: TextIO) -> None:
     """The result and nothing else; `format_name` is one of FORMATS."""
     FORMATS[format_name](result, out)
+
+
+def _utf8(query: str) -> bytes:
+    try:
+        return query.encode()
+    except UnicodeEncodeError:
+        raise QueryRefused("the statement is not UTF-8 text") from None
 
 
 def _decode(value: bytes | None) -> str | None:

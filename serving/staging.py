@@ -36,8 +36,7 @@ def stage_rejects(connection: Connection, topic: str, rejects: pl.DataFrame) -> 
         "staged_quarantine",
         rejects.select(
             pl.lit(topic).alias("topic"),
-            *("partition", "offset", "kafka_time", "reason", "detail"),
-            pl.col("value").bin.size().alias("value_bytes"),
+            *("partition", "offset", "kafka_time", "reason", "detail", "value_bytes"),
             pl.col("value").bin.slice(0, STORED_VALUE_BYTES),
         ),
     )

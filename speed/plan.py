@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from contract.errors import TopicUnusable
 from contract.master import OffsetRange
 
 
@@ -24,7 +25,10 @@ class _PartitionPlan:
 class RangePlan:
     """The ranges in flight of every partition; a range's tuple id is `partition:attempt:first_offset`."""
 
-    def __init__(self, positions: Mapping[int, int], max_offsets: int, max_in_flight: int, linger_s: float) -> None:
+    def __init__(
+        self, positions: Mapping[int, int], max_offsets: int, max_in_flight: int, linger_s: float, topic: str
+    ) -> None:
+        self._topic = topic
         self._max_offsets = max_offsets
         self._linger_s = linger_s
         self._max_in_flight = max_in_flight
@@ -34,11 +38,13 @@ class RangePlan:
         """Tuple ids and ranges to emit now, given the first offset of each partition that is not yet readable.
 
         A full range goes at once. A shorter one waits until the range before it is committed and `linger_s` old: a commit
-        costs about as much for ten events as for a thousand.
+        costs about as much for ten events as for a thousand. Raises TopicUnusable if a partition ends before its position.
         """
         ranges: list[tuple[str, OffsetRange]] = []
         for partition, plan in self._partitions.items():
             high_offset = high_offsets.get(partition, 0)
+            if plan.next_offset > high_offset and not plan.void:
+                raise TopicUnusable.replaced("the speed layer", self._topic, partition, plan.next_offset, high_offset)
             while not plan.void and plan.next_offset < high_offset and len(plan.in_flight) < self._max_in_flight:
                 is_full = high_offset - plan.next_offset >= self._max_offsets
                 if not is_full and (plan.in_flight or now_s - plan.emitted_s < self._linger_s):

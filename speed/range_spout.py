@@ -10,7 +10,7 @@ from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from streamparse import Spout
 
-from contract.errors import EngineUnavailable
+from contract.errors import BraidError
 from contract.settings import Settings
 from serving.database import connect
 from serving.handoff import positions
@@ -37,7 +37,7 @@ class RangeSpout(Spout):
             return
         try:
             ranges = self._planned().next_ranges(self._high_offsets(), time.monotonic())
-        except (psycopg.OperationalError, EngineUnavailable, KafkaException) as error:
+        except (psycopg.Error, BraidError, KafkaException) as error:
             self.logger.warning("cannot plan now, next try in %.0f s: %s", _RETRY_S, error)
             self._not_before = time.monotonic() + _RETRY_S
             return
@@ -63,7 +63,11 @@ class RangeSpout(Spout):
             if self._plan is None:
                 settings = self._settings
                 self._plan = RangePlan(
-                    committed, settings.range_max_offsets, settings.ranges_in_flight, settings.range_linger_ms / 1000
+                    committed,
+                    settings.range_max_offsets,
+                    settings.ranges_in_flight,
+                    settings.range_linger_ms / 1000,
+                    settings.topic,
                 )
             else:
                 self._plan.resume(committed)

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaException
 from pystorm.component import Tuple
 from streamparse import Bolt
 
-from contract.errors import EngineUnavailable, OffsetRefused
+from contract.errors import BraidError, OffsetRefused
 from contract.master import OffsetRange
 from contract.settings import Settings
 from serving.database import connect
@@ -35,7 +35,7 @@ class SketchBolt(Bolt):
         except OffsetRefused as refused:
             self.logger.warning("%s", refused)
             self.fail(tup)
-        except (psycopg.OperationalError, EngineUnavailable, KafkaException) as error:
+        except (psycopg.Error, BraidError, KafkaException) as error:
             self.logger.warning("range %s is not committed and will be read again: %s", wanted, error)
             self._disconnect()
             self.fail(tup)

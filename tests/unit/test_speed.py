@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from contract.errors import OffsetRefused
+from contract.errors import OffsetRefused, TopicUnusable
 from contract.master import OffsetRange
 from speed.dedupe import RecentEvents
 from speed.plan import RangePlan
@@ -23,7 +23,7 @@ def ranges(planned: list[tuple[str, OffsetRange]]) -> list[tuple[int, int, int]]
 
 
 def test_ranges_follow_each_other_and_are_bounded():
-    plan = RangePlan({0: 0, 1: 90}, max_offsets=40, max_in_flight=2, linger_s=0)
+    plan = RangePlan({0: 0, 1: 90}, max_offsets=40, max_in_flight=2, linger_s=0, topic="t")
     first = plan.next_ranges({0: 200, 1: 100}, 0)
     assert ranges(first) == [(0, 0, 40), (0, 40, 80), (1, 90, 100)]
     assert plan.next_ranges({0: 200, 1: 100}, 0) == []
@@ -33,7 +33,7 @@ def test_ranges_follow_each_other_and_are_bounded():
 
 
 def test_short_ranges_wait_for_each_other_and_full_ones_do_not():
-    plan = RangePlan({0: 0}, max_offsets=40, max_in_flight=3, linger_s=0.25)
+    plan = RangePlan({0: 0}, max_offsets=40, max_in_flight=3, linger_s=0.25, topic="t")
     (tuple_id, first), *others = plan.next_ranges({0: 10}, now_s=1.0)
     assert (first.next_offset, others) == (10, [])
     assert plan.next_ranges({0: 20}, now_s=9.0) == []  # the one before is not committed yet
@@ -43,7 +43,7 @@ def test_short_ranges_wait_for_each_other_and_full_ones_do_not():
 
 
 def test_a_failed_range_voids_its_partition_until_it_resumes():
-    plan = RangePlan({0: 0, 1: 0}, max_offsets=10, max_in_flight=3, linger_s=0)
+    plan = RangePlan({0: 0, 1: 0}, max_offsets=10, max_in_flight=3, linger_s=0, topic="t")
     first = plan.next_ranges({0: 30, 1: 10}, 0)
     plan.fail(first[0][0])
     assert plan.is_void
@@ -56,6 +56,12 @@ def test_a_failed_range_voids_its_partition_until_it_resumes():
     plan.fail(first[2][0])
     assert not plan.is_void
     assert plan.next_ranges({0: 15, 1: 20}, 0) == []
+
+
+def test_a_topic_that_ends_before_the_position_is_not_the_one_that_was_counted():
+    plan = RangePlan({0: 5}, max_offsets=10, max_in_flight=3, linger_s=0, topic="pageviews")
+    with pytest.raises(TopicUnusable, match=r"goes on at offset 5 of partition 0, but topic pageviews ends at 3"):
+        plan.next_ranges({0: 3}, 0)
 
 
 def value(event_id: str, day: int = 17) -> bytes:
