@@ -205,7 +205,7 @@ def test_a_topic_that_ends_before_the_archive_stops_the_archiver():
     world.topic.partitions[0] = [event(0)]
     archiver = world.archiver()
     with pytest.raises(
-        TopicUnusable, match="partition 0 goes on at offset 10, but topic pageviews ends at 1: it is not the topic"
+        TopicUnusable, match="the archiver goes on at offset 10 of partition 0, but topic pageviews ends at 1: it is not"
     ):
         archiver.step()
 
