@@ -138,7 +138,7 @@ def test_bins_as_a_table_hold_every_value(owner: Connection) -> None:
 
 def test_a_rollup_that_compacts_on_its_way_is_the_sum(owner: Connection) -> None:
     owner.execute(
-        "CREATE TEMP TABLE part AS SELECT array_agg((bin << 48) + 7 ORDER BY bin) AS latency "
+        "CREATE TEMP TABLE part AS SELECT array_agg((bin::bigint << 48) + 7 ORDER BY bin) AS latency "
         "FROM generate_series(1, 2000) AS n, generate_series(n % 100, n % 100 + 49) AS bin GROUP BY n"
     )
     counts = Counter(number for n in range(1, 2001) for number in range(n % 100, n % 100 + 50))
