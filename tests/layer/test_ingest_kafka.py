@@ -84,7 +84,7 @@ def test_a_missing_topic_and_a_missing_broker_are_said_at_once(no_topic: Setting
     file = tmp_path / "log"
     file.write_bytes(LINE % (1, 1, 1))
     settings = replace(no_topic, secrets_dir=str(tmp_path))
-    with pytest.raises(TopicUnusable, match=rf"has no topic {no_topic.topic}; `python -m ingest topic` creates it"):
+    with pytest.raises(TopicUnusable, match=rf"has no topic {no_topic.topic}; `make up` creates it"):
         produce(settings, InputFile(file), None, "auto", Stop())
     with pytest.raises(EngineUnavailable, match=r"Kafka at 127\.0\.0\.1:1 does not answer"):
         produce(replace(settings, kafka_bootstrap="127.0.0.1:1"), InputFile(file), None, "auto", Stop())

@@ -180,7 +180,7 @@ def test_rejects_are_quarantined_once_with_the_values_first_4096_bytes(speed: Co
         rows = owner.execute('SELECT "offset", reason, detail, value_bytes, value FROM quarantine ORDER BY 1').fetchall()
     assert rows == [
         (10, "not_json", 'broken, "quoted"', 10_240, bytes(range(256)) * 16),
-        (11, "not_json", 'broken, "quoted"', None, None),
+        (11, "not_json", 'broken, "quoted"', 0, None),
         (12, "not_json", 'broken, "quoted"', 0, b""),
     ]
 
