@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
@@ -62,12 +63,13 @@ def run(settings: Settings, say: Callable[[str], None]) -> Done:
     started = time.monotonic()
     archive = Archive(settings)
     # A run may last longer than a database connection, so each step opens its own.
-    with connect(settings, "batch") as connection:
+    with _interrupts_held_back() as raise_if_interrupted, connect(settings, "batch") as connection:
         rescued = _rescue(settings, archive, positions(connection, settings.topic_partitions), say)
         begun = begin_run(connection, _KIND, rescued)
     cut = {partition: point.next_offset for partition, point in begun.cut.items()}
     say(f"run {begun.run_id}: cut at {sum(cut.values()):,} offsets in {len(cut)} partitions, waiting for the archive")
     try:
+        raise_if_interrupted()
         archive.wait_for(cut)
         slices = archive.slices(cut)
         # Listed together: a merge that replaces files later takes both of a pair away.
@@ -98,6 +100,24 @@ def run(settings: Settings, say: Callable[[str], None]) -> Done:
         result.quarantined.total(),
         round(time.monotonic() - started, 1),
     )
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[Callable[[], None]]:
+    """Ctrl-C waits until the yielded function is called: between a run's beginning and its id, nobody could mark it failed."""
+    received: list[int] = []
+
+    def raise_if_interrupted() -> None:
+        if received:
+            raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.signal(number, lambda caught, _: received.append(caught)) for number in numbers}
+    try:
+        yield raise_if_interrupted
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _rescue(
