@@ -104,7 +104,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> Done:
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[Callable[[], None]]:
-    """Ctrl-C waits until the yielded function is called: between a run's beginning and its id, nobody could mark it failed."""
+    """Ctrl-C waits until the yielded function is called: before a run has its id, nobody could mark it failed."""
     received: list[int] = []
 
     def raise_if_interrupted() -> None:
