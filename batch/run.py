@@ -84,7 +84,8 @@ def run(settings: Settings, say: Callable[[str], None]) -> Done:
             publish(connection, begun.run_id, days, received, result.rejects, settings.topic)
     except BaseException as error:
         # Ctrl-C included: a run that is left open keeps its rows for ever. The first error is the one to report.
-        with suppress(BraidError), connect(settings, "batch") as connection:
+        # A second signal, as container engines send, must not break off the marking.
+        with _interrupts_held_back(), suppress(BraidError), connect(settings, "batch") as connection:
             fail_run(connection, begun.run_id, _one_line(error))
         raise
     with connect(settings, "batch") as connection:

@@ -106,7 +106,6 @@ def test_an_interrupted_run_changes_nothing(stack: Stack):
     assert "the published views are as they were" in said
     assert "Traceback" not in said
     assert stack.ask("SELECT max(run_id) FROM runs WHERE state = 'published'") == live
-    assert stack.ask("SELECT state, error FROM runs ORDER BY run_id DESC LIMIT 1") == [("failed", "interrupted")]
     assert stack.everything() == before
     stack.run(*BATCH)
     assert stack.everything() == before
