@@ -20,7 +20,7 @@ from contract.event import REJECT_SCHEMA
 from contract.master import MASTER, QUARANTINE, Slice
 from contract.settings import Settings
 from serving.database import connect
-from serving.handoff import begin_run, collect_garbage, fail_run, positions, publish
+from serving.handoff import Run, begin_run, collect_garbage, fail_run, positions, publish
 
 _KIND = "full"
 
@@ -54,6 +54,11 @@ class _Result:
     quarantined: Counter[int] = field(default_factory=Counter)
     rejects: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECT_SCHEMA))
 
+    @property
+    def received(self) -> Counter[int]:
+        """Records read, by partition."""
+        return self.events + self.quarantined
+
 
 def run(settings: Settings, say: Callable[[str], None]) -> Done:
     """Recompute every view from the master dataset and publish it.
@@ -62,40 +67,29 @@ def run(settings: Settings, say: Callable[[str], None]) -> Done:
     """
     started = time.monotonic()
     archive = Archive(settings)
-    # A run may last longer than a database connection, so each step opens its own.
-    with _interrupts_held_back() as raise_if_interrupted, connect(settings, "batch") as connection:
-        rescued = _rescue(settings, archive, positions(connection, settings.topic_partitions), say)
-        begun = begin_run(connection, _KIND, rescued)
-    cut = {partition: point.next_offset for partition, point in begun.cut.items()}
-    say(f"run {begun.run_id}: cut at {sum(cut.values()):,} offsets in {len(cut)} partitions, waiting for the archive")
-    try:
-        raise_if_interrupted()
-        archive.wait_for(cut)
-        slices = archive.slices(cut)
-        # Listed together: a merge that replaces files later takes both of a pair away.
-        quarantined = archive.quarantined(slices)
-        say(f"run {begun.run_id}: reading {len(slices)} files with Spark at {settings.spark_master}")
-        # What no speed commit has brought can only lie above the cut of the run before.
-        unseen = {partition: begun.base[partition].next_offset if partition in begun.base else 0 for partition in cut}
-        result = _compute(settings, archive, begun.run_id, slices, quarantined, unseen)
-        received = Counter({partition: result.events[partition] + result.quarantined[partition] for partition in cut})
+    # Before the run has its id nobody could mark it failed, so Ctrl-C waits until there is somebody who does.
+    with _interrupts_held_back() as let_through:
+        # A run may last longer than a database connection, so each step opens its own.
         with connect(settings, "batch") as connection:
-            days = {day.day for day in result.days}
-            publish(connection, begun.run_id, days, received, result.rejects, settings.topic)
-    except BaseException as error:
-        # Ctrl-C included: a run that is left open keeps its rows for ever. The first error is the one to report.
-        # A second signal, as container engines send, must not break off the marking.
-        with _interrupts_held_back(), suppress(BraidError), connect(settings, "batch") as connection:
-            fail_run(connection, begun.run_id, _one_line(error))
-        raise
+            rescued = _rescue(settings, archive, positions(connection, settings.topic_partitions), say)
+            begun = begin_run(connection, _KIND, rescued)
+        try:
+            let_through()
+            result = _compute_and_publish(settings, archive, begun, say)
+        except BaseException as error:
+            # Ctrl-C included: a run that is left open keeps its rows for ever. The first error is the one to report.
+            # A second signal, as container engines send, must not break off the marking.
+            with _interrupts_held_back(), suppress(BraidError), connect(settings, "batch") as connection:
+                fail_run(connection, begun.run_id, _one_line(error))
+            raise
     with connect(settings, "batch") as connection:
         freed = collect_garbage(connection, settings.keep_runs)
     say(f"run {begun.run_id}: published; freed " + ", ".join(f"{count:,} {name}" for name, count in freed.items()))
     return Done(
         begun.run_id,
         _KIND,
-        len(days),
-        received.total(),
+        len({day.day for day in result.days}),
+        result.received.total(),
         sum(day.counted for day in result.days),
         sum(day.duplicate for day in result.days),
         result.quarantined.total(),
@@ -103,19 +97,39 @@ def run(settings: Settings, say: Callable[[str], None]) -> Done:
     )
 
 
+def _compute_and_publish(settings: Settings, archive: Archive, begun: Run, say: Callable[[str], None]) -> _Result:
+    cut = {partition: point.next_offset for partition, point in begun.cut.items()}
+    say(f"run {begun.run_id}: cut at {sum(cut.values()):,} offsets in {len(cut)} partitions, waiting for the archive")
+    archive.wait_for(cut)
+    slices = archive.slices(cut)
+    # Listed together: a merge that replaces files later takes both of a pair away.
+    quarantined = archive.quarantined(slices)
+    say(f"run {begun.run_id}: reading {len(slices)} files with Spark at {settings.spark_master}")
+    # What no speed commit has brought can only lie above the cut of the run before.
+    unseen = {partition: begun.base[partition].next_offset if partition in begun.base else 0 for partition in cut}
+    result = _compute(settings, archive, begun.run_id, slices, quarantined, unseen)
+    received = {partition: result.received[partition] for partition in cut}
+    with connect(settings, "batch") as connection:
+        publish(connection, begun.run_id, {day.day for day in result.days}, received, result.rejects, settings.topic)
+    return result
+
+
 @contextmanager
 def _interrupts_held_back() -> Iterator[Callable[[], None]]:
-    """Ctrl-C waits until the yielded function is called: before a run has its id, nobody could mark it failed."""
+    """Ctrl-C waits until the block calls what is yielded: that raises it. If the block ends without, an error is its end."""
     received: list[int] = []
-
-    def raise_if_interrupted() -> None:
-        if received:
-            raise KeyboardInterrupt
-
     numbers = (signal.SIGINT, signal.SIGTERM)
     handlers = {number: signal.signal(number, lambda caught, _: received.append(caught)) for number in numbers}
+
+    def let_through() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if received:
+            received.clear()
+            raise KeyboardInterrupt
+
     try:
-        yield raise_if_interrupted
+        yield let_through
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

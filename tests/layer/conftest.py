@@ -1,7 +1,18 @@
 """Layer tests use real servers, found through the environment as everything else does. One module of fixtures a server."""
 
 from tests.fixtures.database import database, empty_database
+from tests.fixtures.handoff import batch, reader, speed
 from tests.fixtures.hdfs import archive_root, archived_topic
 from tests.fixtures.kafka import no_topic, topic
 
-__all__ = ["archive_root", "archived_topic", "database", "empty_database", "no_topic", "topic"]
+__all__ = [
+    "archive_root",
+    "archived_topic",
+    "batch",
+    "database",
+    "empty_database",
+    "no_topic",
+    "reader",
+    "speed",
+    "topic",
+]

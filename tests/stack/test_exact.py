@@ -105,6 +105,7 @@ def test_an_interrupted_run_changes_nothing(stack: Stack):
     assert batch.returncode == 130, said
     assert "the published views are as they were" in said
     assert "Traceback" not in said
+    assert stack.ask("SELECT state, error FROM runs ORDER BY run_id DESC LIMIT 1") == [("failed", "interrupted")]
     assert stack.ask("SELECT max(run_id) FROM runs WHERE state = 'published'") == live
     assert stack.everything() == before
     stack.run(*BATCH)

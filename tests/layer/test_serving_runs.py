@@ -1,9 +1,7 @@
-"""Commit, begin, write, publish, collect: each function's promise, on a real database."""
+"""Batch runs: begin, write, publish, collect; each function's promise, on a real database."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
@@ -11,186 +9,13 @@ import polars as pl
 import pytest
 
 from contract.aggregate import aggregate
-from contract.errors import BraidError, OffsetRefused, RunRefused
-from contract.master import OffsetRange
+from contract.errors import OffsetRefused, RunRefused
 from contract.settings import Settings
-from contract.views import VIEWS
 from serving.database import Connection, connect
-from serving.handoff import (
-    Counts,
-    Cut,
-    Run,
-    begin_run,
-    collect_garbage,
-    commit_range,
-    fail_run,
-    positions,
-    publish,
-    write_task,
-)
+from serving.handoff import Cut, begin_run, collect_garbage, fail_run, publish, write_task
 from serving.staging import LEDGER_SCHEMA
-from tests.fixtures.pageviews import NO_REJECTS, PAGES, TODAY, Range, events, reject
-
-TOPIC = "pageviews"
-
-
-@pytest.fixture
-def speed(database: Settings) -> Iterator[Connection]:
-    with connect(database, "speed") as connection:
-        yield connection
-
-
-@pytest.fixture
-def batch(database: Settings) -> Iterator[Connection]:
-    with connect(database, "batch") as connection:
-        yield connection
-
-
-@pytest.fixture
-def reader(database: Settings) -> Iterator[Connection]:
-    with connect(database, "reader") as connection:
-        yield connection
-
-
-def commit(connection: Connection, frame: pl.DataFrame, rejects: pl.DataFrame = NO_REJECTS) -> bool:
-    part = Range.of(frame)
-    counts = Counts(part.count + len(rejects), part.count, 0)
-    return commit_range(connection, part.offsets, part.rows, counts, rejects, TOPIC)
-
-
-def compute(connection: Connection, run: Run, frame: pl.DataFrame, task_id: str = "all") -> list[date]:
-    """What a batch job does: the run's rows and ledger of these events; their days."""
-    part = ledger_of(frame)
-    write_task(connection, run.run_id, task_id, aggregate(frame), part)
-    return part["day"].unique().to_list()
-
-
-def ledger_of(frame: pl.DataFrame) -> pl.DataFrame:
-    """The counts of events without repeats."""
-    return frame.group_by(pl.col("event_time").dt.date().alias("day"), "partition").agg(
-        pl.len().cast(pl.Int64).alias("counted"), pl.lit(0, pl.Int64).alias("duplicate")
-    )
-
-
-def full_run(connection: Connection, frame: pl.DataFrame, rejects: pl.DataFrame = NO_REJECTS) -> Run:
-    run = begin_run(connection, "full")
-    every = pl.concat([frame.select("partition", "offset"), rejects.select("partition", "offset")])
-    received = {p: every.filter(pl.col("partition") == p).height for p in run.cut}
-    publish(connection, run.run_id, compute(connection, run, frame), received, rejects, TOPIC)
-    return run
-
-
-def assert_merged(reader: Connection, frame: pl.DataFrame) -> None:
-    """The merged views equal the kernel's rows of these events in every column, sketches byte for byte."""
-    for view in VIEWS:
-        columns = ", ".join(f"{m.name}::text" if m.sql_type.startswith("hll") else m.name for m in view.measures)
-        rows = reader.execute(f"SELECT {', '.join(view.group)}, {columns} FROM {view.name}").fetchall()
-        expected = [
-            tuple("\\x" + value.hex() if isinstance(value, bytes) else value for value in row)
-            for row in aggregate(frame)[view.name].iter_rows()
-        ]
-        assert sorted(rows, key=lambda row: row[:3]) == sorted(expected, key=lambda row: row[:3])
-
-
-def ledger(reader: Connection) -> dict[int, dict[str, int]]:
-    cursor = reader.execute("SELECT * FROM ledger ORDER BY partition")
-    names = [column.name for column in cursor.description or ()]
-    return {row[0]: dict(zip(names, row, strict=True)) for row in cursor}
-
-
-def parts(reader: Connection) -> tuple[int, int]:
-    row = reader.execute("SELECT coalesce(sum(batch_views), 0), coalesce(sum(speed_views), 0) FROM page_traffic").fetchone()
-    assert row
-    return int(row[0]), int(row[1])
-
-
-def test_commits_add_up_to_the_kernels_rows_of_all_events(speed: Connection, reader: Connection) -> None:
-    frame = events(1, 0, 0, 900)
-    for first in range(0, 900, 300):
-        assert commit(speed, frame[first : first + 300])
-    assert_merged(reader, frame)
-    assert positions(speed) == {0: 900, 1: 0, 2: 0, 3: 0}
-
-
-def test_commits_into_one_row_add_up_with_many_bins(speed: Connection, reader: Connection) -> None:
-    # Histograms of more than 20 bins on both sides take another path than a few entries into many.
-    frame = events(1, 0, 0, 900).with_columns(
-        pl.lit(TODAY).alias("event_time"),
-        pl.lit("/").alias("page"),
-        (pl.col("offset") * 7.3 + 1).alias("duration_ms"),
-    )
-    for first in range(0, 900, 300):
-        assert commit(speed, frame[first : first + 300])
-    assert_merged(reader, frame)
-
-
-def test_a_repeated_commit_changes_nothing(speed: Connection, reader: Connection) -> None:
-    frame = events(1, 0, 0, 200)
-    assert commit(speed, frame)
-    assert not commit(speed, frame)
-    assert not commit(speed, frame[50:100])
-    assert_merged(reader, frame)
-    assert ledger(reader)[0]["counted"] == 200
-
-
-def test_a_commit_that_leaves_a_gap_or_overlaps_is_refused_with_the_offset_to_go_on_from(
-    speed: Connection, reader: Connection
-) -> None:
-    frame = events(1, 0, 0, 400)
-    commit(speed, frame[:200])
-    for wrong in (frame[300:400], frame[100:300]):
-        with pytest.raises(
-            OffsetRefused, match=r"commit of partition 0 starts at offset (300|100), .* go on from 200"
-        ) as refusal:
-            commit(speed, wrong)
-        assert refusal.value.next_offset == 200
-    assert_merged(reader, frame[:200])
-
-
-def test_a_partition_that_was_added_later_begins_at_its_first_commit(speed: Connection, reader: Connection) -> None:
-    frame = events(1, 7, 0, 50)
-    assert commit(speed, frame)
-    assert_merged(reader, frame)
-
-
-def test_two_workers_with_the_same_range_count_it_once(database: Settings, reader: Connection) -> None:
-    frame, applied = events(1, 0, 0, 300), []
-
-    def work() -> None:
-        with connect(database, "speed") as connection:
-            applied.extend(commit(connection, frame[first : first + 50]) for first in range(0, 300, 50))
-
-    workers = [threading.Thread(target=work) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert sorted(applied) == [False] * 12 + [True] * 6
-    assert_merged(reader, frame)
-
-
-def test_rejects_are_quarantined_once_with_the_values_first_4096_bytes(speed: Connection, database: Settings) -> None:
-    frame = events(1, 0, 0, 10)
-    rejects = pl.concat([reject(0, 10, bytes(range(256)) * 40), reject(0, 11, None), reject(0, 12, b"")])
-    part = Range.of(frame)
-    offsets = OffsetRange(0, 0, 13)
-    for _ in range(2):
-        commit_range(speed, offsets, part.rows, Counts(13, 10, 0), rejects, TOPIC)
-    with connect(database, "postgres") as owner:
-        rows = owner.execute('SELECT "offset", reason, detail, value_bytes, value FROM quarantine ORDER BY 1').fetchall()
-    assert rows == [
-        (10, "not_json", 'broken, "quoted"', 10_240, bytes(range(256)) * 16),
-        (11, "not_json", 'broken, "quoted"', 0, None),
-        (12, "not_json", 'broken, "quoted"', 0, b""),
-    ]
-
-
-def test_pages_of_the_greatest_length_are_stored(speed: Connection, reader: Connection) -> None:
-    # 2,048 characters of four bytes each are three times what a B-tree entry takes.
-    pages = ["".join(chr(0x10000 + (i * 7919 + seed) % 50_000) for i in range(2_048)) for seed in (1, 2)]
-    frame = events(1, 0, 0, 20).with_columns(page=pl.Series(pages * 10))
-    commit(speed, frame)
-    assert_merged(reader, frame)
+from tests.fixtures.handoff import TOPIC, assert_merged, commit, compute, full_run, ledger, ledger_of, parts
+from tests.fixtures.pageviews import NO_REJECTS, PAGES, events, reject
 
 
 def test_a_run_takes_over_what_was_committed_without_a_change_to_readers(
@@ -333,25 +158,6 @@ def test_a_run_rescues_a_lagging_speed_layer(speed: Connection, batch: Connectio
     assert (state["in_flight"], state["difference"], state["received"], state["quarantined"]) == (0, 0, 301, 1)
 
 
-def test_the_ledger_balances_and_shows_what_is_missing(speed: Connection, batch: Connection, reader: Connection) -> None:
-    frame = events(1, 0, 0, 100)
-    part = Range.of(frame)
-    commit_range(
-        speed,
-        OffsetRange(0, 0, 110),
-        part.rows,
-        Counts(108, 100, 5),
-        pl.concat(reject(0, offset) for offset in (100, 101, 102)),
-        TOPIC,
-    )
-    assert ledger(reader)[0] == {
-        "partition": 0, "next_offset": 110, "batch_next_offset": 0, "in_flight": 0, "received": 108, "counted": 100,
-        "duplicate": 5, "quarantined": 3, "difference": 0,
-    }  # fmt: skip
-    commit_range(speed, OffsetRange(0, 110, 120), {}, Counts(10, 0, 8), NO_REJECTS, TOPIC)
-    assert ledger(reader)[0]["difference"] == 2
-
-
 def test_garbage_goes_and_what_a_rollback_needs_stays(
     database: Settings, speed: Connection, batch: Connection, reader: Connection
 ) -> None:
@@ -404,12 +210,3 @@ def test_a_run_planned_before_a_rollback_is_refused(database: Settings, speed: C
         roll_back(owner, 1)
     with pytest.raises(RunRefused, match=r"planned on generation 2, but generation 3"):
         publish(batch, run.run_id, [], dict.fromkeys(range(4), 0), NO_REJECTS, TOPIC)
-
-
-def test_a_server_that_goes_away_is_named(speed: Connection, database: Settings) -> None:
-    with connect(database, "postgres") as owner:
-        owner.execute("SELECT pg_terminate_backend(%s)", [speed.info.backend_pid])
-    with pytest.raises(
-        BraidError, match=rf"TimescaleDB at {database.database_host}:{database.database_port} does not answer"
-    ):
-        positions(speed)
