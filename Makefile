@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up down clean ps logs replay batch query psql status test test-fast lint
+.PHONY: help up down clean ps logs replay batch query psql status test test-fast lint simulate
 compose := compose/engine compose
 
 help: ## this list
@@ -44,3 +44,6 @@ test-fast: ## unit tests: no engine needed
 
 lint: ## ruff and mypy
 	@tests/run lint
+
+simulate: ## histories of crashes and worse: SEEDS=300 from FIRST=0 on; VERBOSE=1 tells the steps of wrong ones
+	@tests/run simulate --seeds "$(or $(SEEDS),300)" --first "$(or $(FIRST),0)" $(if $(VERBOSE),--verbose)

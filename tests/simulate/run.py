@@ -22,13 +22,13 @@ from tests.simulate.world import World
 
 # How often each thing happens, relative to the others.
 OPERATIONS = {
-    World.work: 20,
+    World.work: 12,
     World.work_on: 12,
     World.produce: 10,
     World.count_and_archive: 6,
-    World.work_on_a_run: 6,
+    World.work_on_a_run: 12,
     World.supervise: 5,
-    World.begin_run: 4,
+    World.begin_run: 6,
     World.crash: 3,
     World.pass_time: 3,
     World.send_again: 3,

@@ -435,7 +435,7 @@ class World:
         if chance.random() < 0.1:
             return chance.choice(_MALFORMED)
         self._numbers += 1
-        late = timedelta(days=chance.choice([0, 0, 0, 0, 1, 2, 30]), minutes=chance.choice([0, 1, 61]))
+        late = timedelta(days=chance.choice([0, 0, 0, 0, 1, 30]), minutes=chance.choice([0, 1, 61]))
         event = {
             "event_id": f"e:{self._numbers}",
             "event_time": (START - late).isoformat(),
