@@ -223,7 +223,8 @@ def test_lines_and_offsets_are_those_of_the_text_however_it_is_stored(
     packed = b"".join(gzip.compress(text[first:following], 1) for first, following in pairwise(cuts))
     for stored in (text, packed):
         found = read(stored)
-        if not text or b"\0" in text[:8_192]:
+        taken_for_gzip = stored is text and text[:2] == b"\x1f\x8b"
+        if not text or b"\0" in text[:8_192] or taken_for_gzip:
             assert isinstance(found, str)
         else:
             assert found == expected
