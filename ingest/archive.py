@@ -148,7 +148,7 @@ class Archiver:
             raise TopicUnusable.missing(topic, self._settings.kafka_bootstrap)
         for partition in metadata.partitions:
             if removed := self._files.clean(partition):
-                self._log(f"partition {partition}: removed {removed} files that a crash left half done")
+                self._log(f"partition {partition}: removed {removed} file(s) that a crash left half done")
             self._buffers[partition] = _Buffer(archived_next_offset(self._files.ranges(partition)))
             self._files_since_tidy[partition] = self._settings.archive_merge_files - 1
         self._consumer.assign([TopicPartition(topic, *start) for start in self.next_offsets.items()])
