@@ -76,7 +76,9 @@ class Faults:
         try:
             for volume in volumes:
                 for block in ("1M", "4k"):
-                    self.inside("ballast", "dd", "if=/dev/zero", f"of=/ballast/{volume}/ballast-{block}", f"bs={block}", check=False)
+                    self.inside(
+                        "ballast", "dd", "if=/dev/zero", f"of=/ballast/{volume}/ballast-{block}", f"bs={block}", check=False
+                    )
             yield
         finally:
             self.inside("ballast", "find", "/ballast", "-maxdepth", "2", "-name", "ballast-*", "-delete")
@@ -100,7 +102,9 @@ class Faults:
 
     def container(self, service: str) -> str:
         """The id of a service's container."""
-        labels = (f"label=com.docker.compose.{key}={value}" for key, value in (("project", self.project), ("service", service)))
+        labels = (
+            f"label=com.docker.compose.{key}={value}" for key, value in (("project", self.project), ("service", service))
+        )
         filters = [word for label in labels for word in ("--filter", label)]
         containers = self._docker("ps", "--all", "--quiet", *filters, "--filter", "label=com.docker.compose.oneoff=False")
         assert containers.stdout.split(), f"project {self.project} has no container of service {service}"
@@ -127,7 +131,11 @@ class BatchRun:
     def __init__(self, faults: Faults, name: str) -> None:
         self._faults, self._container = faults, f"{faults.project}-{name}"
         self._process = subprocess.Popen(
-            [*BATCH, "--name", self._container, "batch"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*BATCH, "--name", self._container, "batch"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
     @property

@@ -70,7 +70,7 @@ def poll(connection: Connection, sites: Sequence[str], sketches: bool = False) -
 
 
 class Reader:
-    """Polls from `with` to its end, on one connection that is made anew when it fails. `failed` counts polls without answer."""
+    """Polls from `with` to its end, on a connection that is made anew when it fails; `failed` polls had no answer."""
 
     def __init__(self, settings: Settings, sites: Sequence[str]) -> None:
         self._settings, self._sites = settings, sites

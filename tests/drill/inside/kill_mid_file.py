@@ -21,7 +21,9 @@ def half_done() -> set[str]:
 
 def is_archiver(process: Path) -> bool:
     try:
-        return b"ingest\0archive\0" in (process / "cmdline").read_bytes() and process.name != "1"  # 1 is the container's init
+        return (
+            b"ingest\0archive\0" in (process / "cmdline").read_bytes() and process.name != "1"
+        )  # 1 is the container's init
     except OSError:
         return False
 

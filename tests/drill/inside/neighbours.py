@@ -1,7 +1,7 @@
 """neighbours.py cut|join ADDRESS…: whether this network namespace reaches others of its own network.
 
-A permanent ARP entry with a hardware address that nobody has: frames leave and arrive nowhere, as with a broken switch. A route
-would not do: the kernel tells a sender of an unreachable or blackholed address at once. See arp(7).
+A permanent ARP entry with a hardware address that nobody has: frames leave and arrive nowhere, as with a broken switch. A
+route would not do: the kernel tells a sender of an unreachable or blackholed address at once. See arp(7).
 """
 
 import errno
