@@ -99,7 +99,7 @@ def kill_spark_worker(scene: Scene) -> None:
     run_id = scene.next_run(last, batch)
     today = f"day={datetime.now(UTC).date()}"
     with scene.faults.held("INSERT INTO serving.run_task VALUES (%s, %s)", run_id, today):
-        scene.until(lambda: scene.is_waiting("serving.write_task") and scene.tasks_of(run_id) > 0, batch)
+        scene.until(lambda: scene.waiting("serving.write_task") > 0 and scene.tasks_of(run_id) > 0, batch)
         scene.faults.kill("spark-worker", "java")
         scene.fault_is_over()
     scene.expect_published(batch, run_id)
@@ -111,20 +111,21 @@ def kill_spark_driver(scene: Scene) -> None:
     batch = BatchRun(scene.faults, "batch")
     run_id = scene.next_run(last, batch)
     with scene.faults.held("LOCK TABLE serving.publication IN ROW EXCLUSIVE MODE"):
-        scene.until(lambda: scene.is_waiting("serving.publish"), batch)
+        scene.until(lambda: scene.waiting("serving.publish") > 0, batch)
         batch.kill()
         scene.fault_is_over()
-    scene.until(lambda: not scene.is_waiting("serving.publish"))
+    scene.until(lambda: scene.waiting("serving.publish") == 0)
     assert scene.state_of(run_id) != "published", f"run {run_id} was published by a driver that was dead"
 
 
 def stop_bolt(scene: Scene) -> None:
-    """Storm gives the silent bolt up and starts another; then the first one wakes."""
+    """It stands still with its commit all but done, locks held. Storm gives it up and starts another; then it wakes."""
     before = scene.faults.processes("supervisor", BOLT)
-    scene.faults.signal("supervisor", "STOP", "--oldest", "--full", BOLT)
+    with scene.faults.held("SELECT FROM serving.speed_progress ORDER BY partition FOR UPDATE"):
+        scene.until(lambda: scene.waiting("serving.commit_range") == scene.stack.settings.bolts)
+        scene.faults.signal("supervisor", "STOP", "--oldest", "--full", BOLT)
     scene.hold(STOPPED_S)
     successors = scene.faults.processes("supervisor", BOLT) - before
-    # Only what is stopped now: whatever Storm itself ended is no zombie.
     scene.faults.inside("supervisor", "pkill", "-CONT", "--full", BOLT, check=False)
     assert successors, f"no other bolt was started within {STOPPED_S} s"
 
@@ -214,7 +215,7 @@ DRILLS = (
     Drill("kill-database", "kill -9 of PostgreSQL", kill_database, fast=True),
     Drill("kill-spark-worker", "kill -9 of the Spark worker while it writes rows", kill_spark_worker),
     Drill("kill-spark-driver", "kill -9 of the Spark driver before it publishes", kill_spark_driver),
-    Drill("stop-bolt", f"SIGSTOP of a bolt for {STOPPED_S} s, then SIGCONT", stop_bolt),
+    Drill("stop-bolt", f"SIGSTOP of a bolt in mid-commit for {STOPPED_S} s, then SIGCONT", stop_bolt),
     Drill("cut-bolt-database", f"no network from the bolts to the database for {PARTITION_S} s", cut_bolt_from_database),
     Drill("cut-archiver-hdfs", f"no network from the archiver to HDFS for {PARTITION_S} s", cut_archiver_from_hdfs),
     Drill("two-batches", "two batch runs at once", run_two_batches),

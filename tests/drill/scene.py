@@ -87,10 +87,10 @@ class Scene:
         """How many tasks have written their rows."""
         return int(self.faults.owner_asks(f"SELECT count(*) FROM serving.run_task WHERE run_id = {run_id}")[0][0])
 
-    def is_waiting(self, function: str) -> bool:
-        """Whether a session waits in this function for a lock."""
+    def waiting(self, function: str) -> int:
+        """How many sessions wait in this function for a lock."""
         query = f"SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT {function}(%'"
-        return bool(self.faults.owner_asks(query)[0][0])
+        return int(self.faults.owner_asks(query)[0][0])
 
     def expect_published(self, batch: BatchRun, run_id: int) -> None:
         """Wait for the run's end, which must be its publication."""
