@@ -28,7 +28,7 @@ from tests.fixtures.stack import Stack
 from tests.oracle import expected_rows
 
 RECOVERY_LIMIT_S = 60
-_GIVE_UP_S = 240
+_GIVE_UP_S = 180
 _WARM_EVENTS = 2 * RATE
 _AFTER_S = 2
 _SEED = 1
