@@ -70,6 +70,7 @@ def read_slices(
     inside = (
         (rows["partition"] == wanted["file_partition"])
         & (F.col("_metadata.file_name") == wanted["file_name"])
+        # guard: offset filter of overlapping files
         & (rows["offset"] >= wanted["first_offset"])
         & (rows["offset"] < wanted["next_offset"])
     )
@@ -99,18 +100,19 @@ def compute(events: DataFrame, settings: Settings, run_id: int, offsets: int) ->
         events.withColumn("day", F.to_date("event_time"))
         .withColumn("shard", F.pmod(F.xxhash64("event_id"), F.lit(shards)))
         .groupBy("day", "shard")
-        .applyInArrow(_fold_group, _PARTIAL_DDL)
+        .applyInArrow(fold_group, _PARTIAL_DDL)
     )
 
-    def write_day(key: tuple[Any, ...], day: pa.Table) -> pa.Table:
-        return _write_day(settings, run_id, key, day)
+    def write(key: tuple[Any, ...], day: pa.Table) -> pa.Table:
+        return write_day(settings, run_id, key, day)
 
-    done = partials.groupBy("day").applyInArrow(write_day, _DONE_DDL)
+    done = partials.groupBy("day").applyInArrow(write, _DONE_DDL)
     return [DayCounts(row.day, row.partition, row.counted, row.duplicate) for row in done.collect()]
 
 
 def fold_events(events: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """Partial rows of every view and the ledger of one group of events, repeats among them left out."""
+    # guard: dedupe of the batch layer
     distinct = first_of_each(events)
     ledger = (
         events.group_by("partition")
@@ -132,14 +134,16 @@ def merge_partials(partials: pa.Table) -> dict[str, pl.DataFrame]:
     return merged
 
 
-def _fold_group(key: tuple[Any, ...], group: pa.Table) -> pa.Table:
+def fold_group(key: tuple[Any, ...], group: pa.Table) -> pa.Table:
+    """Of one (day, shard), with columns_read(): fold_events as rows (day, name, Arrow stream)."""
     events = pl.DataFrame(pl.from_arrow(group)).select(columns_read())
     frames = fold_events(events.cast({column: EVENT_SCHEMA[column] for column in events.columns}))
     rows = [_stream_of(frame) for frame in frames.values()]
     return pa.table([[key[0].as_py()] * len(rows), list(frames), rows], schema=_PARTIAL)
 
 
-def _write_day(settings: Settings, run_id: int, key: tuple[Any, ...], partials: pa.Table) -> pa.Table:
+def write_day(settings: Settings, run_id: int, key: tuple[Any, ...], partials: pa.Table) -> pa.Table:
+    """Merge what fold_group gave for one day and write it as a task of the run; (day, partition, counted, duplicate)."""
     day: date = key[0].as_py()
     rows = merge_partials(partials)
     ledger = rows.pop(_LEDGER).select(pl.lit(day).alias("day"), "partition", "counted", "duplicate")

@@ -100,6 +100,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> Done:
 def _compute_and_publish(settings: Settings, archive: Archive, begun: Run, say: Callable[[str], None]) -> _Result:
     cut = {partition: point.next_offset for partition, point in begun.cut.items()}
     say(f"run {begun.run_id}: cut at {sum(cut.values()):,} offsets in {len(cut)} partitions, waiting for the archive")
+    # guard: a run waits for its cut
     archive.wait_for(cut)
     slices = archive.slices(cut)
     # Listed together: a merge that replaces files later takes both of a pair away.

@@ -1,7 +1,6 @@
 """Kafka to HDFS, exactly once: the file's name is the offset; a crash repeats a file, never skips one.
 
-One archiver runs at a time. Two would write overlapping files, which readers of the master dataset bear, but the start of
-one may take the other's fresh quarantine file for a leftover.
+Nothing breaks if a second archiver runs, or an old one wakes up: they write overlapping files, which readers bear.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The archive's files: each appears whole or not at all, and a master file never without the rejects of its range.
 
 A quarantine file counts only beside the master file of the same name. It is written before and deleted after that one, so a
-crash in between leaves one that nobody reads; `clean` removes it.
+crash in between leaves one that nobody reads. It stays until a larger master file covers its range: another archiver may be
+about to write the master file beside it.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class ArchiveFiles:
         for part in slices:
             table = pq.read_table(io.BytesIO(self._store.read(part.file.path(self._root, dataset))))
             offset = table["offset"].to_numpy()
+            # guard: offset filter of a merge
             tables.append(table.filter(pa.array((offset >= part.first_offset) & (offset < part.next_offset))))
         return pa.concat_tables(tables)
 
@@ -71,19 +73,24 @@ class ArchiveFiles:
         self._store.delete(offsets.path(self._root, QUARANTINE))
 
     def clean(self, partition: int) -> int:
-        """Remove what a crash left half done; returns how many files. Only for the start, before anything is written."""
-        finished = {file.name for file in self.ranges(partition).values()}
-        removed = 0
+        """Remove what crashes left half done; returns how many files. A live archiver writes a lost temporary file anew."""
+        finished = self.ranges(partition)
+        leftovers = []
         for dataset in (MASTER, QUARANTINE):
             place = folder(self._root, dataset, partition)
-            for file in self._store.list(place):
-                temporary = file.name.startswith(".") and file.name.endswith(".tmp")
-                if temporary or (dataset == QUARANTINE and file.name not in finished):
-                    self._store.delete(f"{place}/{file.name}")
-                    removed += 1
-        return removed
+            names = [file.name for file in self._store.list(place)]
+            leftovers += [f"{place}/{name}" for name in names if name.startswith(".") and name.endswith(".tmp")]
+        for orphan in self.ranges(partition, QUARANTINE).keys() - finished.keys():
+            # Readers prefer the larger file, so a master file that comes late to this one is never read.
+            # guard: orphans stay
+            if any(file.first_offset <= orphan.first_offset and orphan.next_offset <= file.next_offset for file in finished):
+                leftovers.append(orphan.path(self._root, QUARANTINE))
+        for path in leftovers:
+            self._store.delete(path)
+        return len(leftovers)
 
     def _put_tables(self, offsets: OffsetRange, events: pa.Table, rejects: pa.Table) -> None:
+        # guard: quarantine before master
         if len(rejects):
             self._put_file(offsets, QUARANTINE, rejects)
         self._put_file(offsets, MASTER, events)
@@ -92,6 +99,7 @@ class ArchiveFiles:
         content = io.BytesIO()
         pq.write_table(table, content, compression="zstd")
         temporary = f"{folder(self._root, dataset, offsets.partition)}/.{offsets.file_name}.{uuid.uuid4().hex}.tmp"
+        # guard: rename
         self._store.write(temporary, content.getvalue())
         if not self._store.rename(temporary, offsets.path(self._root, dataset)):
             self._store.delete(temporary)

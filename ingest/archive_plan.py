@@ -48,6 +48,7 @@ def superseded(files: Mapping[OffsetRange, FileInfo], before_ms: int) -> list[Of
     for file in sorted(files, key=lambda file: (file.first_offset, -file.next_offset)):
         if file.next_offset <= reached:
             found.append(file)
+        # guard: grace of merged-away files
         elif files[file].modified_ms < before_ms:
             reached = file.next_offset
     return found

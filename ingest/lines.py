@@ -101,7 +101,7 @@ class InputFile:
                 length = len(line)
                 if length == _ROOM_BYTES and line[-1:] != b"\n":
                     length += self._skip_rest_of_line()
-                yield offset, line.rstrip(b"\r\n")[:CUT_LINE_BYTES]
+                yield offset, line.removesuffix(b"\n").removesuffix(b"\r")[:CUT_LINE_BYTES]
                 offset += length
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{self.path} breaks off or is damaged after byte {offset} of its text: {error}") from error

@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from contract.errors import InputError
-from contract.event import SITE_LENGTH, encode
+from contract.event import MAX_VALUE_BYTES, SITE_LENGTH, encode
 from contract.settings import Settings
 from ingest.access_log import AccessLog
 from ingest.lines import InputFile
@@ -78,7 +78,8 @@ def send_lines(lines: Iterator[tuple[int, bytes]], record: Record, sender: Sende
         result.lines += 1
         if result.lines % _SHOW_EVERY == 0:
             yield
-        if not line or line.isspace():
+        # Of a line that is too long only the beginning is here, so nobody can say that it is empty.
+        if not line or (line.isspace() and len(line) <= MAX_VALUE_BYTES):
             result.skipped_empty += 1
             continue
         key, value = record(offset, line)

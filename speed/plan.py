@@ -65,6 +65,7 @@ class RangePlan:
         """The range, and so every range after it, is not; unless it belongs to an earlier attempt."""
         plan = self._plan_of(tuple_id)
         if tuple_id in plan.in_flight:
+            # guard: a failed range voids its plan
             plan.void = True
 
     @property

@@ -62,9 +62,12 @@ class RangeCounter:
             if committed_offset != wanted.first_offset:
                 # Offsets that are not committed must not be remembered: they would be taken for repeats later.
                 raise OffsetRefused(wanted.partition, wanted.first_offset, committed_offset)
+            # guard: dedupe across restarts
             self._remember_until(wanted)
         events, rejects, received = self._decoded(wanted)
+        # guard: dedupe within a range
         distinct = first_of_each(events)
+        # guard: dedupe across ranges
         fresh = distinct.filter(~self._recent.repeats(distinct))
         self._commit(wanted, Counted(aggregate(fresh), received, len(fresh), len(events) - len(fresh), rejects))
         self._recent.add(distinct, wanted.next_offset)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
+from math import isinf
 from typing import Any
 
 import numpy as np
@@ -170,14 +171,16 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
-def _whole_number(digits: str) -> int:
+def _whole_number(digits: str) -> float:
     # No limit of ours is near 30 digits, and Python refuses to read thousands of them.
-    return int(digits[:30])
+    return float(digits) if isinf(float(digits)) else int(digits[:30])
 
 
 def _check(name: str, item: Any) -> None:
     if item is None and name in OPTIONAL:
         return
+    if name in TEXTS | NUMBERS and type(item) is float and isinf(item):  # no JSON number that a double can hold
+        raise Rejected("out_of_range")
     if name in TEXTS:
         if type(item) is not str:
             raise Rejected("wrong_type")
@@ -197,13 +200,14 @@ def _microseconds(text: str) -> int:
     match = TIME.fullmatch(text)
     if not match:
         raise Rejected("bad_time")
+    fraction = int(Fraction("0" + match[7]) * 1_000_000 + Fraction(1, 2)) if match[7] else 0
     try:
         moment = datetime(*(int(part) for part in match.groups()[:6]), tzinfo=UTC)  # type: ignore[misc,arg-type]
-    except ValueError as error:
+        moment += timedelta(microseconds=fraction)
+    except (ValueError, OverflowError) as error:  # OverflowError: rounded up into the year 10000
         raise Rejected("bad_time") from error
-    fraction = int(Fraction("0" + match[7]) * 1_000_000 + Fraction(1, 2)) if match[7] else 0
     east = (int(match[9]) * 60 + int(match[10])) * (1 if match[8] == "+" else -1) if match[8] else 0
-    microseconds = (moment - EPOCH) // timedelta(microseconds=1) + fraction - east * 60_000_000
+    microseconds = (moment - EPOCH) // timedelta(microseconds=1) - east * 60_000_000
     if microseconds < 0:
         raise Rejected("bad_time")
     return microseconds

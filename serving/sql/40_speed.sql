@@ -15,6 +15,7 @@ CREATE OR REPLACE FUNCTION serving.insert_staged_quarantine() RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    -- guard: quarantine once
     INSERT INTO public.quarantine SELECT * FROM pg_temp.staged_quarantine ON CONFLICT DO NOTHING;
 END
 $$;
@@ -38,6 +39,7 @@ BEGIN
         SELECT p.next_offset, p.epoch INTO position_before, current_epoch
         FROM serving.speed_progress AS p WHERE p.partition = range_partition FOR UPDATE;
     END IF;
+    -- guard: progress fence
     IF position_before <> first_offset OR range_next_offset <= first_offset THEN
         RETURN;
     END IF;

@@ -21,6 +21,8 @@ BEGIN
     SELECT new_run_id, partition, greatest(p.next_offset, a.next_offset), p.epoch, p.next_offset
     FROM serving.speed_progress AS p
     LEFT JOIN unnest(archived_partitions, archived_next_offsets) AS a (partition, next_offset) USING (partition);
+    -- guard: epoch increment
+    -- guard: rescued offsets are skipped
     UPDATE serving.speed_progress AS p SET next_offset = c.next_offset, epoch = p.epoch + 1
     FROM serving.run_cut AS c WHERE c.run_id = new_run_id AND c.partition = p.partition;
     run_id := new_run_id;
@@ -52,6 +54,7 @@ BEGIN
         PERFORM serving.require_running(task_run_id, NULL);
     END IF;
     INSERT INTO serving.run_task VALUES (task_run_id, new_task_id) ON CONFLICT DO NOTHING;
+    -- guard: task claim
     written := FOUND;
     IF NOT written THEN
         RETURN;
@@ -69,6 +72,7 @@ CREATE OR REPLACE FUNCTION serving.require_running(checked_run_id bigint, run_st
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    -- guard: an ended run writes nothing
     IF run_state IS DISTINCT FROM 'running' THEN
         RAISE EXCEPTION 'run % is %, not running', checked_run_id, coalesce(run_state, 'unknown') USING ERRCODE = 'BR001';
     END IF;
@@ -93,6 +97,7 @@ BEGIN
     SELECT * INTO planned FROM serving.run WHERE run_id = published_run_id FOR UPDATE;
     PERFORM serving.require_running(published_run_id, planned.state);
     SELECT * INTO live FROM serving.publication ORDER BY generation DESC LIMIT 1;
+    -- guard: planned on the live generation
     IF coalesce(live.generation, 0) <> planned.base_generation THEN
         RAISE EXCEPTION 'run % was planned on generation %, but generation % (run %) is live',
             published_run_id, planned.base_generation, live.generation, live.run_id USING ERRCODE = 'BR001';
@@ -108,6 +113,7 @@ BEGIN
     END IF;
     PERFORM serving.insert_staged_quarantine();
     generation := coalesce(live.generation, 0) + 1;
+    -- guard: pointer flip in one transaction
     INSERT INTO serving.publication VALUES (publish.generation, published_run_id);
     INSERT INTO serving.publication_day
     SELECT publish.generation, day, published_run_id FROM unnest(days) AS day

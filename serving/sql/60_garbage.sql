@@ -44,6 +44,7 @@ $$;
 
 -- Epochs up to these are absorbed by every kept publication, so no reader and no rollback needs them.
 CREATE OR REPLACE VIEW serving.absorbed_epoch AS
+-- guard: epochs of kept publications stay
 SELECT p.partition, min(coalesce(c.epoch, 0)) AS epoch
 FROM serving.speed_progress AS p
 CROSS JOIN serving.publication AS kept

@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from contract.errors import DeliveryFailed
-from contract.event import EVENT_ID_LENGTH
+from contract.event import EVENT_ID_LENGTH, MAX_VALUE_BYTES
 from contract.settings import Settings
 from ingest import __main__ as main_module
 from ingest.__main__ import main
@@ -79,6 +79,13 @@ def test_every_line_is_counted_as_what_became_of_it():
     assert producer.values[1] == b"garbage"
     assert sender.next_offsets == {0: 1, 1: 1, 2: 1}
     assert result.text() == "5 lines, 3 sent, 1 of them quarantined (did not parse), 2 empty lines skipped"
+
+
+def test_a_line_too_long_to_be_seen_whole_is_not_skipped_as_empty():
+    producer = MemoryProducer()
+    result, _ = sent([b" " * MAX_VALUE_BYTES, b" " * (MAX_VALUE_BYTES + 1)], producer)
+    assert (result.skipped_empty, result.unparsed) == (1, 1)
+    assert producer.values == [b" " * (MAX_VALUE_BYTES + 1)]
 
 
 def test_a_full_queue_is_waited_for():

@@ -1,0 +1,178 @@
+"""Every guard of the promises, and how to remove it. In the code a comment `guard: name` stands where the guard is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SIMULATION = ("-m", "tests.simulate", "--seeds", "150", "--jobs", "1", "--stop", "--json")
+"""The proof of most guards: a history in which the promise breaks without it."""
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A guard, the text that removes it, and the arguments of Python that must then fail."""
+
+    guard: str
+    file: str
+    old: str
+    new: str
+    proof: tuple[str, ...] = SIMULATION
+    more: tuple[tuple[str, str, str], ...] = ()
+    """Further (file, old, new) that the removal needs."""
+
+    def apply(self, root: Path) -> None:
+        """Remove the guard from the code below `root`; each text must be there exactly once."""
+        for file, old, new in ((self.file, self.old, self.new), *self.more):
+            path = root / file
+            text = path.read_text(encoding="utf-8")
+            assert text.count(old) == 1, f"{self.guard}: {file} has {text.count(old)} times {old!r}"
+            path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def _test(node: str) -> tuple[str, ...]:
+    return ("-m", "pytest", f"tests/{node}")
+
+
+MUTATIONS = (
+    Mutation(
+        "progress fence",
+        "serving/sql/40_speed.sql",
+        "IF position_before <> first_offset OR range_next_offset <= first_offset THEN",
+        "IF false THEN",
+    ),
+    Mutation(
+        "quarantine once",
+        "serving/sql/40_speed.sql",
+        "pg_temp.staged_quarantine ON CONFLICT DO NOTHING",
+        "pg_temp.staged_quarantine",
+    ),
+    Mutation("epoch increment", "serving/sql/50_batch.sql", "epoch = p.epoch + 1", "epoch = p.epoch"),
+    Mutation(
+        "rescued offsets are skipped",
+        "serving/sql/50_batch.sql",
+        "SET next_offset = c.next_offset, epoch",
+        "SET next_offset = p.next_offset, epoch",
+    ),
+    Mutation(
+        "planned on the live generation",
+        "serving/sql/50_batch.sql",
+        "IF coalesce(live.generation, 0) <> planned.base_generation THEN",
+        "IF false THEN",
+    ),
+    Mutation("task claim", "serving/sql/50_batch.sql", "written := FOUND;", "written := true;"),
+    Mutation(
+        "an ended run writes nothing",
+        "serving/sql/50_batch.sql",
+        "IF run_state IS DISTINCT FROM 'running' THEN",
+        "IF false THEN",
+        _test("layer/test_serving_runs.py::test_a_run_that_ended_can_neither_write_nor_publish"),
+    ),
+    Mutation(
+        # The pointer flips in the call's transaction and its days follow in the next one.
+        "pointer flip in one transaction",
+        "serving/handoff.py",
+        """            stage_rejects(connection, topic, rejects)
+            return int(
+                _value(
+                    connection,
+                    "SELECT serving.publish(%s, %s::date[], %s, %s)",
+                    [run_id, list(days), list(received), list(received.values())],
+                )
+            )
+""",
+        """            stage_rejects(connection, topic, rejects)
+            generation = int(
+                _value(
+                    connection,
+                    "SELECT serving.publish(%s, %s::date[], %s, %s)",
+                    [run_id, [], list(received), list(received.values())],
+                )
+            )
+        with transaction(connection):
+            connection.execute("SELECT serving.publish_days(%s, %s::date[], %s)", [generation, list(days), run_id])
+        return generation
+""",
+        more=(
+            (
+                "serving/sql/50_batch.sql",
+                "-- The run's rows answer for the given days",
+                """CREATE OR REPLACE FUNCTION serving.publish_days(generation bigint, days date[], run_id bigint)
+RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM unnest(days) AS day $$;
+
+-- The run's rows answer for the given days""",
+            ),
+            (
+                "serving/sql/80_privileges.sql",
+                "GRANT EXECUTE ON FUNCTION serving.begin_run,",
+                "GRANT EXECUTE ON FUNCTION serving.publish_days, serving.begin_run,",
+            ),
+        ),
+    ),
+    Mutation(
+        "epochs of kept publications stay",
+        "serving/sql/60_garbage.sql",
+        "min(coalesce(c.epoch, 0)) AS epoch",
+        "max(coalesce(c.epoch, 0)) AS epoch",
+        _test("layer/test_serving_runs.py::test_garbage_goes_and_what_a_rollback_needs_stays"),
+    ),
+    Mutation(
+        "rename",
+        "ingest/archive_files.py",
+        'f"{folder(self._root, dataset, offsets.partition)}/.{offsets.file_name}.{uuid.uuid4().hex}.tmp"',
+        "offsets.path(self._root, dataset)",
+    ),
+    Mutation(
+        "quarantine before master",
+        "ingest/archive_files.py",
+        """            self._put_file(offsets, QUARANTINE, rejects)
+        self._put_file(offsets, MASTER, events)
+""",
+        """            self._put_file(offsets, MASTER, events)
+            self._put_file(offsets, QUARANTINE, rejects)
+            return
+        self._put_file(offsets, MASTER, events)
+""",
+    ),
+    Mutation(
+        "orphans stay",
+        "ingest/archive_files.py",
+        "if any(file.first_offset <= orphan.first_offset and orphan.next_offset <= file.next_offset for file in finished):",
+        "if True:",
+    ),
+    Mutation(
+        "offset filter of a merge",
+        "ingest/archive_files.py",
+        "tables.append(table.filter(pa.array((offset >= part.first_offset) & (offset < part.next_offset))))",
+        "tables.append(table)",
+    ),
+    Mutation(
+        "grace of merged-away files",
+        "ingest/archive_plan.py",
+        "elif files[file].modified_ms < before_ms:",
+        "else:",
+        _test("unit/test_ingest_archive_plan.py"),
+    ),
+    Mutation(
+        "offset filter of overlapping files",
+        "batch/job.py",
+        """        & (rows["offset"] >= wanted["first_offset"])
+""",
+        "",
+        _test("layer/test_batch.py::test_rows_equal_the_oracles_with_overlapping_files_and_a_cut_inside_a_file"),
+    ),
+    Mutation("dedupe of the batch layer", "batch/job.py", "distinct = first_of_each(events)", "distinct = events"),
+    Mutation("a run waits for its cut", "batch/run.py", "archive.wait_for(cut)", "pass"),
+    Mutation("dedupe within a range", "speed/range_counter.py", "distinct = first_of_each(events)", "distinct = events"),
+    Mutation(
+        "dedupe across ranges", "speed/range_counter.py", "distinct.filter(~self._recent.repeats(distinct))", "distinct"
+    ),
+    Mutation(
+        "dedupe across restarts",
+        "speed/range_counter.py",
+        "            self._remember_until(wanted)\n",
+        "            self._recent.restart(wanted.first_offset)\n",
+    ),
+    Mutation("a failed range voids its plan", "speed/plan.py", "plan.void = True", "pass", _test("unit/test_speed.py")),
+)

@@ -1,0 +1,142 @@
+"""Seeds become histories: a database for them, one world a seed, a check after every step."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from contract.settings import Settings
+from serving.database import connect
+from serving.migrate import migrate
+from tests.simulate.check import Checker
+from tests.simulate.engines import Sessions
+from tests.simulate.world import World
+
+# How often each thing happens, relative to the others.
+OPERATIONS = {
+    World.work: 20,
+    World.work_on: 12,
+    World.produce: 10,
+    World.count_and_archive: 6,
+    World.work_on_a_run: 6,
+    World.supervise: 5,
+    World.begin_run: 4,
+    World.crash: 3,
+    World.pass_time: 3,
+    World.send_again: 3,
+    World.time_out: 2,
+    World.replace_topology: 1,
+    World.second_archiver: 1,
+    World.interrupt_run: 1,
+    World.end_a_transaction: 1,
+    World.retention: 1,
+}
+
+
+class Wrong(Exception):
+    """A history that broke a promise; `python -m tests.simulate --first SEED --seeds 1 --verbose` tells it again."""
+
+    def __init__(self, seed: int, step: int, difference: str, history: tuple[str, ...]) -> None:
+        super().__init__(seed, step, difference, history)
+        self.seed, self.step, self.difference, self.history = seed, step, difference, history
+
+    def __str__(self) -> str:
+        return f"seed {self.seed}, step {self.step}: {self.difference}"
+
+
+@dataclass(frozen=True)
+class Told:
+    """A history that was exact after each of its steps."""
+
+    steps: int
+    history: tuple[str, ...]
+
+    def counts(self) -> Counter[str]:
+        """How much happened in it."""
+        counts = Counter(steps=self.steps)
+        for line in self.history:
+            counts["kills"] += ": kill at" in line
+            counts["lost_connections"] += ": fail at" in line
+            counts["publications"] += "published; freed" in line
+            counts["rescues"] += "takes them over" in line
+        return counts
+
+
+class Simulator:
+    """Histories, one after the other, on one database with the whole schema."""
+
+    def __init__(self, settings: Settings, sessions: Sessions, eye: psycopg.Connection[Any]) -> None:
+        self._settings, self._sessions, self._eye = settings, sessions, eye
+        tables = eye.execute("SELECT schemaname, tablename FROM pg_tables WHERE schemaname = 'serving'").fetchall()
+        names = [sql.Identifier(*table) for table in [*tables, ("public", "quarantine")]]
+        self._empty = sql.SQL("TRUNCATE {} RESTART IDENTITY").format(sql.SQL(", ").join(names))
+
+    @contextmanager
+    def world(self, seed: int) -> Iterator[tuple[World, Checker]]:
+        """A new world over the emptied database."""
+        self._eye.execute(self._empty)
+        world = World(seed, self._settings, self._sessions)
+        with world.in_place():
+            try:
+                yield world, Checker(world, self._eye)
+            finally:
+                world.end()
+
+    def run(self, seed: int) -> Told:
+        """The seed's history. Raises Wrong."""
+        with self.world(seed) as (world, checker):
+            chance, step = random.Random(f"steps of {seed}"), 0
+            try:
+                for step in range(chance.randint(20, 80)):
+                    (operation,) = chance.choices(list(OPERATIONS), list(OPERATIONS.values()))
+                    world.history.append(f"{step}: {operation.__name__}")
+                    operation(world)
+                    checker.check()
+                world.settle(checker.check)
+                checker.check_end()
+            except Exception as error:
+                difference = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+                raise Wrong(seed, step, difference, tuple(world.history)) from error
+            return Told(step + 1, tuple(world.history))
+
+
+@contextmanager
+def simulator(settings: Settings) -> Iterator[Simulator]:
+    """On a database of its own at the server that the settings name; it is dropped afterwards."""
+    settings = replace(settings, database_name=f"simulate_{uuid.uuid4().hex[:12]}")
+    name = sql.Identifier(settings.database_name)
+    sessions = Sessions(psycopg.connect)
+    try:
+        migrate(settings)
+        with connect(settings, "postgres") as eye:
+            # Nothing here tests a power failure, and waiting for the disk takes most of the time.
+            eye.execute(sql.SQL("ALTER DATABASE {} SET synchronous_commit = off").format(name))
+        with connect(settings, "postgres") as eye:
+            yield Simulator(settings, sessions, eye)
+    finally:
+        sessions.close()
+        with connect(settings, "postgres", "postgres") as server:
+            server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+
+
+def tell(seeds: range, stop: bool) -> tuple[Counter[str], list[Wrong]]:
+    """What happened in the histories of these seeds, all counts added, and the wrong ones; with `stop` only the first."""
+    wrong: list[Wrong] = []
+    counts: Counter[str] = Counter()
+    with simulator(Settings.from_env()) as histories:
+        for seed in seeds:
+            try:
+                counts += histories.run(seed).counts()
+            except Wrong as one:
+                wrong.append(one)
+                if stop:
+                    break
+    return counts, wrong

@@ -1,0 +1,248 @@
+"""Fuzzing of access logs: lines written from known fields, damaged lines, hostile lines, and files of any lines."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from datetime import datetime, timedelta, timezone
+from ipaddress import IPv4Address, IPv6Address
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract.errors import InputError
+from contract.event import MAX_VALUE_BYTES
+from ingest.access_log import AccessLog
+from ingest.lines import CUT_LINE_BYTES, InputFile
+from ingest.produce import log_record
+from tests.fixtures.corpus import KAFKA_TIME_MS
+from tests.fixtures.judges import by_decode, by_oracle
+from tests.fixtures.log_corpus import COMBINED, COMMON, LINES
+
+LOG = AccessLog("access.log", "demo", "a key")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def escaped(text: str) -> str:
+    """A text as Apache's ap_escape_logitem writes it within quotes."""
+    plain = {'"': r"\"", "\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
+    return "".join(
+        plain.get(c) or (c if c.isprintable() else "".join(f"\\x{byte:02x}" for byte in c.encode())) for c in text
+    )
+
+
+def clf_time(moment: datetime) -> str:
+    return f"{moment:%d}/{MONTHS[moment.month - 1]}/{moment.year:04d}:{moment:%H:%M:%S} {moment:%z}"
+
+
+printable = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+words = st.text(st.characters(exclude_categories=["Cs", "Zs", "Cc"]), min_size=1, max_size=40)
+addresses = st.builds(IPv4Address, st.integers(0, 2**32 - 1)) | st.builds(IPv6Address, st.integers(0, 2**128 - 1))
+host_names = st.from_regex(r"[a-z0-9_]([a-z0-9-]{0,9}\.){0,3}[a-z][a-z0-9]{0,9}", fullmatch=True)
+zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+fields = st.fixed_dictionaries(
+    {
+        "client": addresses.map(str) | host_names,
+        "user": st.just("-") | printable,
+        "time": st.datetimes(datetime(1970, 1, 2), datetime(2026, 5, 16), timezones=zones).map(
+            lambda it: it.replace(microsecond=0)
+        ),
+        "method": st.sampled_from(["GET", "POST", "M-SEARCH", "propfind", "X_Y"]),
+        "target": words | st.sampled_from(["/", "*", "http://h/ä?\"'\\ b", "[17/May/2015:12:05:03 +0200]"]),
+        "protocol": st.sampled_from([" HTTP/1.0", " HTTP/2.0", ""]),
+        "status": st.integers(100, 599),
+        "size": st.none() | st.integers(0, 2**40),
+        "combined": st.none() | st.tuples(st.none() | printable, st.none() | printable),
+        "more": st.lists(printable, max_size=2),
+        "duration_us": st.none() | st.integers(0, 86_400_000_000),
+    }
+)
+
+
+def line_of(it: dict[str, Any]) -> str:
+    line = f"{it['client']} - {escaped(it['user'])} [{clf_time(it['time'])}]"
+    line += f' "{it["method"]} {escaped(it["target"])}{it["protocol"]}"'
+    line += f" {it['status']} {'-' if it['size'] is None else it['size']}"
+    if it["combined"]:
+        quoted = [*("-" if text is None else escaped(text) for text in it["combined"]), *map(escaped, it["more"])]
+        line += "".join(f' "{text}"' for text in quoted)
+        line += "" if it["duration_us"] is None else f" {it['duration_us'] / 1e6:.6f}"
+    return line
+
+
+def event_of(it: dict[str, Any]) -> dict[str, Any]:
+    referrer, user_agent = [None if text in (None, "-") else escaped(text) for text in it["combined"] or (None, None)]
+    return {
+        "event_time": it["time"],
+        "site": "demo",
+        "page": escaped(it["target"]),
+        "status": it["status"],
+        "bytes_sent": it["size"] or 0,
+        "duration_ms": None if it["duration_us"] is None or not it["combined"] else it["duration_us"] / 1_000,
+        "referrer": referrer,
+        "user_agent": user_agent,
+    }
+
+
+@given(fields, st.integers(0, 2**63))
+def test_a_line_gives_back_the_fields_from_which_it_was_written(it: dict[str, Any], offset: int):
+    key, value = log_record(LOG)(offset, line_of(it).encode())
+    assert by_decode([value], KAFKA_TIME_MS) == [event_of(it) | {"event_id": f"access.log:{offset}", "visitor_id": key}]
+
+
+@given(addresses | host_names, addresses | host_names)
+def test_visitors_are_one_exactly_if_their_addresses_are(one: object, other: object):
+    visitors = [log_record(LOG)(0, COMMON.replace("198.51.100.7", str(client)).encode())[0] for client in (one, other)]
+    assert None not in visitors
+    assert (visitors[0] == visitors[1]) == (str(one) == str(other))
+
+
+pieces = st.sampled_from(
+    [
+        b'"',
+        b"\\",
+        b'\\"',
+        b" ",
+        b"[",
+        b"]",
+        b"-",
+        b"\0",
+        b"\r",
+        b"\xff",
+        b"999",
+        b' "x"',
+        b" 0.5",
+        b"",
+        b"[17/May/2015:12:05:03 +0200] ",
+    ]
+)
+
+
+@st.composite
+def damaged_lines(draw: st.DrawFn) -> bytes:
+    line = draw(fields.map(line_of).map(str.encode) | st.sampled_from([case.value or b"" for case in LINES]))
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.integers(0, min(len(line), 300)))
+        line = line[:at] + draw(pieces) + line[at + draw(st.sampled_from([0, 1, 9, 10**6])) :]
+    return line.replace(b"\n", b"")
+
+
+@given(damaged_lines() | st.binary(max_size=99))
+def test_a_line_becomes_an_event_or_goes_as_it_is_and_is_rejected(line: bytes):
+    key, value = log_record(LOG)(7, line)
+    (judgement,) = by_decode([value], KAFKA_TIME_MS)
+    assert judgement == by_oracle(value, KAFKA_TIME_MS)
+    if key is None:
+        assert value == line
+        assert isinstance(judgement, str)
+    elif isinstance(judgement, str):  # only for what a line can say and an event cannot
+        assert judgement in {"out_of_range", "too_long", "nul_character", "bad_time", "too_far_ahead", "too_large"}
+    else:
+        assert (judgement["event_id"], judgement["visitor_id"]) == ("access.log:7", key)
+        assert len(line) <= MAX_VALUE_BYTES
+
+
+@given(fields.filter(lambda it: it["combined"] and it["combined"][1]), st.data())
+def test_a_line_that_was_cut_inside_the_user_agent_still_counts(it: dict[str, Any], data: st.DataObject):
+    it |= {"more": [], "duration_us": None}
+    whole = line_of(it)[:-1]
+    agent = escaped(it["combined"][1])
+    cut = data.draw(st.integers(0, len(agent)))
+    cut_line = whole[: len(whole) - cut]
+    key, value = log_record(LOG)(0, cut_line.encode())
+    if key is None:  # cut between a backslash and what it escapes
+        assert cut_line.endswith("\\")
+        return
+    (judgement,) = by_decode([value], KAFKA_TIME_MS)
+    assert isinstance(judgement, dict)
+    assert {**event_of(it), "user_agent": None}.items() <= {**judgement, "user_agent": None}.items()
+    assert agent.startswith((judgement["user_agent"] or "").rstrip())
+
+
+PARTS = (
+    "",
+    "1.1.1.1 ",
+    COMMON[:25],
+    COMMON[:56],
+    COMMON[:62],
+    COMMON,
+    COMMON + ' "',
+    COMBINED[:-1],
+    COMBINED,
+    COMBINED + ' "',
+)
+ATOMS = (
+    " ", "\t", '"', "\\", r"\"", r"\\", "[", "-", "a", "9", ".", '" ', ' "x"', ' "" ', "[17/May/2015:12:05:03 +0200] ",
+    '[17/May/2015:12:05:03 +0200] "', '[17/May/2015:12:05:03 +0200] "G /" 200 1 "" "', "/ HTTP/1.1 ",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("part", PARTS, ids=range(len(PARTS)))
+def test_hostile_lines_of_the_largest_size_cost_no_more_than_their_length(part: str):
+    """No time is asserted, but one line read in quadratic time takes half a minute; access_log.py says why none is."""
+    for atom in ATOMS:
+        hostile = (part + atom * MAX_VALUE_BYTES)[: MAX_VALUE_BYTES - 9].encode()
+        for line in (hostile, hostile + b'" garbage'):
+            key, value = log_record(LOG)(0, line)
+            assert key is not None or value == line
+
+
+segments = st.lists(
+    st.tuples(
+        st.binary(max_size=20).map(lambda text: text.replace(b"\n", b"\r"))
+        | st.builds(
+            lambda byte, length, end: byte * length + end,
+            st.sampled_from([b"x", b" ", b"\r", b"\0"]),
+            st.sampled_from([1, MAX_VALUE_BYTES - 1, MAX_VALUE_BYTES, CUT_LINE_BYTES, CUT_LINE_BYTES + 1, 140_000]),
+            st.sampled_from([b"", b"x", b"\r"]),
+        ),
+        st.sampled_from([b"\n", b"\r\n"]),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(segments, st.booleans(), st.lists(st.integers(0, 200_000), max_size=2))
+def test_lines_and_offsets_are_those_of_the_text_however_it_is_stored(
+    parts: list[tuple[bytes, bytes]], ends: bool, members: list[int]
+):
+    text = b"".join(line + end for line, end in parts)
+    text = text if ends else text.removesuffix(b"\n")
+    pieces = text.split(b"\n")
+    pieces = pieces if pieces[-1] else pieces[:-1]
+    expected = [
+        (sum(len(before) + 1 for before in pieces[:at]), piece.removesuffix(b"\r")[:CUT_LINE_BYTES])
+        for at, piece in enumerate(pieces)
+    ]
+    cuts = [0, *sorted(members), len(text)]
+    packed = b"".join(gzip.compress(text[first:following], 1) for first, following in pairwise(cuts))
+    for stored in (text, packed):
+        found = read(stored)
+        if not text or b"\0" in text[:8_192]:
+            assert isinstance(found, str)
+        else:
+            assert found == expected
+
+
+def read(stored: bytes) -> list[tuple[int, bytes]] | str:
+    """The lines of a file with this content as it comes through a pipe, or why it is refused."""
+    try:
+        with InputFile(Path("log"), io.BytesIO(stored)) as file:  # type: ignore[arg-type]
+            return list(file.lines())
+    except InputError as refused:
+        return str(refused)
+
+
+@given(st.binary(max_size=60) | st.binary(max_size=60).map(lambda junk: b"\x1f\x8b\x08" + junk), st.integers(0, 80))
+def test_any_file_gives_lines_or_says_in_one_line_why_not(junk: bytes, at: int):
+    packed = gzip.compress(b"line\n" * 20)
+    for stored in (junk, packed[:at] + junk, packed[:at] + junk + packed[at:]):
+        found = read(stored)
+        if isinstance(found, str):
+            assert found.startswith("log ")
+            assert "\n" not in found
