@@ -12,13 +12,14 @@ from confluent_kafka import Producer
 
 from ingest.simulate import Shares, events
 from tests.drill.faults import BatchRun
-from tests.drill.malformed import MALFORMED
 from tests.drill.scene import Scene
+from tests.fixtures.corpus import MALFORMED
 
 BOLT, WORKER = "speed.sketch_bolt", "org.apache.storm.daemon.worker.Worker"
 OUTAGE_S, STOPPED_S, PARTITION_S, FULL_S = 30, 90, 30, 30
 FLOOD, FLOOD_DAYS = 100_000, 30
 HISTORY, HISTORY_DAYS = 20_000, 10
+_TIMES = 5
 
 
 @dataclass(frozen=True)
@@ -172,12 +173,11 @@ def send_history_thrice(scene: Scene) -> None:
 def send_malformed(scene: Scene) -> None:
     """The simulator's mistakes are in the traffic; beside it, whole classes of records that no producer of ours sends."""
     producer = Producer({"bootstrap.servers": scene.stack.settings.kafka_bootstrap, "acks": "all"})
-    for number in range(20):
-        for value in MALFORMED:
-            producer.produce(scene.stack.settings.topic, value, f"{number}")
-        producer.poll(0)
+    values = [value for values in MALFORMED.values() for value in values]
+    for number, value in enumerate(_TIMES * values):
+        producer.produce(scene.stack.settings.topic, value, f"{number}")
     assert producer.flush(60) == 0
-    scene.acknowledged += 20 * len(MALFORMED)
+    scene.acknowledged += _TIMES * len(values)
 
 
 def fill_datanodes(scene: Scene) -> None:

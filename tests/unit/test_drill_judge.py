@@ -7,15 +7,12 @@ from typing import Any
 
 import pytest
 
-from contract.event import decode
 from contract.sketches.hll import to_datasketch
 from tests.drill.drills import DRILLS
 from tests.drill.judge import Poll, judge
-from tests.drill.malformed import MALFORMED
 from tests.drill.report import HEADER, row_of
 from tests.drill.run import Result
 from tests.drill.truth import Totals, Truth
-from tests.fixtures.pageviews import NO_REJECTS
 from tests.oracle import VIEWS, Record
 
 TIME_MS = 1_779_000_000_000
@@ -114,9 +111,3 @@ def test_drills_have_names_of_their_own_and_half_of_them_are_fast():
     assert len({drill.name for drill in DRILLS}) == len(DRILLS) >= 20
     assert 0.4 <= sum(drill.fast for drill in DRILLS) / len(DRILLS) <= 0.6
     assert all(len(row_of(Result(drill.name, drill.fault))) == len(HEADER.splitlines()[0]) for drill in DRILLS)
-
-
-def test_malformed_records_are_no_events():
-    rejects = decode(0, range(len(MALFORMED)), [TIME_MS] * len(MALFORMED), list(MALFORMED)).rejects
-    assert rejects.schema == NO_REJECTS.schema
-    assert len(rejects) == len(MALFORMED)
