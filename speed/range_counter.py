@@ -89,7 +89,9 @@ class RangeCounter:
             self._recent.add(first_of_each(events), chunk.next_offset)
             if number % _SAY_EVERY_CHUNKS == 0:
                 # To Storm every message is a sign of life, and nothing else is heard of a bolt while it re-reads.
-                self._log(f"partition {wanted.partition}: recent events re-read up to {first} of {wanted.first_offset}")
+                self._log(
+                    f"partition {wanted.partition}: recent events re-read up to {chunk.next_offset} of {wanted.first_offset}"
+                )
         self._log(f"partition {wanted.partition}: recent events are known up to offset {wanted.first_offset}")
 
     def _decoded(self, wanted: OffsetRange) -> tuple[pl.DataFrame, pl.DataFrame, int]:

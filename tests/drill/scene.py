@@ -16,7 +16,7 @@ from tests.fixtures.eventually import eventually
 from tests.fixtures.kafka import next_offsets_of
 from tests.fixtures.stack import Stack
 
-_WITHIN_S = 180
+_WITHIN_S = 600
 _LOOK_S = 0.05
 
 
