@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up down clean ps logs replay batch query psql status test test-fast lint simulate
+.PHONY: help up down clean ps logs replay batch query psql status test test-fast lint simulate drill
 compose := compose/engine compose
 
 help: ## this list
@@ -41,6 +41,9 @@ test: ## lint, types, unit, layer and whole-stack tests; a running stack is not 
 
 test-fast: ## unit tests: no engine needed
 	@tests/run fast
+
+drill: ## break a stack of its own under traffic and check every answer: NAME=kill-broker, LIST=1, FORMAT=json, KEEP=1
+	@tests/run drill $(if $(LIST),--list) --format "$(or $(FORMAT),table)" $(NAME)
 
 lint: ## ruff and mypy
 	@tests/run lint

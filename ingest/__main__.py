@@ -60,7 +60,8 @@ def _simulate(settings: Settings, options: argparse.Namespace) -> None:
     rate = settings.rate if options.rate is None else options.rate
     seed = settings.seed if options.seed is None else options.seed
     with stop_on_signals() as stop:
-        result = simulate.simulate(settings, stop, rate, seed, options.events, options.site or simulate.SITES)
+        shares = simulate.Shares(options.late, options.twice, options.malformed)
+        result = simulate.simulate(settings, stop, rate, seed, options.events, options.site or simulate.SITES, shares)
     _show(result, options.json)
 
 
@@ -99,6 +100,16 @@ def _positive(text: str) -> int:
 _positive.__name__ = "whole number of at least 1"  # argparse puts it into its message
 
 
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise ValueError
+    return share
+
+
+_share.__name__ = "share from 0 to 1"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ingest", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -125,6 +136,15 @@ def _parser() -> argparse.ArgumentParser:
     simulating.add_argument("--events", type=_positive, help="stop after so many records")
     simulating.add_argument("--seed", type=int, help="the same seed gives the same traffic (default: BRAID_SEED)")
     simulating.add_argument("--site", action="append", help=f"may be repeated (default: {' '.join(simulate.SITES)})")
+    usual = simulate.Shares()
+    for share, meaning in (("late", "late by up to 3 days"), ("twice", "sent twice"), ("malformed", "made unreadable")):
+        simulating.add_argument(
+            f"--{share}",
+            type=_share,
+            metavar="SHARE",
+            default=getattr(usual, share),
+            help=f"part of the events that is {meaning} (default: %(default)s)",
+        )
     simulating.set_defaults(run=_simulate)
 
     archiving = verbs.add_parser("archive", help="copy the topic to HDFS, exactly once, until stopped")

@@ -15,7 +15,7 @@ from contract.errors import EngineUnavailable
 
 _USER = "braid"
 _CONNECT_S, _READ_S = 5, 60
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 15.0
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 5.0
 _T = TypeVar("_T")
 
 

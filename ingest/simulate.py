@@ -1,6 +1,6 @@
 """Traffic of some web sites, by seed: what real producers do, their mistakes included, at a steady pace.
 
-Zipf pages and visitors, log-normal latency, 2 % late by up to 3 days, 1 % sent twice, 0.1 % malformed.
+Zipf pages and visitors, log-normal latency; by default 2 % late by up to 3 days, 1 % sent twice, 0.1 % malformed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate, islice
 
@@ -23,7 +24,6 @@ from ingest.sender import Sender, connect
 from ingest.stop import Stop
 
 SITES = ("www.example.com", "shop.example.com")
-LATE, TWICE, MALFORMED = 0.02, 0.01, 0.001
 LATE_BY_S = 3 * 86_400
 RESENT_WITHIN = 500
 """A record that is sent twice comes again after at most so many others."""
@@ -36,7 +36,18 @@ _DAY_SWING = 0.2
 Record = tuple[str, bytes]
 
 
-def events(seed: int, now: Callable[[], datetime], producer_id: str, sites: Sequence[str] = SITES) -> Iterator[Record]:
+@dataclass(frozen=True)
+class Shares:
+    """Which part of the events, from 0 to 1, is late, is sent twice, is malformed."""
+
+    late: float = 0.02
+    twice: float = 0.01
+    malformed: float = 0.001
+
+
+def events(
+    seed: int, now: Callable[[], datetime], producer_id: str, sites: Sequence[str] = SITES, shares: Shares = Shares()
+) -> Iterator[Record]:
     """Endless (key, value) records, the same for the same arguments; `now` is asked once an event.
 
     The ids hold the time of the first event, so a producer that starts again repeats none of its earlier ids.
@@ -50,7 +61,7 @@ def events(seed: int, now: Callable[[], datetime], producer_id: str, sites: Sequ
     sequence = 0
     while True:
         moment = now()
-        if rng.random() < LATE:
+        if rng.random() < shares.late:
             moment -= timedelta(seconds=rng.uniform(0, LATE_BY_S))
         page = rng.choices(pages, cum_weights=ranks)[0]
         event = Event(
@@ -67,11 +78,11 @@ def events(seed: int, now: Callable[[], datetime], producer_id: str, sites: Sequ
         )
         sequence += 1
         value = encode(event)
-        if rng.random() < MALFORMED:
+        if rng.random() < shares.malformed:
             value = rng.choice(MISTAKES)(value)
         record = (event.visitor_id, value)
         yield record
-        if rng.random() < TWICE:
+        if rng.random() < shares.twice:
             heapq.heappush(again, (sequence + rng.randint(1, RESENT_WITHIN), record))
         if again and again[0][0] <= sequence:
             yield heapq.heappop(again)[1]
@@ -110,14 +121,16 @@ def pace(
         last_s = now_s
 
 
-def simulate(settings: Settings, stop: Stop, rate: int, seed: int, limit: int | None, sites: Sequence[str]) -> Result:
+def simulate(
+    settings: Settings, stop: Stop, rate: int, seed: int, limit: int | None, sites: Sequence[str], shares: Shares
+) -> Result:
     """Send traffic until `stop` is set or `limit` records are sent; returns when Kafka has all of it."""
 
     def now() -> datetime:
         return datetime.now(UTC)
 
     result, sender = Result(), Sender(settings, connect(settings), stop)
-    records = islice(events(seed, now, "simulator", sites), limit)
+    records = islice(events(seed, now, "simulator", sites, shares), limit)
     try:
         with LineProgress("simulate") as progress:
             for sent in pace(records, lambda: rate * day_curve(now()), sender.send, stop.wait):

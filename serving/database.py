@@ -32,6 +32,12 @@ def connect(settings: Settings, role: Role, database_name: str | None = None) ->
             application_name=f"braid {role}",
             connect_timeout=CONNECT_TIMEOUT_S,
             autocommit=True,
+            # A server that vanishes without a word, as behind a broken network, is given up after 20 s. TCP alone would wait
+            # a quarter of an hour for an answer, and for ever where nothing was sent.
+            keepalives_idle=5,
+            keepalives_interval=5,
+            keepalives_count=3,
+            tcp_user_timeout=20_000,
         )
         if role in _WRITERS:
             connection.execute("SELECT serving.open_staging()")

@@ -16,6 +16,7 @@ from serving.schema import script
 # Held while roles or schema change: two migrations at once would meet in PostgreSQL's own catalogue.
 _LOCK = 0x42_72_61_69_64
 READER_TIMEOUT = "60s"
+WRITER_IDLE_TIMEOUT = "15s"
 
 
 def migrate(settings: Settings, views: Sequence[View] = VIEWS) -> bool:
@@ -45,6 +46,13 @@ def _roles(server: Connection, settings: Settings) -> None:
         )
     server.execute(sql.SQL("ALTER ROLE reader SET statement_timeout = {}").format(sql.Literal(READER_TIMEOUT)))
     server.execute("ALTER ROLE reader SET default_transaction_read_only = on")
+    for role in ("speed", "batch"):
+        # The hand-off's locks must not be held by a process that stands still in mid-transaction.
+        server.execute(
+            sql.SQL("ALTER ROLE {} SET idle_in_transaction_session_timeout = {}").format(
+                sql.Identifier(role), sql.Literal(WRITER_IDLE_TIMEOUT)
+            )
+        )
 
 
 def _database(server: Connection, name: str) -> None:

@@ -15,6 +15,8 @@ from contract.master import OffsetRange
 from speed.dedupe import RecentEvents
 from speed.reader import Records
 
+_SAY_EVERY_CHUNKS = 10
+
 
 class Reader(Protocol):
     """Where records come from; RangeReader is the real one."""
@@ -81,10 +83,15 @@ class RangeCounter:
                     "repeats of events in them are counted until the next batch run"
                 )
             self._recent.restart(available)
-        for first in range(self._recent.next_offset, wanted.first_offset, self._chunk_offsets):
+        for number, first in enumerate(range(self._recent.next_offset, wanted.first_offset, self._chunk_offsets), 1):
             chunk = OffsetRange(wanted.partition, first, min(first + self._chunk_offsets, wanted.first_offset))
             events, _, _ = self._decoded(chunk)
             self._recent.add(first_of_each(events), chunk.next_offset)
+            if number % _SAY_EVERY_CHUNKS == 0:
+                # To Storm every message is a sign of life, and nothing else is heard of a bolt while it re-reads.
+                self._log(
+                    f"partition {wanted.partition}: recent events re-read up to {chunk.next_offset} of {wanted.first_offset}"
+                )
         self._log(f"partition {wanted.partition}: recent events are known up to offset {wanted.first_offset}")
 
     def _decoded(self, wanted: OffsetRange) -> tuple[pl.DataFrame, pl.DataFrame, int]:

@@ -26,7 +26,7 @@ class RangeSpout(Spout):
 
     def initialize(self, storm_conf: dict[str, Any], context: dict[str, Any]) -> None:
         self._settings = Settings.from_env()
-        self._admin = AdminClient({"bootstrap.servers": self._settings.kafka_bootstrap})
+        self._admin: AdminClient | None = None
         self._plan: RangePlan | None = None
         self._not_before = 0.0
 
@@ -40,6 +40,8 @@ class RangeSpout(Spout):
         except (psycopg.Error, BraidError, KafkaException) as error:
             self.logger.warning("cannot plan now, next try in %.0f s: %s", _RETRY_S, error)
             self._not_before = time.monotonic() + _RETRY_S
+            # A client keeps the leaders' epochs for five minutes, and a broker that has restarted refuses the old ones.
+            self._admin = None
             return
         for tuple_id, planned in ranges:
             self.emit([planned.partition, planned.first_offset, planned.next_offset], tup_id=tuple_id)
@@ -75,6 +77,8 @@ class RangeSpout(Spout):
 
     def _high_offsets(self) -> dict[int, int]:
         """The last stable offset of each partition: below it, no open transaction keeps a reader waiting."""
+        if self._admin is None:
+            self._admin = AdminClient({"bootstrap.servers": self._settings.kafka_bootstrap})
         asked = {
             TopicPartition(self._settings.topic, partition): OffsetSpec.latest()
             for partition in range(self._settings.topic_partitions)

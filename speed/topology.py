@@ -14,8 +14,10 @@ class Braid(Topology):
     config = {  # noqa: RUF012 streamparse reads it from the class
         "topology.workers": 1,
         "topology.acker.executors": 1,
-        # A bolt that re-reads its window after a restart answers no heartbeat and acks nothing meanwhile.
-        "topology.subprocess.timeout.secs": 180,
+        # A bolt that stands still is replaced after this time. It must be longer than what a bolt waits for a server in
+        # silence: 30 s for Kafka. While it re-reads its window after a restart it says so now and then.
+        "topology.subprocess.timeout.secs": 45,
+        # A bolt acks nothing while it re-reads.
         "topology.message.timeout.secs": 180,
         # Between tuples an executor parks 1,000 times before it sleeps, and then for 1 ms only: that alone took a third of a
         # core. Tuples come a few times a second here, so 5 ms of sleep are not felt.

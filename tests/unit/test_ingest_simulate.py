@@ -8,7 +8,7 @@ from itertools import islice
 import pytest
 
 from contract.event import REASONS, decode
-from ingest.simulate import MISTAKES, RESENT_WITHIN, day_curve, events, pace
+from ingest.simulate import MISTAKES, RESENT_WITHIN, Shares, day_curve, events, pace
 
 NOW = datetime(2025, 11, 21, 8, 0, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
@@ -49,6 +49,14 @@ def test_lateness_repeats_mistakes_and_popularity_have_the_promised_shares():
     assert 1.6 < pages[0] / pages[1] < 2.4
     assert 25 < accepted["duration_ms"].median() < 45  # type: ignore[operator]
     assert [key for key, _ in records[:50]] == accepted["visitor_id"].to_list()[:50]
+
+
+def test_other_shares_on_request():
+    records = list(islice(events(1, lambda: NOW, "test", shares=Shares(late=1, twice=0, malformed=0.2)), 5_000))
+    decoded = decode(0, range(5_000), [NOW_MS] * 5_000, [value for _, value in records])
+    assert 0.18 < len(decoded.rejects) / 5_000 < 0.22
+    assert decoded.events["event_time"].max() < NOW  # type: ignore[operator]
+    assert decoded.events["event_id"].is_unique().all()
 
 
 def test_a_repeat_has_the_same_key_and_comes_soon():

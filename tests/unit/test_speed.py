@@ -151,6 +151,13 @@ def test_a_restarted_counter_remembers_what_it_would_have_known():
     assert (restarted.views, restarted.duplicates) == (straight.views, straight.duplicates)
 
 
+def test_re_reading_says_how_far_it_is_for_storm_must_not_take_it_for_dead():
+    partition = Partition([value(f"e{i}") for i in range(70)], committed=65)
+    partition.counter(window=100).count(OffsetRange(0, 65, 70))
+    said = [line for line in partition.log if "re-read up to" in line]
+    assert said == [f"partition 0: recent events re-read up to {offset} of 65" for offset in (30, 60)]
+
+
 def test_a_range_that_was_not_committed_does_not_meet_itself():
     partition = Partition([value(f"e{i}") for i in range(6)], fail_next=True)
     counter = partition.counter()

@@ -1,0 +1,203 @@
+"""One drill: traffic, a fault in the middle of it, recovery, and then equality with ground truth in every place."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from requests import RequestException
+
+from batch.archive import Archive
+from contract.errors import BraidError
+from contract.views import VIEWS
+from serving.database import connect
+from tests.drill.drills import Drill
+from tests.drill.faults import BATCH, Faults
+from tests.drill.judge import Poll, judge
+from tests.drill.reader import Reader, poll
+from tests.drill.scene import Scene
+from tests.drill.traffic import RATE, Traffic
+from tests.drill.truth import Truth
+from tests.fixtures.eventually import eventually
+from tests.fixtures.kafka import next_offsets_of, records_of
+from tests.fixtures.stack import Stack
+from tests.oracle import expected_rows
+
+RECOVERY_LIMIT_S = 60
+_GIVE_UP_S = 180
+_WARM_EVENTS = 2 * RATE
+_AFTER_S = 2
+_SEED = 1
+
+
+@dataclass
+class Result:
+    """One row of the table. Times count from the end of the fault, which for a kill is the kill.
+
+    `views_s`: until a poll showed all that was in Kafka at the end of the fault, and more. `archive_s`: until that was
+    archived and, where the drill says so, replicated. None: not within the time that a drill waits.
+    """
+
+    name: str
+    fault: str
+    views_s: float | None = None
+    archive_s: float | None = None
+    polls: int = 0
+    failed_polls: int = 0
+    events: int = 0
+    largest_error: int | None = None
+    difference: int | None = None
+    complaints: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was wrong at any moment."""
+        return not self.complaints
+
+
+def run_drill(drill: Drill, stack: Stack, project: str, say: Callable[[str], None], with_batch: bool = True) -> Result:
+    """The drill's result; whatever goes wrong is a complaint in it. Without batch run the last check is left out."""
+    result = Result(drill.name, drill.fault)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            _run(drill, stack, Faults(stack, project), Path(folder), say, with_batch, result)
+    except (AssertionError, BraidError) as failure:
+        result.complaints.append(" ".join(str(failure).split()))
+    return result
+
+
+def _run(
+    drill: Drill, stack: Stack, faults: Faults, folder: Path, say: Callable[[str], None], with_batch: bool, result: Result
+) -> None:
+    say("waiting for rest")
+    wait_for_rest(stack)
+    site = f"{drill.name}-{uuid.uuid4().hex[:6]}"
+    with connect(stack.settings, "reader") as connection:
+        before = poll(connection, [site])
+    others = digest(stack, site)
+
+    with Reader(stack.settings, [site]) as reader:
+        scene = Scene(stack, faults, reader, site, folder, say)
+        with Traffic(stack, site, _SEED, drill.malformed) as traffic:
+            scene.until(lambda: reader.views >= _WARM_EVENTS)
+            say(drill.fault)
+            drill.inject(scene)
+            scene.fault_is_over()
+            say("waiting for recovery")
+            _recover(drill, scene, result)
+            scene.hold(_AFTER_S)
+        scene.acknowledged += traffic.acknowledged
+        wait_for_rest(stack)
+        say("comparing with ground truth")
+        ends = next_offsets_of(stack.settings)
+        result.events = sum(ends.values()) - sum(before.positions.values())
+        if result.events != scene.acknowledged:
+            result.complaints.append(f"{scene.acknowledged} records were acknowledged, the topic has {result.events}")
+        records = records_of(stack.settings, before.positions)
+        truth = Truth((r.partition(), r.offset(), r.timestamp()[1], r.value()) for r in records)  # type: ignore[misc]
+        result.difference = rows_that_differ(stack, truth, site)
+        _changes_nothing(stack, others, site, "the fault", result)
+        if with_batch:
+            say("one batch run")
+            now = digest(stack)
+            stack.run(*BATCH, "batch")
+            _changes_nothing(stack, now, "", "the batch run", result)
+            _batch_covers(stack, ends, result)
+    _judge(reader, truth, before, result)
+
+
+def wait_for_rest(stack: Stack) -> None:
+    """Until speed layer and archive are at the end of the topic, and the ledger's difference is 0."""
+    ends = next_offsets_of(stack.settings)
+
+    def at_rest() -> None:
+        try:
+            archived = Archive(stack.settings).next_offsets()
+            ledger = stack.ask("SELECT partition, next_offset, difference, in_flight FROM ledger")
+        except (BraidError, RequestException) as error:
+            raise AssertionError(str(error)) from error
+        assert {partition: offset for partition, offset, *_ in ledger} == ends, f"counted {ledger}, Kafka ends at {ends}"
+        assert archived == ends, f"archived {archived}, Kafka ends at {ends}"
+        assert all(difference == in_flight == 0 for *_, difference, in_flight in ledger), ledger
+
+    eventually(at_rest, _GIVE_UP_S)
+
+
+def digest(stack: Stack, but_site: str = "") -> list[tuple[object, ...]]:
+    """Number and hash of the rows of each merged view in every column, those of one site left out."""
+    # Which part a row comes from changes with every batch run; what it holds must not.
+    return [
+        row
+        for view in VIEWS
+        for row in stack.ask(
+            f"SELECT '{view.name}', count(*), "
+            f"sum(hashtextextended(ROW({', '.join(view.schema.names())})::text, 0)::numeric) "
+            f"FROM {view.name} WHERE site <> '{but_site}'"
+        )
+    ]
+
+
+def rows_that_differ(stack: Stack, truth: Truth, site: str) -> int:
+    """How many rows of the site are not exactly the oracle's, in any view and any column."""
+    differing = 0
+    for view in VIEWS:
+        merged = {row[: len(view.group)]: row for row in stack.merged(view, f"WHERE site = '{site}'")}
+        expected = {row[: len(view.group)]: row for row in expected_rows(truth.outcome, view.name)}
+        differing += sum(merged.get(key) != expected.get(key) for key in merged.keys() | expected.keys())
+    return differing
+
+
+def _recover(drill: Drill, scene: Scene, result: Result) -> None:
+    archive = Archive(scene.stack.settings)
+    assert scene.over_s is not None
+
+    def views_are_fresh() -> None:
+        assert _is_past(scene.reader.polls[-1], scene), f"counted {scene.reader.positions}, of {scene.marks} at least"
+
+    def all_is_whole() -> None:
+        try:
+            archived = archive.next_offsets()
+            drill.healed(scene)
+        except (BraidError, RequestException) as error:
+            raise AssertionError(str(error)) from error
+        assert all(archived[p] >= end for p, end in scene.marks.items()), f"archived {archived}, of {scene.marks} at least"
+
+    eventually(views_are_fresh, _GIVE_UP_S)
+    result.views_s = next(p.at_s for p in scene.reader.polls if p.at_s > scene.over_s and _is_past(p, scene)) - scene.over_s
+    eventually(all_is_whole, _GIVE_UP_S)
+    result.archive_s = time.monotonic() - scene.over_s
+    for what, took_s in (("the views", result.views_s), ("the archive", result.archive_s)):
+        if took_s > RECOVERY_LIMIT_S:
+            result.complaints.append(f"{what} took {took_s:.1f} s to recover, the limit is {RECOVERY_LIMIT_S} s")
+
+
+def _is_past(seen: Poll, scene: Scene) -> bool:
+    """Whether everything up to the end of the fault is counted, and something that came after it."""
+    ahead = {partition: seen.positions.get(partition, 0) - mark for partition, mark in scene.marks.items()}
+    return min(ahead.values()) >= 0 and sum(ahead.values()) > 0
+
+
+def _changes_nothing(stack: Stack, before: list[tuple[object, ...]], but_site: str, what: str, result: Result) -> None:
+    after = digest(stack, but_site)
+    if after != before:
+        result.complaints.append(f"{what} changed rows of other sites or of earlier events: {before} became {after}")
+
+
+def _batch_covers(stack: Stack, ends: dict[int, int], result: Result) -> None:
+    ledger = stack.ask("SELECT partition, batch_next_offset, received, difference, in_flight FROM ledger ORDER BY partition")
+    expected = [(partition, end, end, 0, 0) for partition, end in sorted(ends.items())]
+    if ledger != expected:
+        result.complaints.append(f"after the batch run the ledger is {ledger} instead of {expected}")
+
+
+def _judge(reader: Reader, truth: Truth, before: Poll, result: Result) -> None:
+    judgement = judge(reader.polls, truth, before)
+    result.polls, result.failed_polls = len(reader.polls), reader.failed
+    result.largest_error = judgement.largest_error
+    result.complaints += judgement.complaints.values()
+    if result.difference:
+        result.complaints.append(f"{result.difference} rows are not the oracle's")

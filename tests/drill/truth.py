@@ -1,0 +1,90 @@
+"""What the merged views must show at any position of the speed layer: the oracle, kept up to every offset."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tests.oracle import Outcome, Record, histogram_of, sketch_of
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over records; views is also what the ledger calls counted."""
+
+    views: int = 0
+    errors: int = 0
+    bytes_sent: int = 0
+    received: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(*(a + b for a, b in zip(self.values(), other.values(), strict=True)))
+
+    def __sub__(self, other: Totals) -> Totals:
+        return Totals(*(a - b for a, b in zip(self.values(), other.values(), strict=True)))
+
+    def values(self) -> tuple[int, ...]:
+        """In the order of the fields."""
+        return (self.views, self.errors, self.bytes_sent, self.received, self.duplicate, self.quarantined)
+
+
+@dataclass
+class _Partition:
+    """totals[i], visitors[:counted[i]] and durations[:timed[i]] are those of the records before offsets[i]."""
+
+    offsets: list[int] = field(default_factory=list)
+    totals: list[Totals] = field(default_factory=lambda: [Totals()])
+    visitors: list[str] = field(default_factory=list)
+    durations: list[float] = field(default_factory=list)
+    timed: list[int] = field(default_factory=lambda: [0])
+
+
+class Truth:
+    """The oracle's answer for a drill's records, whole (`outcome`) and below given positions.
+
+    A repeat must be in the partition of its first copy, as with every producer that keys by visitor.
+    """
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.outcome = Outcome()
+        self._partitions: dict[int, _Partition] = {}
+        for partition, offset, kafka_time_ms, value in sorted(records, key=lambda record: record[:2]):
+            part = self._partitions.setdefault(partition, _Partition())
+            duplicates, rejects = self.outcome.duplicate, self.outcome.rejects.total()
+            event = self.outcome.take(value, kafka_time_ms)
+            change = Totals(
+                views=event is not None,
+                errors=event is not None and event["status"] >= 500,
+                bytes_sent=event["bytes_sent"] if event else 0,
+                received=1,
+                duplicate=self.outcome.duplicate - duplicates,
+                quarantined=self.outcome.rejects.total() - rejects,
+            )
+            if event:
+                part.visitors.append(event["visitor_id"])
+                if event.get("duration_ms") is not None:
+                    part.durations.append(float(event["duration_ms"]))
+            part.offsets.append(offset)
+            part.totals.append(part.totals[-1] + change)
+            part.timed.append(len(part.durations))
+
+    def totals(self, positions: Mapping[int, int]) -> Totals:
+        """Over the records below `positions`, by partition."""
+        return sum((part.totals[before] for part, before in self._below(positions)), Totals())
+
+    def sketches(self, positions: Mapping[int, int]) -> tuple[bytes, list[int]]:
+        """The visitors' hll and the latency's histogram of the records below `positions`."""
+        visitors: set[str] = set()
+        durations: list[float] = []
+        for part, before in self._below(positions):
+            visitors.update(part.visitors[: part.totals[before].views])
+            durations += part.durations[: part.timed[before]]
+        return sketch_of(visitors), histogram_of(durations)
+
+    def _below(self, positions: Mapping[int, int]) -> list[tuple[_Partition, int]]:
+        return [
+            (part, bisect_left(part.offsets, positions.get(partition, 0))) for partition, part in self._partitions.items()
+        ]

@@ -1,0 +1,27 @@
+"""Whole stack: the fast half of the drills, then one batch run over what they left behind. `make drill` runs all of them."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.drill.drills import DRILLS, Drill
+from tests.drill.faults import BATCH
+from tests.drill.run import digest, run_drill
+from tests.fixtures.stack import Stack
+
+
+@pytest.mark.parametrize("drill", [drill for drill in DRILLS if drill.fast], ids=lambda drill: drill.name)
+def test_drill(stack: Stack, drill: Drill):
+    result = run_drill(drill, stack, os.environ["COMPOSE_PROJECT_NAME"], print, with_batch=False)
+    assert result.complaints == []
+    assert (result.largest_error, result.difference) == (0, 0)
+    assert result.polls > 50
+
+
+def test_a_batch_run_after_the_drills_changes_nothing(stack: Stack):
+    before = digest(stack)
+    stack.run(*BATCH, "batch")
+    assert digest(stack) == before
+    assert stack.ask("SELECT partition FROM ledger WHERE next_offset <> batch_next_offset OR difference <> 0") == []
