@@ -130,9 +130,6 @@ def check_recompute(
             check.notes.append(drift.text())
         if drift.verdict != "wrong":
             continue
-        for row in rows[drift.view_name]:
-            check.found(f"{drift.view_name} {row.place()}", row.text(), _DRIFT)
-        check.more += drift.rows_differ - len(rows[drift.view_name])
         check.found(
             drift.view_name,
             f"{drift.rows_differ:,} of {drift.row_count:,} rows differ: {drift.unexplained:,} unexplained; "
@@ -140,6 +137,9 @@ def check_recompute(
             f"but the ledger has counted {drift.ledger_difference:+,}",
             _DRIFT,
         )
+        for row in rows[drift.view_name]:
+            check.found(f"{drift.view_name} {row.place()}", row.text(), _DRIFT)
+        check.more += drift.rows_differ - len(rows[drift.view_name])
     return check
 
 

@@ -45,7 +45,10 @@ class ArchiveAudit:
                 )
             for file in sorted(files):
                 self._check_pair(file, files, rejected, merged_before_ms)
-        self._check.looked_at = f"{len(partitions)} partitions, {self._files:,} files, {self._rows:,} rows; {self._bytes:,} bytes read, every copy"
+        self._check.looked_at = (
+            f"{len(partitions)} partitions, {self._files:,} files, {self._rows:,} rows, "
+            f"{self._bytes:,} bytes read in all copies"
+        )
         if self._copies_missing:
             self._check.notes.append(
                 f"{self._copies_missing:,} files have fewer copies than they should: is a DataNode down? `make status`"
