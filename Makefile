@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up down clean ps logs replay batch query psql status test test-fast lint simulate drill
+.PHONY: help up down clean ps logs replay batch audit query psql status test test-fast lint simulate drill
 compose := compose/engine compose
 
 help: ## this list
@@ -26,6 +26,9 @@ replay: ## count an access log: LOG=access.log SITE=demo; WAIT=0 does not wait u
 
 batch: ## recompute every view from the master dataset and publish it
 	@$(compose) run --rm --no-deps batch
+
+audit: ## prove that archive, positions, ledger and views are right; FORMAT=json for programs, exit status 1 if one is not
+	@$(compose) run --rm -T --no-deps batch python -m batch audit $(if $(filter json,$(FORMAT)),--json)
 
 query: ## ask the merged views: SQL="select ..." FORMAT=table|csv|json
 	@$(compose) run --rm -T --no-deps tools -m serving query --format "$(or $(FORMAT),table)" "$$SQL"

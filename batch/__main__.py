@@ -1,4 +1,4 @@
-"""python -m batch run: recompute the batch views and publish them."""
+"""python -m batch run | audit: recompute the batch views and publish them, or prove that all is as it must be."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from dataclasses import asdict
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
+from batch.audit import audit
 from batch.run import run
 from contract.errors import BraidError, JobFailed
 from contract.settings import Settings
 
 
 def main() -> int:
-    """One verb; an expected failure is one line and exit code 1."""
+    """One verb; an expected failure is one line and exit code 1, and so is an audit that finds something."""
     parser = argparse.ArgumentParser(prog="python -m batch", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     running = verbs.add_parser("run", help="recompute every view from the master dataset and publish the result")
-    running.add_argument("--json", action="store_true", help="print the result as JSON")
+    auditing = verbs.add_parser("audit", help="check archive, positions and ledger, recompute every view, and compare")
+    for verb in (running, auditing):
+        verb.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
     # Of an interrupted call to the JVM, py4j logs a stack trace that says no more than our one line.
     logging.getLogger().addHandler(logging.NullHandler())
@@ -30,7 +33,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         settings = Settings.from_env()
-        done = run(settings, lambda line: print(line, file=sys.stderr, flush=True))
+        if arguments.verb == "audit":
+            report = audit(settings, _say)
+            print(json.dumps(report.as_dict()) if arguments.json else report.text())
+            return 0 if report.ok else 1
+        done = run(settings, _say)
     except BraidError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -38,10 +45,15 @@ def main() -> int:
         print(f"error: {JobFailed.of(settings.spark_master, str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: the published views are as they were; `make batch` starts again", file=sys.stderr)
+        target = "audit" if arguments.verb == "audit" else "batch"
+        print(f"interrupted: the published views are as they were; `make {target}` starts again", file=sys.stderr)
         return 130
     print(json.dumps(asdict(done)) if arguments.json else done.text())
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
+import requests
 from hdfs import HdfsError, InsecureClient
 from requests import RequestException
 
-from contract.errors import ArchiveBehind, EngineUnavailable
+from contract.errors import ArchiveBehind, ArchiveDamaged, EngineUnavailable
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, archived_next_offset, covering, folder
 from contract.settings import Settings
 
 _POLL_S = 0.25
+_USER = "braid"
+_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What HDFS says of a file: when it was written, and how many copies of it there should be."""
+
+    modified_ms: int
+    copies: int
 
 
 class Archive:
@@ -20,7 +35,7 @@ class Archive:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._client = InsecureClient(settings.webhdfs_url, user="braid", timeout=30)
+        self._client = InsecureClient(settings.webhdfs_url, user=_USER, timeout=_TIMEOUT_S)
 
     def files(self, dataset: str) -> dict[int, list[OffsetRange]]:
         """The files of MASTER or QUARANTINE, by partition; a partition without files has an empty list."""
@@ -61,12 +76,74 @@ class Archive:
         return self._settings.hdfs_url + file.path(self._settings.archive_root, dataset)
 
     def _files_of(self, dataset: str, partition: int) -> list[OffsetRange]:
+        return list(self.listing(dataset, partition))
+
+    def partitions(self) -> list[int]:
+        """The partitions of the topic, and any others that have a folder."""
+        found = set(range(self._settings.topic_partitions))
+        for name in self._entries(f"{self._settings.archive_root}/{MASTER}"):
+            if match := re.fullmatch(r"partition=([0-9]+)", name):
+                found.add(int(match[1]))
+        return sorted(found)
+
+    def listing(self, dataset: str, partition: int) -> dict[OffsetRange, Listed]:
+        """The files of a partition with what HDFS says of them; none if there is no such folder."""
+        entries = self._entries(folder(self._settings.archive_root, dataset, partition))
+        return {
+            file: Listed(status["modificationTime"], status["replication"])
+            for name, status in entries.items()
+            if (file := OffsetRange.of_file(partition, name))
+        }
+
+    def copies(self, path: str) -> dict[str, str]:
+        """Where HDFS has a copy of the file that it takes for whole: host by address."""
+        answer = self._get(path, op="GETFILEBLOCKLOCATIONS").json()
+        blocks = [
+            dict(zip(block["names"], block["hosts"], strict=True))
+            for block in answer["BlockLocations"]["BlockLocation"]
+            if not block["corrupt"]
+        ]
+        return {address: host for block in blocks for address, host in block.items()}
+
+    def read_copy(self, path: str, address: str, addresses: Sequence[str]) -> bytes:
+        """The file as the DataNode at one of the `addresses` gives it; ArchiveDamaged if none can.
+
+        A DataNode reads its own copy first. If HDFS's checksums find that damaged, it marks it so, and reads another one.
+        """
+        others = ",".join(sorted(set(addresses) - {address}))
+        return self._get(path, op="OPEN", excludedatanodes=others).content
+
+    def damaged_copies(self, path: str) -> list[str]:
+        """The addresses of the copies that HDFS has found damaged."""
+        url = f"{self._settings.webhdfs_url}/fsck"
+        options = {"ugi": _USER, "path": path, "files": "1", "blocks": "1", "replicadetails": "1"}
+        with self._failures_named(path):
+            report = requests.get(url, options, timeout=_TIMEOUT_S)
+            report.raise_for_status()
+        return re.findall(r"DatanodeInfoWithStorage\[([^,]+),[^]]*\]\(CORRUPT\)", report.text)
+
+    def _entries(self, path: str) -> dict[str, dict[str, Any]]:
+        """HDFS's status of what is in a folder, by name; nothing if there is no such folder."""
         try:
-            names = self._client.list(folder(self._settings.archive_root, dataset, partition))
+            return dict(self._client.list(path, status=True))
         except HdfsError as error:
             if "FileNotFoundException" in (error.exception or "") or "does not exist" in str(error):
-                return []
+                return {}
             raise EngineUnavailable.at("HDFS", self._settings.webhdfs_url, error) from error
         except RequestException as error:
             raise EngineUnavailable.at("HDFS", self._settings.webhdfs_url, error) from error
-        return [file for name in names if (file := OffsetRange.of_file(partition, name))]
+
+    def _get(self, path: str, **options: str) -> requests.Response:
+        with self._failures_named(path):
+            url = f"{self._settings.webhdfs_url}/webhdfs/v1{path}"
+            answer = requests.get(url, {"user.name": _USER, **options}, timeout=_TIMEOUT_S)
+            answer.raise_for_status()
+            return answer
+
+    @contextmanager
+    def _failures_named(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except RequestException as error:
+            refused = error.response
+            raise ArchiveDamaged.unreadable(path, refused.text[:300] if refused is not None else error) from error

@@ -19,8 +19,8 @@ from contract.errors import BraidError
 from contract.event import REJECT_SCHEMA
 from contract.master import MASTER, QUARANTINE, Slice
 from contract.settings import Settings
-from serving.database import connect
-from serving.handoff import Run, begin_run, collect_garbage, fail_run, positions, publish
+from serving.database import Connection, connect
+from serving.handoff import Run, begin_run, collect_garbage, compare, fail_run, positions, publish
 
 _KIND = "full"
 
@@ -46,7 +46,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class _Result:
+class Result:
     """How the events of each day and partition were judged; events and rejects read, by partition; rejects to store."""
 
     days: list[job.DayCounts] = field(default_factory=list)
@@ -67,21 +67,15 @@ def run(settings: Settings, say: Callable[[str], None]) -> Done:
     """
     started = time.monotonic()
     archive = Archive(settings)
-    # Before the run has its id nobody could mark it failed, so Ctrl-C waits until there is somebody who does.
-    with _interrupts_held_back() as let_through:
-        # A run may last longer than a database connection, so each step opens its own.
-        with connect(settings, "batch") as connection:
-            rescued = _rescue(settings, archive, positions(connection, settings.topic_partitions), say)
-            begun = begin_run(connection, _KIND, rescued)
-        try:
-            let_through()
-            result = _compute_and_publish(settings, archive, begun, say)
-        except BaseException as error:
-            # Ctrl-C included: a run that is left open keeps its rows for ever. The first error is the one to report.
-            # A second signal, as container engines send, must not break off the marking.
-            with _interrupts_held_back(), suppress(BraidError), connect(settings, "batch") as connection:
-                fail_run(connection, begun.run_id, _one_line(error))
-            raise
+
+    def begin(connection: Connection) -> Run:
+        return begin_run(
+            connection, _KIND, _rescue(settings, archive, positions(connection, settings.topic_partitions), say)
+        )
+
+    with open_run(settings, begin) as (begun, let_through):
+        let_through()
+        result = _compute_and_publish(settings, archive, begun, say)
     with connect(settings, "batch") as connection:
         freed = collect_garbage(connection, settings.keep_runs)
     say(f"run {begun.run_id}: published; freed " + ", ".join(f"{count:,} {name}" for name, count in freed.items()))
@@ -97,7 +91,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> Done:
     )
 
 
-def _compute_and_publish(settings: Settings, archive: Archive, begun: Run, say: Callable[[str], None]) -> _Result:
+def _compute_and_publish(settings: Settings, archive: Archive, begun: Run, say: Callable[[str], None]) -> Result:
     cut = {partition: point.next_offset for partition, point in begun.cut.items()}
     say(f"run {begun.run_id}: cut at {sum(cut.values()):,} offsets in {len(cut)} partitions, waiting for the archive")
     # guard: a run waits for its cut
@@ -108,11 +102,33 @@ def _compute_and_publish(settings: Settings, archive: Archive, begun: Run, say: 
     say(f"run {begun.run_id}: reading {len(slices)} files with Spark at {settings.spark_master}")
     # What no speed commit has brought can only lie above the cut of the run before.
     unseen = {partition: begun.base[partition].next_offset if partition in begun.base else 0 for partition in cut}
-    result = _compute(settings, archive, begun.run_id, slices, quarantined, unseen)
+    result = compute(settings, archive, begun.run_id, slices, quarantined, unseen)
     received = {partition: result.received[partition] for partition in cut}
     with connect(settings, "batch") as connection:
+        for drift in compare(connection, begun.run_id, settings.dedupe_false_positive_rate):
+            say(f"run {begun.run_id}: {drift.text()}")
         publish(connection, begun.run_id, {day.day for day in result.days}, received, result.rejects, settings.topic)
     return result
+
+
+@contextmanager
+def open_run(settings: Settings, begin: Callable[[Connection], Run]) -> Iterator[tuple[Run, Callable[[], None]]]:
+    """The run that `begin` begins; it is marked failed if the block raises.
+
+    Before the run has its id nobody could mark it failed, so Ctrl-C waits until the block calls what comes with the run.
+    """
+    with _interrupts_held_back() as let_through:
+        # A run may last longer than a database connection, so each step opens its own.
+        with connect(settings, "batch") as connection:
+            begun = begin(connection)
+        try:
+            yield begun, let_through
+        except BaseException as error:
+            # Ctrl-C included: a run that is left open keeps its rows for ever. The first error is the one to report.
+            # A second signal, as container engines send, must not break off the marking.
+            with _interrupts_held_back(), suppress(BraidError), connect(settings, "batch") as connection:
+                fail_run(connection, begun.run_id, _one_line(error))
+            raise
 
 
 @contextmanager
@@ -148,17 +164,17 @@ def _rescue(
     return archived
 
 
-def _compute(
+def compute(
     settings: Settings,
     archive: Archive,
     run_id: int,
     slices: Sequence[Slice],
     quarantined: Sequence[Slice],
     unseen: Mapping[int, int],
-) -> _Result:
+) -> Result:
     """Write the run's rows. Records are counted apart from how the kernel judges them, or the ledger would prove nothing."""
     if not slices:
-        return _Result()
+        return Result()
     spark = job.session(settings)
     try:
         master = partial(archive.url, dataset=MASTER)
@@ -166,9 +182,9 @@ def _compute(
         events = job.count_records(job.read_slices(spark, slices, master, ["partition"]))
         days = job.compute(job.read_slices(spark, slices, master, columns_read()), settings, run_id, offsets)
         if not quarantined:
-            return _Result(days, events)
+            return Result(days, events)
         rejected = job.read_slices(spark, quarantined, partial(archive.url, dataset=QUARANTINE), list(REJECT_SCHEMA))
-        return _Result(days, events, job.count_records(rejected), job.read_rejects(rejected, unseen))
+        return Result(days, events, job.count_records(rejected), job.read_rejects(rejected, unseen))
     finally:
         spark.stop()
 

@@ -41,6 +41,22 @@ class ArchiveGap(BraidError):
         )
 
 
+class ArchiveDamaged(BraidError):
+    """A file of the archive is not what was written, or cannot be read at all."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}; see docs/operations.md, 'a file of the archive is damaged or gone'")
+        self.problem = problem
+
+    @classmethod
+    def of(cls, path: str, problem: str) -> Self:
+        return cls(path, f"is damaged: {problem}")
+
+    @classmethod
+    def unreadable(cls, path: str, cause: object) -> Self:
+        return cls(path, f"HDFS lists it but does not give it ({' '.join(str(cause).split())})")
+
+
 class ArchiveBehind(BraidError):
     """The archive did not reach the cut of a run in time."""
 

@@ -30,6 +30,8 @@ class Measure(ABC):
     sql_type: ClassVar[str]
     sql_merge: ClassVar[str]
     sql_add: ClassVar[str]
+    sql_size: ClassVar[str]
+    """The stored value as one bigint for people: itself, the distinct values, the number of values."""
 
     @property
     @abstractmethod
@@ -63,6 +65,7 @@ class _Additive(Measure):
     sql_type: ClassVar[str] = "bigint"
     sql_merge: ClassVar[str] = "sum({0})::bigint"
     sql_add: ClassVar[str] = "{0} + {1}"
+    sql_size: ClassVar[str] = "{0}"
 
     def regather(self) -> pl.Expr:
         return pl.col(self.name).sum()
@@ -107,6 +110,7 @@ class Distinct(Measure):
     sql_type: ClassVar[str] = hll.SQL_TYPE
     sql_merge: ClassVar[str] = "hll_union_agg({0})"
     sql_add: ClassVar[str] = "hll_union({0}, {1})"
+    sql_size: ClassVar[str] = "distinct_count({0})"
 
     @property
     def reads(self) -> list[str]:
@@ -151,6 +155,7 @@ class Quantiles(Measure):
     sql_type: ClassVar[str] = histogram.SQL_TYPE
     sql_merge: ClassVar[str] = "rollup({0})"
     sql_add: ClassVar[str] = "histogram_add({0}, {1})"
+    sql_size: ClassVar[str] = "(SELECT coalesce(sum(entry & 281474976710655), 0)::bigint FROM unnest({0}) AS entry)"
 
     @property
     def reads(self) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from contract.errors import DataLost, EngineUnavailable, TopicUnusable
+from contract.errors import ArchiveDamaged, DataLost, EngineUnavailable, TopicUnusable
 from contract.event import decode
 from contract.master import OffsetRange, archived_next_offset
 from contract.settings import Settings
@@ -135,7 +135,7 @@ class Archiver:
             if slices := plan_merge(current(partition, files), files, self._settings.archive_merge_files):
                 merged = self._files.merge(slices)
                 self._log(f"partition {partition}: merged {len(slices)} files into {merged.file_name}")
-        except EngineUnavailable as error:
+        except (ArchiveDamaged, EngineUnavailable) as error:
             self._log(f"{error}; small files stay for now")
 
     def _open(self) -> None:

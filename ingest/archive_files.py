@@ -7,13 +7,12 @@ about to write the master file beside it.
 
 from __future__ import annotations
 
-import io
 import uuid
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from contract.archive_file import Contents, decode, encode
 from contract.event import EVENT_SCHEMA, REJECT_SCHEMA, Decoded
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, folder
 from ingest.hdfs import FileInfo, FileStore
@@ -50,18 +49,23 @@ class ArchiveFiles:
         self._put_tables(offsets, arrow[MASTER], arrow[QUARANTINE])
 
     def merge(self, slices: list[Slice]) -> OffsetRange:
-        """Store neighbouring slices as one range more; the old files stay until `delete`."""
+        """Store neighbouring slices as one range more; the old files stay until `delete`. ArchiveDamaged if one is."""
         merged = OffsetRange(slices[0].file.partition, slices[0].first_offset, slices[-1].next_offset)
         quarantined = self.ranges(merged.partition, QUARANTINE)
         rejected = [part for part in slices if part.file in quarantined]
-        self._put_tables(merged, self.read(MASTER, slices), self.read(QUARANTINE, rejected))
+        names = tuple(part.file.file_name for part in slices)
+        self._put_tables(merged, self.read(MASTER, slices), self.read(QUARANTINE, rejected), names)
         return merged
 
     def read(self, dataset: str, slices: list[Slice]) -> pa.Table:
-        """The rows of the slices, in their order; of QUARANTINE give only slices whose file is there."""
+        """The rows of the slices, in their order; of QUARANTINE give only slices whose file is there.
+
+        Raises ArchiveDamaged if a file is not as it was written.
+        """
         tables = [_SCHEMAS[dataset].empty_table()]
         for part in slices:
-            table = pq.read_table(io.BytesIO(self._store.read(part.file.path(self._root, dataset))))
+            path = part.file.path(self._root, dataset)
+            table, _ = decode(self._store.read(path), path)
             offset = table["offset"].to_numpy()
             # guard: offset filter of a merge
             tables.append(table.filter(pa.array((offset >= part.first_offset) & (offset < part.next_offset))))
@@ -89,17 +93,16 @@ class ArchiveFiles:
             self._store.delete(path)
         return len(leftovers)
 
-    def _put_tables(self, offsets: OffsetRange, events: pa.Table, rejects: pa.Table) -> None:
+    def _put_tables(self, offsets: OffsetRange, events: pa.Table, rejects: pa.Table, merged: tuple[str, ...] = ()) -> None:
+        contents = Contents(offsets, len(events), len(rejects), merged)
         # guard: quarantine before master
         if len(rejects):
-            self._put_file(offsets, QUARANTINE, rejects)
-        self._put_file(offsets, MASTER, events)
+            self._put_file(offsets, QUARANTINE, encode(rejects, contents))
+        self._put_file(offsets, MASTER, encode(events, contents))
 
-    def _put_file(self, offsets: OffsetRange, dataset: str, table: pa.Table) -> None:
-        content = io.BytesIO()
-        pq.write_table(table, content, compression="zstd")
+    def _put_file(self, offsets: OffsetRange, dataset: str, content: bytes) -> None:
         temporary = f"{folder(self._root, dataset, offsets.partition)}/.{offsets.file_name}.{uuid.uuid4().hex}.tmp"
         # guard: rename
-        self._store.write(temporary, content.getvalue())
+        self._store.write(temporary, content)
         if not self._store.rename(temporary, offsets.path(self._root, dataset)):
             self._store.delete(temporary)

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from importlib import resources
+from typing import LiteralString
 
 from psycopg import sql
 
 from contract.errors import CatalogueError
 from contract.event import json_schema
+from contract.measures import Measure
 from contract.views import VIEWS, View
 
 CHUNK_INTERVAL = "7 days"
+DRIFT_ROWS = 1_000
+"""So many rows that differ are kept of a run and view."""
 _CATALOGUE_PLACE = "30"
 _RESERVED = {"partition", "epoch", "run_id", "keys_digest", "day"}
 # A B-tree entry has at most 2,704 bytes and a UTF-8 character up to 4, so longer keys get a hash index.
@@ -45,6 +49,7 @@ def catalogue_sql(views: Sequence[View] = VIEWS) -> str:
         _insert_staged(views),
         _delete_run_day(views),
         _delete_absorbed(views),
+        _compare_views(views),
     ]
     parts += [_merged_view(view) for view in views]
     return sql.Composed(parts).join("\n").as_string() + "\n"
@@ -218,6 +223,114 @@ def _delete_absorbed(views: Sequence[View]) -> sql.Composed:
     return _function(
         "-- Deletes speed rows that no kept publication needs.", "delete_absorbed(row_limit int)", "bigint", statements
     )
+
+
+def _compare_views(views: Sequence[View]) -> sql.Composed:
+    return _function(
+        "-- Compares a run's rows with what readers had below its cut, and records how they differ; see 55_drift.sql.",
+        "compare_views(of_run_id bigint, ledger_difference bigint, speed_counted bigint, false_positive_rate float8)",
+        "void",
+        map(_compare_view, views),
+    )
+
+
+def _compare_view(view: View) -> sql.Composed:
+    """Rows of the base (b) and the sum of absorbed speed rows (a) are what readers had (h); the run's are the new ones (n).
+
+    *= compares bytes. Values are worked out only where they are kept: where the speed layer had a share, or rows differ.
+    """
+
+    def each(template: LiteralString) -> sql.Composed:
+        parts = [sql.SQL(template).format(**_measure_sql(number, measure)) for number, measure in enumerate(view.measures)]
+        return sql.SQL(", ").join(parts)
+
+    def each_key(template: LiteralString) -> sql.Composed:
+        parts = [sql.SQL(template).format(key=sql.Identifier(key), name=sql.Literal(key)) for key in view.keys]
+        return sql.Composed(parts)
+
+    return sql.SQL(
+        """    WITH base AS (
+        SELECT b.* FROM {batch} AS b JOIN serving.run AS r ON r.run_id = of_run_id
+        JOIN LATERAL serving.compared_day(r) AS d ON d.run_id = b.run_id AND d.day = (b.bucket AT TIME ZONE 'UTC')::date
+    ), absorbed AS (
+        SELECT s.bucket, s.keys_digest{any_keys}, {merges}
+        FROM {speed} AS s JOIN serving.cuts(of_run_id) AS c ON c.partition = s.partition
+        WHERE s.epoch > coalesce(c.base_epoch, 0) AND s.epoch <= c.epoch
+        GROUP BY s.bucket, s.keys_digest
+    ), had AS (
+        SELECT bucket, keys_digest, a.{counted} IS NOT NULL AS of_speed{had_keys}, {sums}
+        FROM base AS b FULL JOIN absorbed AS a USING (bucket, keys_digest)
+    ), compared AS MATERIALIZED (
+        SELECT bucket, d.of_speed, d.differs, {sizes}, {differences},
+            CASE WHEN d.differs THEN jsonb_build_object(VARIADIC ARRAY[{pairs}]::text[]) END AS keys,
+            CASE WHEN NOT d.differs THEN NULL
+                WHEN coalesce(n.{counted}, 0) > coalesce(h.{counted}, 0) THEN 'dropped'
+                WHEN d.of_speed AND n.{counted} < h.{counted} THEN 'repeated'
+                ELSE 'unexplained' END AS cause
+        FROM had AS h
+        FULL JOIN (SELECT * FROM {batch} AS b WHERE b.run_id = of_run_id) AS n USING (bucket, keys_digest)
+        CROSS JOIN LATERAL (
+            SELECT NOT ROW({had_row})::record *= ROW({new_row})::record AS differs, h.of_speed IS TRUE AS of_speed) AS d
+    ), whole AS (
+        INSERT INTO serving.drift_view
+        SELECT of_run_id, {name}, count(*), count(cause), count(*) FILTER (WHERE cause = 'unexplained'),
+            coalesce(sum(new_0 - coalesce(had_0, 0)) FILTER (WHERE cause = 'dropped'), 0),
+            coalesce(sum(had_0 - new_0) FILTER (WHERE cause = 'repeated'), 0),
+            ledger_difference, speed_counted, false_positive_rate
+        FROM compared
+    ), buckets AS (
+        INSERT INTO serving.drift_bucket
+        SELECT of_run_id, {name}, bucket, count(*), ARRAY[{names}], ARRAY[{differing}], ARRAY[{had_sums}], ARRAY[{new_sums}]
+        FROM compared WHERE of_speed OR differs GROUP BY bucket
+    )
+    INSERT INTO serving.drift_row
+    SELECT of_run_id, {name}, c.bucket, c.keys, m.measure, m.speed_value, m.batch_value, c.cause
+    FROM (SELECT * FROM compared WHERE differs ORDER BY cause <> 'unexplained', bucket, keys LIMIT {limit}) AS c
+    CROSS JOIN LATERAL (VALUES {values}) AS m (measure, speed_value, batch_value, differs)
+    WHERE m.differs;"""
+    ).format(
+        batch=_batch(view),
+        speed=_speed(view),
+        name=sql.Literal(view.name),
+        counted=sql.Identifier(view.measures[0].name),
+        any_keys=each_key(", any_value(s.{key}) AS {key}"),
+        had_keys=each_key(", coalesce(b.{key}, a.{key}) AS {key}"),
+        pairs=sql.SQL(", ").join(
+            sql.SQL("{}, coalesce(h.{key}, n.{key})").format(sql.Literal(key), key=sql.Identifier(key)) for key in view.keys
+        ),
+        merges=each("{merged} AS {m}"),
+        sums=each("coalesce({added}, b.{m}, a.{m}) AS {m}"),
+        had_row=each("h.{m}"),
+        new_row=each("n.{m}"),
+        sizes=each(
+            "CASE WHEN h.{m} IS NOT NULL AND (d.of_speed OR d.differs) THEN {had} END AS had_{i}, "
+            "CASE WHEN n.{m} IS NOT NULL AND (d.of_speed OR d.differs) THEN {new} END AS new_{i}"
+        ),
+        differences=each("NOT ROW(h.{m})::record *= ROW(n.{m})::record AS differs_{i}"),
+        names=each("{name}"),
+        differing=each("count(*) FILTER (WHERE differs_{i})"),
+        had_sums=each("coalesce(sum(had_{i}), 0)::bigint"),
+        new_sums=each("coalesce(sum(new_{i}), 0)::bigint"),
+        values=each("({name}, had_{i}, new_{i}, differs_{i})"),
+        limit=sql.Literal(DRIFT_ROWS),
+    )
+
+
+def _measure_sql(number: int, measure: Measure) -> dict[str, sql.Composable]:
+    """What templates of _compare_view say of a measure: m and name are its name, i its number, the others its own SQL."""
+
+    def of(template: LiteralString, *tables: str) -> sql.Composed:
+        return sql.SQL(template).format(*(sql.Identifier(table, measure.name) for table in tables))
+
+    return {
+        "m": sql.Identifier(measure.name),
+        "name": sql.Literal(measure.name),
+        "i": sql.Literal(number),
+        "merged": of(measure.sql_merge, "s"),
+        "added": of(measure.sql_add, "b", "a"),
+        "had": of(measure.sql_size, "h"),
+        "new": of(measure.sql_size, "n"),
+    }
 
 
 def _function(comment: str, signature: str, returns: str, statements: Iterable[sql.Composable]) -> sql.Composed:

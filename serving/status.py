@@ -125,27 +125,32 @@ def _first_line(error: Exception) -> str:
     return (" ".join(str(cause).split()) or type(cause).__name__)[:200]
 
 
+def watermarks(settings: Settings) -> dict[int, tuple[int, int]]:
+    """The first offset that Kafka still has, and the end, of each partition of the topic. Raises what the client raises."""
+    errors: list[KafkaError] = []
+    consumer = Consumer(
+        {
+            "bootstrap.servers": settings.kafka_bootstrap,
+            "group.id": "braid-status",
+            "log_level": 0,
+            "error_cb": errors.append,
+        }
+    )
+    try:
+        topic = consumer.list_topics(settings.topic, timeout=TIMEOUT_S).topics[settings.topic]
+        if topic.error:
+            raise ConnectionError(f"topic {settings.topic}: {topic.error.str()}")
+        return {
+            partition: consumer.get_watermark_offsets(TopicPartition(settings.topic, partition), timeout=TIMEOUT_S)
+            for partition in topic.partitions
+        }
+    finally:
+        consumer.close()
+
+
 def _kafka(settings: Settings) -> _Probe:
     def ask() -> tuple[str, dict[int, int]]:
-        errors: list[KafkaError] = []
-        consumer = Consumer(
-            {
-                "bootstrap.servers": settings.kafka_bootstrap,
-                "group.id": "braid-status",
-                "log_level": 0,
-                "error_cb": errors.append,
-            }
-        )
-        try:
-            topic = consumer.list_topics(settings.topic, timeout=TIMEOUT_S).topics[settings.topic]
-            if topic.error:
-                raise ConnectionError(f"topic {settings.topic}: {topic.error.str()}")
-            ends = {
-                partition: consumer.get_watermark_offsets(TopicPartition(settings.topic, partition), timeout=TIMEOUT_S)[1]
-                for partition in topic.partitions
-            }
-        finally:
-            consumer.close()
+        ends = {partition: high for partition, (_, high) in watermarks(settings).items()}
         return f"topic {settings.topic}, {len(ends)} partitions", ends
 
     return _probe("Kafka", settings.kafka_bootstrap, ask)
@@ -194,7 +199,8 @@ def _database(settings: Settings) -> _Probe:
             ledger = cursor.execute("SELECT * FROM ledger ORDER BY partition").fetchall()
             last_run = cursor.execute(
                 "SELECT run_id, kind, state, started_at::text, published_at::text, "
-                "extract(epoch FROM duration)::float8 AS duration_s, error FROM runs ORDER BY run_id DESC LIMIT 1"
+                "extract(epoch FROM duration)::float8 AS duration_s, error "
+                "FROM runs WHERE kind <> 'audit' ORDER BY run_id DESC LIMIT 1"
             ).fetchone()
         return f"database {settings.database_name}", {"ledger": ledger, "last_run": last_run}
 

@@ -22,14 +22,21 @@ CREATE TABLE IF NOT EXISTS serving.speed_ledger (
 -- A run was planned on the generation that was live when it began: 0 if there was none.
 CREATE TABLE IF NOT EXISTS serving.run (
     run_id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    kind            text NOT NULL CHECK (kind IN ('full', 'incremental')),
-    state           text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'published', 'failed')),
+    kind            text NOT NULL,
+    state           text NOT NULL DEFAULT 'running',
     base_generation bigint NOT NULL,
     started_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     published_at    timestamptz,
     failed_at       timestamptz,
     error           text
 );
+-- A run of kind audit is compared and never published. Apart from the table, so that an older one gets them too.
+ALTER TABLE serving.run ADD COLUMN IF NOT EXISTS audited_at timestamptz;
+ALTER TABLE serving.run
+    DROP CONSTRAINT IF EXISTS run_kind_check,
+    ADD CONSTRAINT run_kind_check CHECK (kind IN ('full', 'incremental', 'audit')),
+    DROP CONSTRAINT IF EXISTS run_state_check,
+    ADD CONSTRAINT run_state_check CHECK (state IN ('running', 'published', 'failed', 'audited'));
 
 -- What a run covers: offsets below next_offset, speed rows of epochs up to `epoch`. Offsets from speed_offset on were
 -- taken over from a speed layer that lagged. `received` is known when the run is published.
@@ -79,6 +86,46 @@ CREATE TABLE IF NOT EXISTS serving.publication_day (
     run_id     bigint NOT NULL REFERENCES serving.run,
     PRIMARY KEY (generation, day)
 );
+
+-- How a run's rows compare with what readers had of the same offsets: of a whole view, for good.
+CREATE TABLE IF NOT EXISTS serving.drift_view (
+    run_id              bigint REFERENCES serving.run,
+    view_name           text,
+    row_count           bigint NOT NULL,
+    rows_differ         bigint NOT NULL,
+    unexplained         bigint NOT NULL,
+    dropped             bigint NOT NULL,
+    repeated            bigint NOT NULL,
+    ledger_difference   bigint NOT NULL,
+    speed_counted       bigint NOT NULL,
+    false_positive_rate double precision NOT NULL,
+    PRIMARY KEY (run_id, view_name)
+);
+
+-- Of each bucket in which rows were absorbed or differ, and of rows that differ; as long as the run's rows are kept.
+CREATE TABLE IF NOT EXISTS serving.drift_bucket (
+    run_id       bigint REFERENCES serving.run,
+    view_name    text,
+    bucket       timestamptz,
+    row_count    bigint NOT NULL,
+    measures     text[] NOT NULL,
+    rows_differ  bigint[] NOT NULL,
+    speed_values bigint[] NOT NULL,
+    batch_values bigint[] NOT NULL,
+    PRIMARY KEY (run_id, view_name, bucket)
+);
+
+CREATE TABLE IF NOT EXISTS serving.drift_row (
+    run_id      bigint REFERENCES serving.run,
+    view_name   text,
+    bucket      timestamptz,
+    keys        jsonb,
+    measure     text,
+    speed_value bigint,
+    batch_value bigint,
+    cause       text NOT NULL
+);
+CREATE INDEX IF NOT EXISTS drift_row_run ON serving.drift_row (run_id);
 
 CREATE OR REPLACE VIEW serving.live_day AS
 SELECT day, run_id FROM serving.publication_day WHERE generation = (SELECT max(generation) FROM serving.publication);

@@ -1,5 +1,9 @@
 -- Garbage collection, in small transactions. What is garbage stays garbage, so nothing is locked between them.
 
+-- Runs that no kept publication is of, and that came before the oldest of those.
+CREATE OR REPLACE VIEW serving.forgotten_drift AS
+SELECT run_id FROM serving.run WHERE state <> 'running' AND run_id < (SELECT min(run_id) FROM serving.publication);
+
 -- Forgets the publications that are too old to roll back to, and gives up runs that can never be published any more.
 CREATE OR REPLACE FUNCTION serving.prune_publications(keep_runs int) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -16,6 +20,8 @@ BEGIN
     UPDATE serving.run SET state = 'failed', failed_at = clock_timestamp(),
         error = format('planned on generation %s, but generation %s is live', base_generation, live_generation)
     WHERE state = 'running' AND base_generation < live_generation;
+    DELETE FROM serving.drift_bucket AS b USING serving.forgotten_drift AS f WHERE f.run_id = b.run_id;
+    DELETE FROM serving.drift_row AS b USING serving.forgotten_drift AS f WHERE f.run_id = b.run_id;
     DELETE FROM serving.run_task AS t USING serving.run AS r WHERE r.run_id = t.run_id AND r.state <> 'running';
     RETURN pruned;
 END

@@ -38,5 +38,5 @@ FROM (
 ) AS sides;
 
 CREATE OR REPLACE VIEW public.runs AS
-SELECT run_id, kind, state, started_at, published_at, coalesce(published_at, failed_at) - started_at AS duration, error
+SELECT run_id, kind, state, started_at, published_at, coalesce(published_at, failed_at, audited_at) - started_at AS duration, error
 FROM serving.run;

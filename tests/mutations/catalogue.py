@@ -126,13 +126,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "quarantine before master",
         "ingest/archive_files.py",
-        """            self._put_file(offsets, QUARANTINE, rejects)
-        self._put_file(offsets, MASTER, events)
+        """            self._put_file(offsets, QUARANTINE, encode(rejects, contents))
+        self._put_file(offsets, MASTER, encode(events, contents))
 """,
-        """            self._put_file(offsets, MASTER, events)
-            self._put_file(offsets, QUARANTINE, rejects)
+        """            self._put_file(offsets, MASTER, encode(events, contents))
+            self._put_file(offsets, QUARANTINE, encode(rejects, contents))
             return
-        self._put_file(offsets, MASTER, events)
+        self._put_file(offsets, MASTER, encode(events, contents))
 """,
     ),
     Mutation(

@@ -172,14 +172,14 @@ class HdfsClient:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
 
-    def list(self, folder: str) -> list[str]:
+    def list(self, folder: str, status: bool) -> list[tuple[str, dict[str, Any]]]:
         try:
-            names = [file.name for file in self._store.list(folder)]
+            files = self._store.list(folder)
         except EngineUnavailable as error:
             raise RequestException(str(error)) from error
-        if not names:
+        if not files:
             raise HdfsError(f"File {folder} does not exist.")
-        return names
+        return [(file.name, {"modificationTime": file.modified_ms, "replication": 1}) for file in files]
 
 
 class Spark:

@@ -1,0 +1,217 @@
+"""Proof on request, while traffic goes on: archive whole, positions consistent, ledger balanced, views equal a recompute.
+
+The recompute is a batch run like any other, but it is compared with what readers had at its cut and never published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaException
+from psycopg.rows import dict_row
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+
+from batch.archive import Archive
+from batch.audit_archive import ArchiveAudit
+from batch.findings import LISTED, Check, Report
+from batch.run import compute, open_run
+from contract.errors import ArchiveDamaged, BraidError, EngineUnavailable, JobFailed
+from contract.master import MASTER, OffsetRange, archived_next_offset
+from contract.settings import Settings
+from serving.database import Connection, connect
+from serving.handoff import (
+    DifferingRow,
+    Drift,
+    Run,
+    begin_run,
+    collect_garbage,
+    compare,
+    differing_rows,
+    end_audit,
+    positions,
+    received_below_cut,
+)
+from serving.status import watermarks
+
+_FILE = "see docs/operations.md, 'a file of the archive is damaged or gone'"
+_RETENTION = "see docs/operations.md, 'retention overtook a reader'"
+_REPLACED = "see docs/operations.md, 'the topic was replaced'"
+_DRIFT = "`make batch` computes every row anew; see docs/operations.md, 'drift'"
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """Where a partition stands; None where nothing is known of it. Observed in this order, because all of them grow."""
+
+    low: int | None
+    speed: int | None
+    cut: int | None
+    archive: int
+    high: int | None
+
+
+def audit(settings: Settings, say: Callable[[str], None]) -> Report:
+    """Every check, also after one has failed; one that cannot be made has a finding that says why."""
+    archive = Archive(settings)
+    files = ArchiveAudit(settings, archive, say)
+    say("archive: reading every copy of every file")
+    checks = [
+        _made(settings, "archive", files.run),
+        _made(settings, "positions", lambda: check_positions(_observe(settings, archive))),
+        _made(settings, "ledger", lambda: check_ledger(_ledger(settings))),
+        _made(settings, "recompute", lambda: _recompute(settings, archive, files.unusable, say)),
+    ]
+    return Report(checks)
+
+
+def check_positions(offsets: Mapping[int, Offsets]) -> Check:
+    """No part of a partition is ahead of what it reads from, and none has lost what it has still to read."""
+    check = Check("positions", f"Kafka, archive, speed layer and live cut of {len(offsets)} partitions")
+    for partition, at in sorted(offsets.items()):
+        place = f"partition {partition}"
+        if at.low is None or at.high is None:
+            check.found(place, "the topic has no such partition, but the archive or the speed layer has", _REPLACED)
+            continue
+        readers = {"archive": at.archive, "speed layer": at.speed}
+        for reader, offset in ((reader, offset) for reader, offset in readers.items() if offset is not None):
+            if offset < at.low:
+                check.found(place, f"the {reader} is at offset {offset}, but Kafka's first is {at.low}", _RETENTION)
+            if offset > at.high:
+                check.found(place, f"the {reader} is at offset {offset}, but the topic ends at {at.high}", _REPLACED)
+        if at.cut is not None and at.cut > at.archive:
+            check.found(place, f"the batch views cover offsets below {at.cut}, but the archive ends at {at.archive}", _FILE)
+        if at.cut is not None and at.speed is not None and at.cut > at.speed:
+            check.found(place, f"the batch views cover offsets below {at.cut}, but the speed layer is at {at.speed}", _DRIFT)
+    return check
+
+
+def check_ledger(ledger: Sequence[Mapping[str, int]]) -> Check:
+    """In each partition received = counted + duplicate + quarantined, and nothing is in flight."""
+    sides = ("received", "counted", "duplicate", "quarantined")
+    check = Check("ledger", ", ".join(f"{sum(row[side] for row in ledger):,} {side}" for side in sides))
+    for row in ledger:
+        place = f"partition {row['partition']}"
+        if row["difference"]:
+            numbers = ", ".join(f"{side} {row[side]:,}" for side in sides)
+            check.found(place, f"the difference is {row['difference']:,} ({numbers})", _DRIFT)
+        if row["in_flight"]:
+            check.found(
+                place,
+                f"{row['in_flight']:,} offsets are in flight: a run took them over from the speed layer and is not live",
+                "`make batch` brings them into the views",
+            )
+    return check
+
+
+def check_recompute(
+    cut: Mapping[int, int],
+    archived: Mapping[int, int],
+    received: Mapping[int, int],
+    drifts: Sequence[Drift],
+    rows: Mapping[str, Sequence[DifferingRow]],
+) -> Check:
+    """Below `cut` the archive has the records that the ledger has, and the views had the rows that follow from them.
+
+    By partition: next offset, records of the archive, records of the ledger. By view: the first rows that differ.
+    """
+    checked = ", ".join(f"{drift.row_count:,} rows of {drift.view_name}" for drift in drifts)
+    check = Check("recompute", f"{checked} from {sum(archived.values()):,} records below offsets {dict(cut)}")
+    for partition in sorted(cut):
+        if archived[partition] != received[partition]:
+            check.found(
+                f"partition {partition}, offsets below {cut[partition]}",
+                f"the archive has {archived[partition]:,} records, the ledger {received[partition]:,}",
+                _DRIFT,
+            )
+    for drift in drifts:
+        if drift.verdict == "explained":
+            check.notes.append(drift.text())
+        if drift.verdict != "wrong":
+            continue
+        check.found(
+            drift.view_name,
+            f"{drift.rows_differ:,} of {drift.row_count:,} rows differ: {drift.unexplained:,} unexplained; "
+            f"{drift.dropped:,} events dropped ({drift.allowed_drops:,} allowed) and {drift.repeated:,} repeats counted, "
+            f"but the ledger has counted {drift.ledger_difference:+,}",
+            _DRIFT,
+        )
+        for row in rows[drift.view_name]:
+            check.found(f"{drift.view_name} {row.place()}", row.text(), _DRIFT)
+        check.more += drift.rows_differ - len(rows[drift.view_name])
+    return check
+
+
+def _made(settings: Settings, name: str, make: Callable[[], Check]) -> Check:
+    try:
+        return make()
+    except (PySparkException, Py4JError) as error:
+        reason = str(JobFailed.of(settings.spark_master, str(error)))
+    except BraidError as error:
+        reason = str(error)
+    check = Check(name, "not done")
+    check.found("the whole check", reason, "`make audit` again when that is settled")
+    return check
+
+
+def _observe(settings: Settings, archive: Archive) -> dict[int, Offsets]:
+    before = _watermarks(settings)
+    ledger = {row["partition"]: row for row in _ledger(settings)}
+    files = {partition: archived_next_offset(archive.listing(MASTER, partition)) for partition in archive.partitions()}
+    after = _watermarks(settings)
+    nothing: dict[str, int] = {}
+    return {
+        partition: Offsets(
+            low=before[partition][0] if partition in before else None,
+            speed=ledger.get(partition, nothing).get("next_offset"),
+            cut=ledger.get(partition, nothing).get("batch_next_offset"),
+            archive=files.get(partition, 0),
+            high=after[partition][1] if partition in after else None,
+        )
+        for partition in {*before, *ledger, *files}
+    }
+
+
+def _watermarks(settings: Settings) -> dict[int, tuple[int, int]]:
+    try:
+        return watermarks(settings)
+    except KafkaException as error:
+        raise EngineUnavailable.at("Kafka", settings.kafka_bootstrap, error.args[0].str()) from error
+
+
+def _ledger(settings: Settings) -> list[dict[str, int]]:
+    with connect(settings, "batch") as connection, connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute("SELECT * FROM ledger ORDER BY partition").fetchall()
+
+
+def _recompute(settings: Settings, archive: Archive, unusable: set[OffsetRange], say: Callable[[str], None]) -> Check:
+    def begin(connection: Connection) -> Run:
+        positions(connection, settings.topic_partitions)
+        return begin_run(connection, "audit")
+
+    with open_run(settings, begin) as (begun, let_through):
+        let_through()
+        cut = {partition: point.next_offset for partition, point in begun.cut.items()}
+        say(f"recompute: run {begun.run_id} below {sum(cut.values()):,} offsets, waiting for the archive")
+        archive.wait_for(cut)
+        slices = archive.slices(cut)
+        quarantined = archive.quarantined(slices)
+        if damaged := sorted({piece.file for piece in slices} & unusable):
+            path = damaged[0].path(settings.archive_root, MASTER)
+            raise ArchiveDamaged.of(path, "no recompute can be right without it")
+        say(f"recompute: reading {len(slices)} files with Spark at {settings.spark_master}")
+        # Rejects are counted; none is brought to the quarantine.
+        result = compute(settings, archive, begun.run_id, slices, quarantined, unseen=cut)
+        say("recompute: comparing every row with what readers had")
+        with connect(settings, "batch") as connection:
+            received = received_below_cut(connection, begun.run_id)
+            drifts = compare(connection, begun.run_id, settings.dedupe_false_positive_rate)
+            rows = {drift.view_name: differing_rows(connection, begun.run_id, drift.view_name, LISTED) for drift in drifts}
+            end_audit(connection, begun.run_id)
+    with connect(settings, "batch") as connection:
+        collect_garbage(connection, settings.keep_runs)
+    if not drifts:
+        # The ledger check names them.
+        return Check("recompute", "not compared", notes=["readers had less than all below the cut: offsets are in flight"])
+    return check_recompute(cut, {p: result.received[p] for p in cut}, received, drifts, rows)

@@ -1,0 +1,185 @@
+"""The archive's proof: its ranges tile the offsets, and every copy of every file is, byte by byte, what was written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from batch.archive import Archive, Listed
+from batch.findings import Check
+from contract.archive_file import Contents, decode
+from contract.errors import ArchiveDamaged
+from contract.master import MASTER, QUARANTINE, OffsetRange
+from contract.settings import Settings
+
+_SEE = "see docs/operations.md, 'a file of the archive is damaged or gone'"
+_SAY_EVERY_S = 5.0
+
+
+class ArchiveAudit:
+    """Reads the whole archive, one copy of one file at a time."""
+
+    def __init__(self, settings: Settings, archive: Archive, say: Callable[[str], None]) -> None:
+        self._settings, self._archive, self._say = settings, archive, say
+        self._check = Check("archive")
+        self._files = self._rows = self._bytes = self._copies_missing = 0
+        self._hosts: dict[str, str] = {}
+        self._said_s = time.monotonic()
+        self.unusable: set[OffsetRange] = set()
+        """Ranges of which a file is not as it was written."""
+
+    def run(self) -> Check:
+        """The check of all partitions. Raises EngineUnavailable if HDFS does not list them."""
+        partitions = self._archive.partitions()
+        for partition in partitions:
+            # A file may be deleted once what it was merged into is older than this.
+            merged_before_ms = int(time.time() * 1000) - self._settings.archive_grace_ms
+            files = self._archive.listing(MASTER, partition)
+            rejected = self._archive.listing(QUARANTINE, partition)
+            for first, after in gaps(files):
+                self._check.found(
+                    f"partition {partition}, offsets [{first}, {after})", "no file of the master dataset has them", _SEE
+                )
+            for file in sorted(files):
+                self._check_pair(file, files, rejected, merged_before_ms)
+        self._check.looked_at = (
+            f"{len(partitions)} partitions, {self._files:,} files, {self._rows:,} rows, "
+            f"{self._bytes:,} bytes read in all copies"
+        )
+        if self._copies_missing:
+            self._check.notes.append(
+                f"{self._copies_missing:,} files have fewer copies than they should: is a DataNode down? `make status`"
+            )
+        return self._check
+
+    def _check_pair(
+        self,
+        file: OffsetRange,
+        files: Mapping[OffsetRange, Listed],
+        rejected: Mapping[OffsetRange, Listed],
+        merged_before_ms: int,
+    ) -> None:
+        """A master file, and the quarantine file of its range."""
+        contents = self._check_file(file, MASTER, files[file])
+        if file not in rejected and contents and contents.rejects:
+            # It may have been written since the listing.
+            rejected = self._archive.listing(QUARANTINE, file.partition)
+        if file in rejected:
+            self._check_file(file, QUARANTINE, rejected[file])
+        if contents is None:
+            return
+        if contents.rejects and file not in rejected and self._is_there(file):
+            self.unusable.add(file)
+            self._check.found(
+                file.path(self._settings.archive_root, QUARANTINE),
+                f"is gone: the master file of the same name says that {contents.rejects:,} rejects are in it",
+                _SEE,
+            )
+        for name in contents.merged:
+            part = OffsetRange.of_file(file.partition, name)
+            if part and part not in files and not _covered(part, files, merged_before_ms):
+                self._check.found(
+                    part.path(self._settings.archive_root, MASTER),
+                    f"is gone before its time: {file.file_name} has its rows too, but a run that began before that was "
+                    "written may still read this one",
+                    _SEE,
+                )
+
+    def _check_file(self, file: OffsetRange, dataset: str, listed: Listed) -> Contents | None:
+        """What the file's range holds, if every copy says so and is whole; what is wrong is noted otherwise."""
+        path = file.path(self._settings.archive_root, dataset)
+        self._files += 1
+        self._report()
+        try:
+            copies = self._archive.copies(path)
+            self._hosts |= copies
+            if not copies:
+                raise ArchiveDamaged.unreadable(path, "no copy of it is whole")
+            contents = self._read(path, file, dataset, copies)
+        except ArchiveDamaged as error:
+            # What was merged away long ago may be deleted while we read.
+            if self._is_there(file):
+                self._check.found(path, error.problem, _SEE)
+                self.unusable.add(file)
+                self._check_copies(path, listed)
+            return None
+        self._check_copies(path, listed)
+        return contents
+
+    def _read(self, path: str, file: OffsetRange, dataset: str, copies: Mapping[str, str]) -> Contents:
+        content, contents = b"", None
+        for address in sorted(copies):
+            previous, content = content, self._archive.read_copy(path, address, list(copies))
+            self._bytes += len(content)
+            if contents is None or content != previous:
+                table, contents = decode(content, path)
+                if problem := wrong_rows(file, dataset, table, contents):
+                    raise ArchiveDamaged.of(path, problem)
+                self._rows += len(table)
+        assert contents is not None  # there is a copy
+        return contents
+
+    def _check_copies(self, path: str, listed: Listed) -> None:
+        # Reading has made HDFS look at each copy.
+        try:
+            if len(self._archive.copies(path)) >= listed.copies:
+                return
+            damaged = self._archive.damaged_copies(path)
+        except ArchiveDamaged:
+            return  # deleted meanwhile
+        for address in damaged:
+            self._check.found(
+                f"{path} on {self._hosts.get(address, address)}",
+                "HDFS finds this copy damaged; readers are given another one for as long as there is one",
+                _SEE,
+            )
+        self._copies_missing += not damaged
+
+    def _is_there(self, file: OffsetRange) -> bool:
+        return file in self._archive.listing(MASTER, file.partition)
+
+    def _report(self) -> None:
+        if time.monotonic() - self._said_s >= _SAY_EVERY_S:
+            self._said_s = time.monotonic()
+            self._say(f"archive: {self._files:,} files, {self._rows:,} rows, {self._bytes:,} bytes read")
+
+
+def gaps(files: Iterable[OffsetRange]) -> Iterator[tuple[int, int]]:
+    """Offsets [first, next) that no file of a partition covers, below the highest that one does."""
+    reached = 0
+    for file in sorted(files):
+        if file.first_offset > reached:
+            yield reached, file.first_offset
+        reached = max(reached, file.next_offset)
+
+
+def wrong_rows(file: OffsetRange, dataset: str, table: pa.Table, contents: Contents) -> str | None:
+    """What contradicts the file's name or what it says of itself; None if nothing does."""
+    if contents.offsets != file:
+        other = contents.offsets
+        return f"it was written as offsets [{other.first_offset}, {other.next_offset}) of partition {other.partition}"
+    expected = contents.events if dataset == MASTER else contents.rejects
+    if len(table) != expected:
+        return f"it has {len(table):,} rows but says that it has {expected:,}"
+    if contents.events + contents.rejects > file.next_offset - file.first_offset:
+        return f"{contents.events:,} events and {contents.rejects:,} rejects are more than its offsets"
+    offsets = table["offset"].to_numpy()
+    inside = (
+        (offsets >= file.first_offset) & (offsets < file.next_offset) & (table["partition"].to_numpy() == file.partition)
+    )
+    if not inside.all():
+        return f"{np.count_nonzero(~inside):,} of its {len(table):,} rows are not of its offsets"
+    if (np.diff(offsets) <= 0).any():
+        return "its rows are not in the order of their offsets, each once"
+    return None
+
+
+def _covered(part: OffsetRange, files: Mapping[OffsetRange, Listed], before_ms: int) -> bool:
+    """Whether another file has the part's offsets for so long that no run reads the part any more."""
+    return any(
+        file.first_offset <= part.first_offset and part.next_offset <= file.next_offset and listed.modified_ms < before_ms
+        for file, listed in files.items()
+    )
