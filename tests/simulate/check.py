@@ -60,7 +60,9 @@ class Checker:
             ledger = self._eye.execute(_LEDGER).fetchall()
             in_flight = self._eye.execute(_IN_FLIGHT).fetchall()
             merged = {view.name: self._rows(view) for view in VIEWS}
+            drift = self._eye.execute("SELECT * FROM drift_summary WHERE verdict <> 'equal'").fetchall()
             quarantine = self._eye.execute('SELECT partition, "offset" FROM quarantine ORDER BY 1, 2').fetchall()
+        assert not drift, f"batch and speed rows of the same offsets differ: {drift}"
         holes = {partition: [(a, b) for p, a, b in in_flight if p == partition] for partition, *_ in ledger}
         records: list[Record] = []
         rejected: list[tuple[int, int]] = []
