@@ -127,8 +127,10 @@ def stop_bolt(scene: Scene) -> None:
         scene.faults.signal("supervisor", "STOP", "--oldest", "--full", BOLT)
     scene.hold(STOPPED_S)
     successors = scene.faults.processes("supervisor", BOLT) - before
+    is_replaced = scene.is_fresh()
     scene.faults.inside("supervisor", "pkill", "-CONT", "--full", BOLT, check=False)
     assert successors, f"no other bolt was started within {STOPPED_S} s"
+    assert is_replaced, "the other bolt did not count on: the one that was stopped still held it up"
 
 
 def cut_bolt_from_database(scene: Scene) -> None:

@@ -58,9 +58,9 @@ class Scene:
         self.acknowledged += produce(self.stack, events, self.folder / "events.jsonl")
 
     def is_fresh(self) -> bool:
-        """Whether readers see what was in Kafka a moment ago."""
+        """Whether readers see what was in Kafka a moment ago, which takes half a second."""
         ends = next_offsets_of(self.stack.settings)
-        self.hold(2)
+        self.hold(5)
         return all(self.reader.positions.get(partition, 0) >= end for partition, end in ends.items())
 
     def until(self, true: Callable[[], bool], batch: BatchRun | None = None) -> None:
