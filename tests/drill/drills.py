@@ -96,20 +96,20 @@ def kill_database(scene: Scene) -> None:
 def kill_spark_worker(scene: Scene) -> None:
     """Some days of the run are written, one is being written, when worker, executor and tasks die."""
     last = scene.last_run()
-    batch = BatchRun(scene.faults, "batch")
+    batch = BatchRun(scene.faults)
     run_id = scene.next_run(last, batch)
     today = f"day={datetime.now(UTC).date()}"
     with scene.faults.held("INSERT INTO serving.run_task VALUES (%s, %s)", run_id, today):
         scene.until(lambda: scene.waiting("serving.write_task") > 0 and scene.tasks_of(run_id) > 0, batch)
         scene.faults.kill("spark-worker", "java")
         scene.fault_is_over()
-    scene.expect_published(batch, run_id)
+    scene.later.append(lambda: scene.expect_published(batch, run_id))
 
 
 def kill_spark_driver(scene: Scene) -> None:
     """All days are written and the publication is asked for when the driver dies."""
     last = scene.last_run()
-    batch = BatchRun(scene.faults, "batch")
+    batch = BatchRun(scene.faults)
     run_id = scene.next_run(last, batch)
     with scene.faults.held("LOCK TABLE serving.publication IN ROW EXCLUSIVE MODE"):
         scene.until(lambda: scene.waiting("serving.publish") > 0, batch)
@@ -127,8 +127,10 @@ def stop_bolt(scene: Scene) -> None:
         scene.faults.signal("supervisor", "STOP", "--oldest", "--full", BOLT)
     scene.hold(STOPPED_S)
     successors = scene.faults.processes("supervisor", BOLT) - before
+    is_replaced = scene.is_fresh()
     scene.faults.inside("supervisor", "pkill", "-CONT", "--full", BOLT, check=False)
     assert successors, f"no other bolt was started within {STOPPED_S} s"
+    assert is_replaced, "the other bolt did not count on: the one that was stopped still held it up"
 
 
 def cut_bolt_from_database(scene: Scene) -> None:
@@ -142,9 +144,14 @@ def cut_archiver_from_hdfs(scene: Scene) -> None:
 
 
 def run_two_batches(scene: Scene) -> None:
-    batches = [BatchRun(scene.faults, f"batch-{number}") for number in (1, 2)]
+    last = scene.last_run()
+    batches = [BatchRun(scene.faults) for _ in range(2)]
+    scene.until(lambda: scene.last_run() == last + 2)
+    scene.later.append(lambda: _one_is_published(batches))
+
+
+def _one_is_published(batches: list[BatchRun]) -> None:
     ended = [batch.finish() for batch in batches]
-    scene.fault_is_over()
     assert any(status == 0 for status, _ in ended), f"neither run was published: {ended}"
     for status, said in ended:
         refused = status == 1 and re.search(r"planned on generation \d+, but generation \d+ .*nothing was changed", said)
@@ -156,11 +163,11 @@ def flood_with_late_events(scene: Scene) -> None:
     start = datetime.now(UTC) - timedelta(days=FLOOD_DAYS)
     flood = _stretch(scene, start, timedelta(hours=24), FLOOD)
     last = scene.last_run()
-    batch = BatchRun(scene.faults, "batch")
+    batch = BatchRun(scene.faults)
     run_id = scene.next_run(last, batch)
     scene.produce(flood)
-    scene.fault_is_over()
-    scene.expect_published(batch, run_id)
+    assert not batch.has_ended, "the run was over before the flood was"
+    scene.later.append(lambda: scene.expect_published(batch, run_id))
 
 
 def send_history_thrice(scene: Scene) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -128,8 +129,8 @@ class Faults:
 class BatchRun:
     """A batch run in the background."""
 
-    def __init__(self, faults: Faults, name: str) -> None:
-        self._faults, self._container = faults, f"{faults.project}-{name}"
+    def __init__(self, faults: Faults) -> None:
+        self._faults, self._container = faults, f"{faults.project}-batch-{uuid.uuid4().hex[:6]}"
         self._process = subprocess.Popen(
             [*BATCH, "--name", self._container, "batch"],
             cwd=ROOT,

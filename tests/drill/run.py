@@ -91,6 +91,8 @@ def _run(
             _recover(drill, scene, result)
             scene.hold(_AFTER_S)
         scene.acknowledged += traffic.acknowledged
+        for last_part in scene.later:
+            last_part()
         wait_for_rest(stack)
         say("comparing with ground truth")
         ends = next_offsets_of(stack.settings)

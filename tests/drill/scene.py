@@ -22,7 +22,7 @@ _LOOK_S = 0.05
 
 @dataclass
 class Scene:
-    """One drill while it runs."""
+    """One drill while it runs. What a fault puts into `later` is done when the traffic has ended; the reader polls on."""
 
     stack: Stack
     faults: Faults
@@ -33,6 +33,7 @@ class Scene:
     acknowledged: int = 0
     over_s: float | None = None
     marks: Mapping[int, int] = field(default_factory=dict)
+    later: list[Callable[[], None]] = field(default_factory=list)
 
     def hold(self, seconds: float) -> None:
         """A fault's length; the reader polls on."""
@@ -57,9 +58,9 @@ class Scene:
         self.acknowledged += produce(self.stack, events, self.folder / "events.jsonl")
 
     def is_fresh(self) -> bool:
-        """Whether readers see what was in Kafka a moment ago."""
+        """Whether readers see what was in Kafka a moment ago, which takes half a second."""
         ends = next_offsets_of(self.stack.settings)
-        self.hold(2)
+        self.hold(5)
         return all(self.reader.positions.get(partition, 0) >= end for partition, end in ends.items())
 
     def until(self, true: Callable[[], bool], batch: BatchRun | None = None) -> None:
