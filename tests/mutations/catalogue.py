@@ -59,6 +59,7 @@ MUTATIONS = (
         "serving/sql/50_batch.sql",
         "IF coalesce(live.generation, 0) <> planned.base_generation THEN",
         "IF false THEN",
+        _test("layer/test_serving_runs.py::test_of_two_runs_at_once_the_second_is_refused"),
     ),
     Mutation("task claim", "serving/sql/50_batch.sql", "written := FOUND;", "written := true;"),
     Mutation(

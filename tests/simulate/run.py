@@ -35,6 +35,8 @@ OPERATIONS = {
     World.time_out: 2,
     World.replace_topology: 1,
     World.second_archiver: 1,
+    World.archivers_at_once: 3,
+    World.overtaken_run: 1,
     World.interrupt_run: 1,
     World.end_a_transaction: 1,
     World.retention: 1,

@@ -192,26 +192,19 @@ class World:
     def work_on(self) -> None:
         """A process goes on for a while, as it usually does."""
         if living := self._living():
-            process = self.chance.choice(living)
-            for _ in range(self.chance.randint(2, 40)):
-                if process.alive:
-                    self.step(process, process.resume)
+            self._go_on(self.chance.randint(2, 40), self.chance.choice(living))
 
     def work_on_a_run(self) -> None:
         """A batch run goes on for a while, and the archiver while it waits for it."""
         if living := [run for run in self.runs if run.alive]:
             run = self.chance.choice(living)
             for _ in range(self.chance.randint(5, 80)):
-                for process in (run, *(self.archivers if run.at == "asleep" else ())):
-                    if process.alive:
-                        self.step(process, process.resume)
+                self._go_on(1, run, *(self.archivers if run.at == "asleep" else ()))
 
     def count_and_archive(self) -> None:
         """The layers that follow the topic come as far as they can, or nearly."""
         for _ in range(self.chance.randint(2, 15)):
-            for process in (self.storm.spout, *self.storm.bolts, *self.archivers):
-                if process and process.alive:
-                    self.step(process, process.resume)
+            self._go_on(1, *(process for process in (self.storm.spout, *self.storm.bolts) if process), *self.archivers)
             self.clock.now_s += 0.1
 
     def crash(self) -> None:
@@ -237,10 +230,32 @@ class World:
         if sum(process.alive for process in self.archivers) < 3:
             self._start_archiver()
 
+    def archivers_at_once(self) -> None:
+        """All archivers go on, now this one and now that one, while records come, and other archivers."""
+        for _ in range(self.chance.randint(5, 40)):
+            if self.chance.random() < 0.1:
+                self.second_archiver()
+            if living := [archiver for archiver in self.archivers if archiver.alive]:
+                self._go_on(self.chance.randint(1, 10), self.chance.choice(living))
+            if self.chance.random() < 0.3:
+                self.produce()
+
     def begin_run(self) -> None:
         """A batch run, beside another one perhaps."""
         if sum(process.alive for process in self.runs) < 2:
             self._start_run()
+
+    def overtaken_run(self) -> None:
+        """A run is still at work when another one, with a later cut, publishes and collects the garbage."""
+        if not any(run.alive for run in self.runs):
+            self._start_run()
+            slow = self.runs[-1]
+            self._go_on(self.chance.randint(2, 20), slow)
+            self.produce()
+            self.count_and_archive()
+            self._start_run()
+            self._go_on(200, self.runs[-1], *self.archivers)
+            self._go_on(self.chance.choice([0, 10, 200]), slow, *self.archivers)
 
     def interrupt_run(self) -> None:
         """Ctrl-C."""
@@ -256,6 +271,13 @@ class World:
             self._replace_topology()
 
     # How it happens.
+
+    def _go_on(self, steps: int, *processes: Process) -> None:
+        """These processes in turn, each as many steps or until it ends."""
+        for _ in range(steps):
+            for process in processes:
+                if process.alive:
+                    self.step(process, process.resume)
 
     def step(self, process: Process, how: Callable[[], object]) -> None:
         """One process, up to its next point where it holds no locks; the clock stands still meanwhile."""

@@ -171,7 +171,8 @@ def test_an_unavailable_hdfs_is_waited_for_with_growing_pauses():
     started_s = world.clock_s
     archiver.flush(0)
     assert world.archived(MASTER) == [0]
-    assert 30 < world.clock_s - started_s < 60
+    # 0.5 s, then twice as long each time, but never more than 5 s; up to a fifth less by chance.
+    assert 20 < world.clock_s - started_s < 30
     assert world.said[1].endswith("does not answer (refused); `make status` shows what is up; trying again in 0.5 s")
 
 
@@ -213,7 +214,7 @@ def test_a_topic_that_ends_before_the_archive_stops_the_archiver():
         archiver.step()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 0.02, 0.1]), st.sampled_from([0.0, 0.02, 0.1]))
 def test_random_crashes_and_outages_neither_lose_nor_repeat_a_record(seed: int, crashes: float, outages: float):
     rng = random.Random(seed)

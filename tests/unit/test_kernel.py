@@ -49,7 +49,7 @@ def event_frames(draw: st.DrawFn) -> pl.DataFrame:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(event_frames(), st.integers(0, 25), st.integers(0, 25))
 def test_fold_of_all_is_the_merge_of_any_split_in_any_order(events: pl.DataFrame, first: int, second: int):
     whole = aggregate(events)
