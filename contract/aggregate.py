@@ -11,7 +11,6 @@ import polars as pl
 
 from contract.views import VIEWS, View
 
-EVENT_DAY = pl.col("event_time").dt.date().alias("event_day")
 IDENTITY = ("event_day", "event_id")
 """What makes two records the same event: its id and the day of its time."""
 
@@ -25,11 +24,15 @@ def columns_read(views: Sequence[View] = VIEWS) -> list[str]:
     return list(dict.fromkeys(needed))
 
 
+def with_day(events: pl.DataFrame) -> pl.DataFrame:
+    """The events with all columns of IDENTITY."""
+    return events.with_columns(pl.col("event_time").dt.date().alias("event_day"))
+
+
 def first_of_each(events: pl.DataFrame) -> pl.DataFrame:
     """The events without repeats: of each identity the one first by (partition, offset); sorted so."""
     return (
-        events.sort("partition", "offset")
-        .with_columns(EVENT_DAY)
+        with_day(events.sort("partition", "offset"))
         .unique(subset=IDENTITY, keep="first", maintain_order=True)
         .drop("event_day")
     )

@@ -6,13 +6,24 @@ re-reading them. Nothing is added before its commit: a range that has to be coun
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from contract.aggregate import EVENT_DAY
+from contract.aggregate import IDENTITY, with_day
 from contract.sketches.bloom import BloomFilter
-from contract.sketches.hash import hash_texts_128
+
+_SEEDS = (1, 2)
+
+
+@dataclass(frozen=True)
+class Identities:
+    """What makes each event itself, as a hash of 128 bits, shape (n, 2), and the generation of its offset, shape (n,)."""
+
+    generations: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
 
 
 class RecentEvents:
@@ -34,28 +45,28 @@ class RecentEvents:
         self._generations.clear()
         self.next_offset = offset
 
-    def repeats(self, events: pl.DataFrame) -> NDArray[np.bool_]:
+    def identities(self, events: pl.DataFrame) -> Identities:
+        """Of each event. The hashes are Polars': they hold in this process only, and nothing of them is ever stored."""
+        identity = pl.struct(IDENTITY)
+        hashes = with_day(events).select(identity.hash(seed).alias(str(seed)) for seed in _SEEDS)
+        return Identities(events["offset"].to_numpy() // self._window_offsets, hashes.to_numpy())
+
+    def repeats(self, events: Identities) -> NDArray[np.bool_]:
         """Which events, of the range from next_offset on and free of repeats among themselves, were there before."""
-        found = np.zeros(len(events), dtype=np.bool_)
-        generations, identities = self._identities(events)
-        for generation in np.unique(generations).tolist():
-            inside = generations == generation
+        found = np.zeros(len(events.hashes), dtype=np.bool_)
+        for generation in np.unique(events.generations).tolist():
+            inside = events.generations == generation
             for held in (generation - 1, generation):
                 if held in self._generations:
-                    found[inside] |= self._generations[held].contains(identities[inside])
+                    found[inside] |= self._generations[held].contains(events.hashes[inside])
         return found
 
-    def add(self, events: pl.DataFrame, next_offset: int) -> None:
+    def add(self, events: Identities, next_offset: int) -> None:
         """Add the events of the committed range [self.next_offset, next_offset)."""
-        generations, identities = self._identities(events)
-        for generation in np.unique(generations).tolist():
+        for generation in np.unique(events.generations).tolist():
             if generation not in self._generations:
                 self._generations[generation] = BloomFilter(self._window_offsets, self._filter_rate)
-            self._generations[generation].add(identities[generations == generation])
+            self._generations[generation].add(events.hashes[events.generations == generation])
         oldest = next_offset // self._window_offsets - 1
         self._generations = {key: bloom for key, bloom in self._generations.items() if key >= oldest}
         self.next_offset = next_offset
-
-    def _identities(self, events: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-        texts = events.select(pl.concat_str(EVENT_DAY.cast(pl.String), pl.col("event_id"), separator=" ")).to_series()
-        return events["offset"].to_numpy() // self._window_offsets, hash_texts_128(texts)

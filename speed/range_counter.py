@@ -68,9 +68,10 @@ class RangeCounter:
         # guard: dedupe within a range
         distinct = first_of_each(events)
         # guard: dedupe across ranges
-        fresh = distinct.filter(~self._recent.repeats(distinct))
+        identities = self._recent.identities(distinct)
+        fresh = distinct.filter(~self._recent.repeats(identities))
         self._commit(wanted, Counted(aggregate(fresh), received, len(fresh), len(events) - len(fresh), rejects))
-        self._recent.add(distinct, wanted.next_offset)
+        self._recent.add(identities, wanted.next_offset)
 
     def _remember_until(self, wanted: OffsetRange) -> None:
         """After a restart or a skip: make `recent` what it would be had it seen all offsets before the range."""
@@ -86,7 +87,7 @@ class RangeCounter:
         for number, first in enumerate(range(self._recent.next_offset, wanted.first_offset, self._chunk_offsets), 1):
             chunk = OffsetRange(wanted.partition, first, min(first + self._chunk_offsets, wanted.first_offset))
             events, _, _ = self._decoded(chunk)
-            self._recent.add(first_of_each(events), chunk.next_offset)
+            self._recent.add(self._recent.identities(events), chunk.next_offset)
             if number % _SAY_EVERY_CHUNKS == 0:
                 # To Storm every message is a sign of life, and nothing else is heard of a bolt while it re-reads.
                 self._log(

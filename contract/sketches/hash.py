@@ -19,10 +19,9 @@ def hash_text(text: str) -> int:
 
 def hash_texts(texts: Iterable[str]) -> NDArray[np.uint64]:
     """hash_text of each string, shape (n,)."""
-    return np.fromiter((mmh3.hash64(text.encode(), 0, signed=False)[0] for text in texts), dtype=np.uint64)
+    return hash_texts_128(texts)[:, 0].copy()
 
 
 def hash_texts_128(texts: Iterable[str]) -> NDArray[np.uint64]:
     """Both 64-bit halves of the same hash, shape (n, 2); the first column is hash_texts."""
-    halves = [mmh3.hash64(text.encode(), 0, signed=False) for text in texts]
-    return np.array(halves, dtype=np.uint64).reshape(-1, 2)
+    return np.frombuffer(b"".join(map(mmh3.hash_bytes, texts)), dtype="<u8").reshape(-1, 2)
