@@ -24,8 +24,8 @@ logs: ## follow the logs: S=archiver of one service
 replay: ## count an access log: LOG=access.log SITE=demo; WAIT=0 does not wait until it is counted
 	@compose/replay
 
-batch: ## recompute every view from the master dataset and publish it
-	@$(compose) run --rm --no-deps batch
+batch: ## compute the views anew for all days that new records are on, and publish them; FULL=1 for all days
+	@$(compose) run --rm --no-deps batch python -m batch run $(if $(FULL),--full)
 
 audit: ## prove that archive, positions, ledger and views are right; FORMAT=json for programs, exit status 1 if one is not
 	@$(compose) run --rm -T --no-deps batch python -m batch audit $(if $(filter json,$(FORMAT)),--json)

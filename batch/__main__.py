@@ -24,6 +24,7 @@ def main() -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     running = verbs.add_parser("run", help="recompute every view from the master dataset and publish the result")
     auditing = verbs.add_parser("audit", help="check archive, positions and ledger, recompute every view, and compare")
+    running.add_argument("--full", action="store_true", help="compute all days, not only those that new records are on")
     for verb in (running, auditing):
         verb.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
@@ -37,7 +38,7 @@ def main() -> int:
             report = audit(settings, _say)
             print(json.dumps(report.as_dict()) if arguments.json else report.text())
             return 0 if report.ok else 1
-        done = run(settings, _say)
+        done = run(settings, _say, arguments.full)
     except BraidError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

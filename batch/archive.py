@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from hdfs import HdfsError, InsecureClient
@@ -35,6 +36,7 @@ class Archive:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.root = settings.archive_root
         self._client = InsecureClient(settings.webhdfs_url, user=_USER, timeout=_TIMEOUT_S)
 
     def files(self, dataset: str) -> dict[int, list[OffsetRange]]:
@@ -71,10 +73,6 @@ class Archive:
         files = self.files(QUARANTINE)
         return [piece for piece in slices if piece.file in files[piece.file.partition]]
 
-    def url(self, file: OffsetRange, dataset: str) -> str:
-        """Where Spark reads a file."""
-        return self._settings.hdfs_url + file.path(self._settings.archive_root, dataset)
-
     def _files_of(self, dataset: str, partition: int) -> list[OffsetRange]:
         return list(self.listing(dataset, partition))
 
@@ -94,6 +92,24 @@ class Archive:
             for name, status in entries.items()
             if (file := OffsetRange.of_file(partition, name))
         }
+
+    def read(self, path: str) -> bytes:
+        """The file, from whichever DataNode gives it; EngineUnavailable if none does now, ArchiveDamaged if none can."""
+        unavailable: list[str] = []
+        while True:
+            options = {"op": "OPEN", "noredirect": "true", "excludedatanodes": ",".join(unavailable)}
+            place = self._get(path, **options).json()["Location"]
+            try:
+                answer = requests.get(place, timeout=_TIMEOUT_S)
+            except RequestException as error:
+                address = urlsplit(place).netloc
+                if address in unavailable:
+                    raise EngineUnavailable.at("HDFS", place.partition("?")[0], error) from error
+                unavailable.append(address)
+                continue
+            with self._failures_named(path):
+                answer.raise_for_status()
+            return answer.content
 
     def copies(self, path: str) -> dict[str, str]:
         """Where HDFS has a copy of the file that it takes for whole: host by address."""

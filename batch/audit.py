@@ -195,14 +195,11 @@ def _recompute(settings: Settings, archive: Archive, unusable: set[OffsetRange],
         cut = {partition: point.next_offset for partition, point in begun.cut.items()}
         say(f"recompute: run {begun.run_id} below {sum(cut.values()):,} offsets, waiting for the archive")
         archive.wait_for(cut)
-        slices = archive.slices(cut)
-        quarantined = archive.quarantined(slices)
-        if damaged := sorted({piece.file for piece in slices} & unusable):
+        if damaged := sorted({piece.file for piece in archive.slices(cut)} & unusable):
             path = damaged[0].path(settings.archive_root, MASTER)
             raise ArchiveDamaged.of(path, "no recompute can be right without it")
-        say(f"recompute: reading {len(slices)} files with Spark at {settings.spark_master}")
         # Rejects are counted; none is brought to the quarantine.
-        result = compute(settings, archive, begun.run_id, slices, quarantined, unseen=cut)
+        result = compute(settings, archive, begun.run_id, cut, known={}, unseen=cut, say=say)
         say("recompute: comparing every row with what readers had")
         with connect(settings, "batch") as connection:
             received = received_below_cut(connection, begun.run_id)

@@ -1,28 +1,32 @@
 """The Spark job: slices of the master dataset become rows of every view, a day at a time, written once each.
 
-Two steps. Events are grouped by (day, shard of event id), so all copies of an event meet, from whichever partition they
-came, and one busy day still uses every core: each group is freed of repeats and folded by the kernel. The small partial
-rows of a day then meet and are merged and written in one claimed transaction.
+Spark plans, retries and carries; what it carries between the steps is Arrow streams, since a row at a time through the JVM
+took longer than all the rest. Each task reads its slices from HDFS itself and deals their events out by (day, shard of event
+id), so all copies of an event meet, from whichever partition they came, and one busy day still uses every core. Each such
+group is freed of repeats and folded by the kernel. The small partial rows of a day then meet and are merged and written in
+one claimed transaction.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
+from batch.archive import Archive
 from contract.aggregate import aggregate, columns_read, first_of_each, merge
 from contract.event import EVENT_SCHEMA, REJECT_SCHEMA
-from contract.master import OffsetRange, Slice
+from contract.master import MASTER, QUARANTINE, OffsetRange, Slice
 from contract.settings import Settings
+from contract.sketches.hash import hash_texts
 from contract.views import VIEWS
 from serving.database import connect
 from serving.handoff import write_task
@@ -30,10 +34,26 @@ from serving.staging import STORED_VALUE_BYTES
 
 _LEDGER = "ledger"
 _SHARD_EVENTS = 500_000
+_TASK_OFFSETS = 500_000
+_FOUND = pa.schema([("slice", pa.int64()), ("records", pa.int64()), ("days", pa.list_(pa.date32()))])
+_DEALT = pa.schema([("day", pa.date32()), ("shard", pa.int64()), ("rows", pa.binary())])
 _PARTIAL = pa.schema([("day", pa.date32()), ("name", pa.string()), ("rows", pa.binary())])
 _DONE = pa.schema([("day", pa.date32()), ("partition", pa.int32()), ("counted", pa.int64()), ("duplicate", pa.int64())])
+_FOUND_DDL = "slice bigint, records bigint, days array<date>"
+_DEALT_DDL = "day date, shard bigint, rows binary"
 _PARTIAL_DDL = "day date, name string, rows binary"
 _DONE_DDL = "day date, partition int, counted bigint, duplicate bigint"
+_REJECTS_DDL = "rows binary"
+_REJECTS = pa.schema([("rows", pa.binary())])
+
+
+@dataclass(frozen=True)
+class Found:
+    """How many records a range of offsets has, and the days of its events; rejects have none."""
+
+    offsets: OffsetRange
+    records: int
+    days: tuple[date, ...]
 
 
 @dataclass(frozen=True)
@@ -47,67 +67,93 @@ class DayCounts:
 
 
 def session(settings: Settings) -> SparkSession:
-    """A Spark session on settings.spark_master, in UTC, with Arrow between JVM and Python."""
+    """A Spark session on settings.spark_master, in UTC."""
     return (
         SparkSession.builder.appName("braid batch")
         .master(settings.spark_master)
         .config("spark.sql.session.timeZone", "UTC")
-        .config("spark.sql.execution.arrow.maxRecordsPerBatch", 100_000)
         .config("spark.ui.enabled", "false")
         .getOrCreate()
     )
 
 
-def read_slices(
-    spark: SparkSession, slices: Sequence[Slice], url: Callable[[OffsetRange], str], columns: Sequence[str]
-) -> DataFrame:
-    """The rows of the slices, each offset once although files may overlap; only `columns` are read."""
-    wanted = spark.createDataFrame(
-        [(piece.file.partition, piece.file.file_name, piece.first_offset, piece.next_offset) for piece in slices],
-        "file_partition int, file_name string, first_offset bigint, next_offset bigint",
-    )
-    rows = spark.read.parquet(*(url(piece.file) for piece in slices))
-    inside = (
-        (rows["partition"] == wanted["file_partition"])
-        & (F.col("_metadata.file_name") == wanted["file_name"])
-        # guard: offset filter of overlapping files
-        & (rows["offset"] >= wanted["first_offset"])
-        & (rows["offset"] < wanted["next_offset"])
-    )
-    return rows.join(F.broadcast(wanted), inside).select(*(rows[column] for column in columns))
+def survey(spark: SparkSession, settings: Settings, dataset: str, slices: Sequence[Slice]) -> list[Found]:
+    """What is in each slice of MASTER or QUARANTINE, in their order."""
+    if not slices:
+        return []
+    rows = _tasks(spark, slices, partial(survey_slices, settings, dataset), _FOUND_DDL).collect()
+    found = {row.slice: row for row in rows}
+    return [
+        Found(
+            OffsetRange(piece.file.partition, piece.first_offset, piece.next_offset),
+            found[number].records,
+            tuple(found[number].days),
+        )
+        for number, piece in enumerate(slices)
+    ]
 
 
-def read_rejects(rows: DataFrame, first_offsets: Mapping[int, int]) -> pl.DataFrame:
-    """The rejects from first_offsets on, by partition, their values cut to what the database stores."""
-    first = F.create_map(*(F.lit(item) for pair in first_offsets.items() for item in pair))
-    cut = rows.withColumn("value", F.substring("value", 1, STORED_VALUE_BYTES))
-    wanted = cut.where(F.col("offset") >= first[F.col("partition")]).select(*REJECT_SCHEMA)
-    return pl.DataFrame(pl.from_arrow(wanted.toArrow())).cast(REJECT_SCHEMA)
+def read_rejects(spark: SparkSession, settings: Settings, slices: Sequence[Slice]) -> pl.DataFrame:
+    """The rejects of slices of QUARANTINE, their values cut to what the database stores."""
+    if not slices:
+        return pl.DataFrame(schema=REJECT_SCHEMA)
+    rows = _tasks(spark, slices, partial(reject_slices, settings), _REJECTS_DDL).collect()
+    return pl.concat(pl.read_ipc_stream(row.rows) for row in rows)
 
 
-def count_records(rows: DataFrame) -> Counter[int]:
-    """How many records there are, by partition."""
-    return Counter({row["partition"]: row["count"] for row in rows.groupBy("partition").count().collect()})
-
-
-def compute(events: DataFrame, settings: Settings, run_id: int, offsets: int) -> list[DayCounts]:
+def compute(
+    spark: SparkSession, settings: Settings, run_id: int, slices: Sequence[Slice], days: Sequence[date]
+) -> list[DayCounts]:
     """Write the rows of every view under the run, one claimed task a day; returns how each day's events were judged.
 
-    `offsets` is about how many events there are, at most: a group is held in memory whole (490 bytes an event, measured).
+    The slices hold all events of the days below the run's cut, and others, which are left out.
     """
-    shards = max(events.sparkSession.sparkContext.defaultParallelism, -(-offsets // _SHARD_EVENTS))
-    partials = (
-        events.withColumn("day", F.to_date("event_time"))
-        .withColumn("shard", F.pmod(F.xxhash64("event_id"), F.lit(shards)))
-        .groupBy("day", "shard")
-        .applyInArrow(fold_group, _PARTIAL_DDL)
-    )
+    # A group is held in memory whole: 490 bytes an event, measured.
+    shards = max(spark.sparkContext.defaultParallelism, -(-_offsets(slices) // _SHARD_EVENTS))
+    dealt = _tasks(spark, slices, partial(deal_slices, settings, frozenset(days), shards), _DEALT_DDL)
+    partials = dealt.groupBy("day", "shard").applyInArrow(fold_group, _PARTIAL_DDL)
 
     def write(key: tuple[Any, ...], day: pa.Table) -> pa.Table:
         return write_day(settings, run_id, key, day)
 
     done = partials.groupBy("day").applyInArrow(write, _DONE_DDL)
     return [DayCounts(row.day, row.partition, row.counted, row.duplicate) for row in done.collect()]
+
+
+def survey_slices(settings: Settings, dataset: str, slices: Iterable[tuple[int, Slice]]) -> pa.Table:
+    """Of numbered slices: (slice, records, days)."""
+    archive, rows = Archive(settings), []
+    for number, piece in slices:
+        records = _read(archive, dataset, piece, ["event_time"] if dataset == MASTER else [])
+        days = records["event_time"].dt.date().unique().sort().to_list() if dataset == MASTER else []
+        rows.append({"slice": number, "records": len(records), "days": days})
+    return pa.Table.from_pylist(rows, schema=_FOUND)
+
+
+def reject_slices(settings: Settings, slices: Iterable[tuple[int, Slice]]) -> pa.Table:
+    """The rejects of the slices as Arrow streams, one a slice."""
+    archive, rows = Archive(settings), []
+    for _, piece in slices:
+        rejects = _read(archive, QUARANTINE, piece, list(REJECT_SCHEMA))
+        cut = rejects.with_columns(pl.col("value").bin.slice(0, STORED_VALUE_BYTES))
+        rows.append({"rows": _stream_of(cut.cast(REJECT_SCHEMA))})
+    return pa.Table.from_pylist(rows, schema=_REJECTS)
+
+
+def deal_slices(settings: Settings, days: frozenset[date], shards: int, slices: Iterable[tuple[int, Slice]]) -> pa.Table:
+    """The slices' events of these days as Arrow streams with columns_read(), by (day, shard)."""
+    archive = Archive(settings)
+    columns = columns_read()
+    wanted = pl.Series(sorted(days), dtype=pl.Date)
+    frames = [_read(archive, MASTER, piece, columns) for _, piece in slices]
+    events = pl.concat([pl.DataFrame(schema={name: EVENT_SCHEMA[name] for name in columns}), *frames])
+    events = events.with_columns(pl.col("event_time").dt.date().alias("day")).filter(pl.col("day").is_in(wanted.implode()))
+    shard = hash_texts(events["event_id"]) % np.uint64(shards)
+    dealt = events.with_columns(pl.Series("shard", shard.astype(np.int64))).partition_by(
+        "day", "shard", as_dict=True, include_key=False
+    )
+    rows = [{"day": day, "shard": shard, "rows": _stream_of(frame)} for (day, shard), frame in dealt.items()]
+    return pa.Table.from_pylist(rows, schema=_DEALT)
 
 
 def fold_events(events: pl.DataFrame) -> dict[str, pl.DataFrame]:
@@ -128,16 +174,15 @@ def merge_partials(partials: pa.Table) -> dict[str, pl.DataFrame]:
     """The frames of fold_events, merged over the groups of one day."""
     frames: dict[str, list[pl.DataFrame]] = {}
     for name, rows in zip(partials["name"].to_pylist(), partials["rows"].to_pylist(), strict=True):
-        frames.setdefault(name, []).append(pl.read_ipc_stream(BytesIO(rows)))
+        frames.setdefault(name, []).append(pl.read_ipc_stream(rows))
     merged = {view.name: merge(view, frames[view.name]) for view in VIEWS}
     merged[_LEDGER] = pl.concat(frames[_LEDGER]).group_by("partition").sum().sort("partition")
     return merged
 
 
-def fold_group(key: tuple[Any, ...], group: pa.Table) -> pa.Table:
-    """Of one (day, shard), with columns_read(): fold_events as rows (day, name, Arrow stream)."""
-    events = pl.DataFrame(pl.from_arrow(group)).select(columns_read())
-    frames = fold_events(events.cast({column: EVENT_SCHEMA[column] for column in events.columns}))
+def fold_group(key: tuple[Any, ...], dealt: pa.Table) -> pa.Table:
+    """What deal_slices dealt of one (day, shard) through fold_events: rows (day, name, Arrow stream)."""
+    frames = fold_events(pl.concat(pl.read_ipc_stream(rows) for rows in dealt["rows"].to_pylist()))
     rows = [_stream_of(frame) for frame in frames.values()]
     return pa.table([[key[0].as_py()] * len(rows), list(frames), rows], schema=_PARTIAL)
 
@@ -152,7 +197,47 @@ def write_day(settings: Settings, run_id: int, key: tuple[Any, ...], partials: p
     return ledger.to_arrow().cast(_DONE)
 
 
+def _tasks(
+    spark: SparkSession, slices: Sequence[Slice], work: Callable[[Iterable[tuple[int, Slice]]], pa.Table], ddl: str
+) -> DataFrame:
+    """`work` on the numbered slices, in tasks of about the same number of offsets."""
+    count = max(spark.sparkContext.defaultParallelism, -(-_offsets(slices) // _TASK_OFFSETS))
+    shares = shared_out(slices, count)
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for number in batch.column(0).to_pylist():
+                yield from work(shares[number]).to_batches()
+
+    return spark.range(0, len(shares), 1, len(shares)).mapInArrow(run, ddl)
+
+
+def shared_out(slices: Sequence[Slice], count: int) -> list[list[tuple[int, Slice]]]:
+    """The numbered slices in at most `count` shares, each in order and of about the same number of offsets; one at least."""
+    shares: list[list[tuple[int, Slice]]] = [[] for _ in range(count)]
+    total, before = max(1, _offsets(slices)), 0
+    for number, piece in enumerate(slices):
+        middle = before + (piece.next_offset - piece.first_offset) // 2
+        shares[min(count - 1, middle * count // total)].append((number, piece))
+        before += piece.next_offset - piece.first_offset
+    return [share for share in shares if share] or [[]]
+
+
+def _offsets(slices: Iterable[Slice]) -> int:
+    return sum(piece.next_offset - piece.first_offset for piece in slices)
+
+
+def _read(archive: Archive, dataset: str, piece: Slice, columns: Sequence[str]) -> pl.DataFrame:
+    """These columns of the slice's rows, and no row of the file that is not in the slice."""
+    content = archive.read(piece.file.path(archive.root, dataset))
+    rows = pl.read_parquet(BytesIO(content), columns=list(dict.fromkeys(["offset", *columns])))
+    # guard: offset filter of overlapping files
+    inside = rows.filter(pl.col("offset").is_between(piece.first_offset, piece.next_offset, closed="left"))
+    return inside.select(columns or ["offset"])
+
+
 def _stream_of(frame: pl.DataFrame) -> bytes:
     buffer = BytesIO()
-    frame.write_ipc_stream(buffer)
+    # Views of strings would take the strings of rows with them that are not in the frame.
+    frame.write_ipc_stream(buffer, compat_level=pl.CompatLevel.oldest())
     return buffer.getvalue()

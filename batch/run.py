@@ -5,32 +5,40 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from functools import partial
 
 import polars as pl
 
 from batch import job
 from batch.archive import Archive
-from contract.aggregate import columns_read
 from contract.errors import BraidError
 from contract.event import REJECT_SCHEMA
-from contract.master import MASTER, QUARANTINE, Slice
+from contract.master import MASTER, QUARANTINE, OffsetRange, without
 from contract.settings import Settings
 from serving.database import Connection, connect
-from serving.handoff import Run, begin_run, collect_garbage, compare, fail_run, positions, publish
-
-_KIND = "full"
+from serving.handoff import (
+    Kind,
+    Run,
+    add_surveyed,
+    begin_run,
+    collect_garbage,
+    compare,
+    fail_run,
+    positions,
+    publish,
+    surveyed_without,
+)
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a published run was: records below its cut, and how they were judged."""
+    """What a published run was: `received` and `quarantined` of the records that are new to the views, or of all if it was
+    a full run; `counted` and `duplicate` of all on the days that it computed."""
 
     run_id: int
-    kind: str
+    kind: Kind
     days: int
     received: int
     counted: int
@@ -47,7 +55,8 @@ class Done:
 
 @dataclass(frozen=True)
 class Result:
-    """How the events of each day and partition were judged; events and rejects read, by partition; rejects to store."""
+    """How the events of each computed day and partition were judged; events and rejects that are new, by partition, or all
+    for a full run; rejects to store."""
 
     days: list[job.DayCounts] = field(default_factory=list)
     events: Counter[int] = field(default_factory=Counter)
@@ -56,32 +65,31 @@ class Result:
 
     @property
     def received(self) -> Counter[int]:
-        """Records read, by partition."""
+        """Events and rejects, by partition."""
         return self.events + self.quarantined
 
 
-def run(settings: Settings, say: Callable[[str], None]) -> Done:
-    """Recompute every view from the master dataset and publish it.
+def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> Done:
+    """Compute every view anew for the days of all records that came since the last publication, or for all days; publish.
 
     A run that fails, or is interrupted, is marked so and leaves the published views as they are.
     """
     started = time.monotonic()
     archive = Archive(settings)
+    kind: Kind = "full" if full else "incremental"
 
     def begin(connection: Connection) -> Run:
-        return begin_run(
-            connection, _KIND, _rescue(settings, archive, positions(connection, settings.topic_partitions), say)
-        )
+        return begin_run(connection, kind, _rescue(settings, archive, positions(connection, settings.topic_partitions), say))
 
     with open_run(settings, begin) as (begun, let_through):
         let_through()
-        result = _compute_and_publish(settings, archive, begun, say)
+        result = _compute_and_publish(settings, archive, begun, full, say)
     with connect(settings, "batch") as connection:
         freed = collect_garbage(connection, settings.keep_runs)
     say(f"run {begun.run_id}: published; freed " + ", ".join(f"{count:,} {name}" for name, count in freed.items()))
     return Done(
         begun.run_id,
-        _KIND,
+        kind,
         len({day.day for day in result.days}),
         result.received.total(),
         sum(day.counted for day in result.days),
@@ -91,19 +99,16 @@ def run(settings: Settings, say: Callable[[str], None]) -> Done:
     )
 
 
-def _compute_and_publish(settings: Settings, archive: Archive, begun: Run, say: Callable[[str], None]) -> Result:
+def _compute_and_publish(settings: Settings, archive: Archive, begun: Run, full: bool, say: Callable[[str], None]) -> Result:
     cut = {partition: point.next_offset for partition, point in begun.cut.items()}
     say(f"run {begun.run_id}: cut at {sum(cut.values()):,} offsets in {len(cut)} partitions, waiting for the archive")
     # guard: a run waits for its cut
     archive.wait_for(cut)
-    slices = archive.slices(cut)
-    # Listed together: a merge that replaces files later takes both of a pair away.
-    quarantined = archive.quarantined(slices)
-    say(f"run {begun.run_id}: reading {len(slices)} files with Spark at {settings.spark_master}")
     # What no speed commit has brought can only lie above the cut of the run before.
-    unseen = {partition: begun.base[partition].next_offset if partition in begun.base else 0 for partition in cut}
-    result = compute(settings, archive, begun.run_id, slices, quarantined, unseen)
-    received = {partition: result.received[partition] for partition in cut}
+    base = {partition: point.next_offset for partition, point in begun.base.items()}
+    result = compute(settings, archive, begun.run_id, cut, {} if full else base, base, say)
+    before = {} if full else begun.base_received
+    received = {partition: before.get(partition, 0) + result.received[partition] for partition in cut}
     with connect(settings, "batch") as connection:
         for drift in compare(connection, begun.run_id, settings.dedupe_false_positive_rate):
             say(f"run {begun.run_id}: {drift.text()}")
@@ -168,25 +173,49 @@ def compute(
     settings: Settings,
     archive: Archive,
     run_id: int,
-    slices: Sequence[Slice],
-    quarantined: Sequence[Slice],
+    cut: Mapping[int, int],
+    known: Mapping[int, int],
     unseen: Mapping[int, int],
+    say: Callable[[str], None],
 ) -> Result:
-    """Write the run's rows. Records are counted apart from how the kernel judges them, or the ledger would prove nothing."""
-    if not slices:
+    """Write the run's rows of all days that an event from offsets `known` up to `cut` is on, whatever else is on them.
+
+    Rejects from offsets `unseen` on come with the result. Records are counted apart from how the kernel judges them, or the
+    ledger would prove nothing.
+    """
+    slices = archive.slices(cut)
+    # Listed together: a merge that replaces files later takes both of a pair away.
+    quarantined = archive.quarantined(slices)
+    new = without(slices, _below(known))
+    if not new:
         return Result()
+    say(f"run {run_id}: looking for days in {len(new)} of {len(slices)} files with Spark at {settings.spark_master}")
     spark = job.session(settings)
     try:
-        master = partial(archive.url, dataset=MASTER)
-        offsets = sum(piece.next_offset - piece.first_offset for piece in slices)
-        events = job.count_records(job.read_slices(spark, slices, master, ["partition"]))
-        days = job.compute(job.read_slices(spark, slices, master, columns_read()), settings, run_id, offsets)
-        if not quarantined:
-            return Result(days, events)
-        rejected = job.read_slices(spark, quarantined, partial(archive.url, dataset=QUARANTINE), list(REJECT_SCHEMA))
-        return Result(days, events, job.count_records(rejected), job.read_rejects(rejected, unseen))
+        found = job.survey(spark, settings, MASTER, new)
+        rejected = job.survey(spark, settings, QUARANTINE, without(quarantined, _below(known)))
+        rejects = job.read_rejects(spark, settings, without(quarantined, _below(unseen)))
+        days = sorted({day for one in found for day in one.days})
+        with connect(settings, "batch") as connection:
+            add_surveyed(connection, ((one.offsets, one.days) for one in found))
+            # guard: old events of a dirty day
+            needed = without(slices, surveyed_without(connection, days))
+        say(f"run {run_id}: computing {len(days)} days from {len(needed)} files")
+        counts = job.compute(spark, settings, run_id, needed, days)
+        return Result(counts, _by_partition(found), _by_partition(rejected), rejects)
     finally:
         spark.stop()
+
+
+def _below(offsets: Mapping[int, int]) -> list[OffsetRange]:
+    return [OffsetRange(partition, 0, next_offset) for partition, next_offset in offsets.items()]
+
+
+def _by_partition(found: Iterable[job.Found]) -> Counter[int]:
+    records: Counter[int] = Counter()
+    for one in found:
+        records[one.offsets.partition] += one.records
+    return records
 
 
 def _one_line(error: BaseException) -> str:

@@ -84,3 +84,24 @@ def covering(partition: int, files: Iterable[OffsetRange], next_offset: int) -> 
         slices.append(Slice(farthest, reached, min(farthest.next_offset, next_offset)))
         reached = farthest.next_offset
     return slices
+
+
+def without(slices: Iterable[Slice], unwanted: Iterable[OffsetRange]) -> list[Slice]:
+    """What is left of the slices, in their order, once the offsets of the unwanted ranges are taken out."""
+    left = list(slices)
+    for gone in unwanted:
+        kept: list[Slice] = []
+        for piece in left:
+            if piece.file.partition != gone.partition:
+                kept.append(piece)
+                continue
+            kept += [
+                Slice(piece.file, first, after)
+                for first, after in (
+                    (piece.first_offset, min(piece.next_offset, gone.first_offset)),
+                    (max(piece.first_offset, gone.next_offset), piece.next_offset),
+                )
+                if first < after
+            ]
+        left = kept
+    return left

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime
 from typing import Any, Literal, LiteralString
 
 import polars as pl
 import psycopg
+from psycopg.types.json import Jsonb
 
 from contract.errors import OffsetRefused, RunRefused
 from contract.master import OffsetRange
@@ -22,6 +23,9 @@ from serving.staging import stage_ledger, stage_rejects, stage_rows
 
 _RUN_REFUSED = "BR001"  # as raised in sql/50_batch.sql
 _GARBAGE_ROWS = 20_000
+
+
+Kind = Literal["full", "incremental", "audit"]
 
 
 @dataclass(frozen=True)
@@ -90,11 +94,15 @@ class DifferingRow:
 
 @dataclass(frozen=True)
 class Run:
-    """A batch run: it computes all below `cut`; `base` is the cut of the publication it was planned on, empty if none."""
+    """A batch run: it computes all below `cut`; `base` is the cut of the publication it was planned on, empty if none.
+
+    `base_received` is how many records were below that, by partition.
+    """
 
     run_id: int
     base_generation: int
     base: dict[int, Cut]
+    base_received: dict[int, int]
     cut: dict[int, Cut]
 
 
@@ -139,9 +147,7 @@ def commit_range(
     return True
 
 
-def begin_run(
-    connection: Connection, kind: Literal["full", "incremental", "audit"], archive_next: Mapping[int, int] | None = None
-) -> Run:
+def begin_run(connection: Connection, kind: Kind, archive_next: Mapping[int, int] | None = None) -> Run:
     """All that the speed layer has committed belongs to the new run; what it commits from now on does not. Role batch.
 
     Where `archive_next`, by partition, is ahead of the speed layer the run takes the offsets between over, and the speed
@@ -156,9 +162,24 @@ def begin_run(
     return Run(
         run_id,
         generation,
-        base={partition: Cut(offset, epoch) for partition, _, _, offset, epoch in cuts if offset is not None},
-        cut={partition: Cut(offset, epoch) for partition, offset, epoch, _, _ in cuts},
+        base={partition: Cut(offset, epoch) for partition, _, _, offset, epoch, _ in cuts if offset is not None},
+        base_received={partition: received for partition, _, _, _, _, received in cuts if received is not None},
+        cut={partition: Cut(offset, epoch) for partition, offset, epoch, _, _, _ in cuts},
     )
+
+
+def add_surveyed(connection: Connection, found: Iterable[tuple[OffsetRange, Iterable[date]]]) -> None:
+    """Of each range the days that its events are on, for later runs. Role batch."""
+    facts = [{**asdict(offsets), "days": [day.isoformat() for day in days]} for offsets, days in found]
+    with transaction(connection):
+        connection.execute("SELECT serving.add_surveyed(%s)", [Jsonb(facts)])
+
+
+def surveyed_without(connection: Connection, days: Iterable[date]) -> list[OffsetRange]:
+    """Ranges of which it is known that none of their events is on any of the days; they may overlap. Role batch."""
+    with transaction(connection):
+        rows = connection.execute("SELECT * FROM serving.surveyed_without(%s::date[])", [list(days)]).fetchall()
+    return [OffsetRange(*row) for row in rows]
 
 
 def write_task(

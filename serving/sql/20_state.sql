@@ -64,6 +64,15 @@ CREATE TABLE IF NOT EXISTS serving.run_day (
     PRIMARY KEY (run_id, day)
 );
 
+-- On which days the events of archived offsets are, as runs have found: a fact for good, whatever became of the run.
+CREATE TABLE IF NOT EXISTS serving.surveyed (
+    partition    int,
+    first_offset bigint,
+    next_offset  bigint,
+    days         date[] NOT NULL,
+    PRIMARY KEY (partition, first_offset, next_offset)
+);
+
 CREATE TABLE IF NOT EXISTS serving.batch_ledger (
     run_id    bigint REFERENCES serving.run,
     day       date,

@@ -30,17 +30,33 @@ END
 $$;
 
 -- The cuts of a run and of the publication that it was planned on; a null base cut: nothing was published then.
-CREATE OR REPLACE FUNCTION serving.cuts(planned_run_id bigint)
-RETURNS TABLE (partition int, next_offset bigint, epoch bigint, base_next_offset bigint, base_epoch bigint)
+CREATE OR REPLACE FUNCTION serving.cuts(planned_run_id bigint) RETURNS TABLE (
+    partition int, next_offset bigint, epoch bigint, base_next_offset bigint, base_epoch bigint, base_received bigint
+)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT c.partition, c.next_offset, c.epoch, b.next_offset, b.epoch
+    SELECT c.partition, c.next_offset, c.epoch, b.next_offset, b.epoch, b.received
     FROM serving.run AS r
     JOIN serving.run_cut AS c ON c.run_id = r.run_id
     LEFT JOIN serving.publication AS p ON p.generation = r.base_generation
     LEFT JOIN serving.run_cut AS b ON b.run_id = p.run_id AND b.partition = c.partition
     WHERE r.run_id = planned_run_id
     ORDER BY c.partition
+$$;
+
+-- Facts for later runs: the events of offsets [first, next) of a partition are on these days and on no others.
+CREATE OR REPLACE FUNCTION serving.add_surveyed(facts jsonb) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO serving.surveyed SELECT * FROM jsonb_populate_recordset(NULL::serving.surveyed, facts) ON CONFLICT DO NOTHING
+$$;
+
+-- Ranges of offsets in which no event is on any of the days.
+CREATE OR REPLACE FUNCTION serving.surveyed_without(sought date[])
+RETURNS TABLE (partition int, first_offset bigint, next_offset bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT partition, first_offset, next_offset FROM serving.surveyed WHERE NOT days && sought ORDER BY 1, 2, 3
 $$;
 
 -- The staged rows and ledger of a task become the run's; false if they did before. Refuses if the run has ended.

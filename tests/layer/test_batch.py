@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
@@ -53,13 +54,13 @@ def archive(settings: Settings, records: list[Record], partition: int, *bounds: 
         files.put(OffsetRange(partition, first, after), decode(partition, *columns))
 
 
-def progress(settings: Settings, ends: list[int]) -> None:
+def progress(settings: Settings, ends: Sequence[int], starts: Sequence[int] = (0,) * PARTITIONS) -> None:
     """The speed layer has come this far, and has counted nothing: what the views show is the batch part alone."""
     with connect(settings, "speed") as connection:
         positions(connection, PARTITIONS)
-        for partition, end in enumerate(ends):
+        for partition, (start, end) in enumerate(zip(starts, ends, strict=True)):
             rejects = decode(partition, [], [], []).rejects
-            commit_range(connection, OffsetRange(partition, 0, end), {}, Counts(0, 0, 0), rejects, settings.topic)
+            commit_range(connection, OffsetRange(partition, start, end), {}, Counts(0, 0, 0), rejects, settings.topic)
 
 
 def merged(settings: Settings, view: Any) -> list[tuple[Any, ...]]:
@@ -91,6 +92,42 @@ def test_rows_equal_the_oracles_with_overlapping_files_and_a_cut_inside_a_file(b
     assert truth.duplicate > 10
     with connect(batch, "reader") as connection:
         assert connection.execute("SELECT sum(difference), sum(in_flight) FROM ledger").fetchall() == [(0, 0)]
+
+
+def test_an_incremental_run_computes_the_days_that_new_records_are_on_and_equals_a_full_one(batch: Settings):
+    records = traffic(6_000, seed=8)
+    ends = [1 + max(r[1] for r in records if r[0] == partition) for partition in range(PARTITIONS)]
+    # From day to day there is less and less that comes late, so each run leaves other days alone.
+    days_of_run = []
+    before = [0] * PARTITIONS
+    for share in (0.5, 0.9, 0.99, 1.0):
+        after = [int(end * share) for end in ends]
+        for partition in range(PARTITIONS):
+            archive(batch, records, partition, (before[partition], after[partition]))
+        progress(batch, after, before)
+        done = run(batch, lambda line: None)
+        truth = pipeline(record for record in records if record[1] < after[record[0]])
+        for view in VIEWS:
+            assert merged(batch, view) == expected_rows(truth, view.name)
+        new = pipeline(record for record in records if before[record[0]] <= record[1] < after[record[0]])
+        days = {row[0].date() for row in new.rows["site_traffic"]}
+        assert (done.kind, done.days, done.received) == ("incremental", len(days), new.received)
+        assert done.counted == sum(
+            row.views for (bucket, *_), row in truth.rows["site_traffic"].items() if bucket.date() in days
+        )
+        days_of_run.append(len(days))
+        before = after
+    assert days_of_run[-1] < days_of_run[0]
+    rows = [merged(batch, view) for view in VIEWS]
+    with connect(batch, "reader") as connection:
+        ledger = connection.execute("SELECT * FROM ledger ORDER BY partition").fetchall()
+        assert sum(row[-1] for row in ledger) == 0
+    assert run(batch, lambda line: None).days == 0
+    done = run(batch, lambda line: None, full=True)
+    assert (done.kind, done.days, done.received) == ("full", days_of_run[0], truth.received)
+    assert [merged(batch, view) for view in VIEWS] == rows
+    with connect(batch, "reader") as connection:
+        assert connection.execute("SELECT * FROM ledger ORDER BY partition").fetchall() == ledger
 
 
 def test_a_gap_is_named_and_the_run_fails(batch: Settings):

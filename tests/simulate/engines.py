@@ -5,26 +5,20 @@ Only clients of third parties are replaced. All of Braid that calls them is the 
 
 from __future__ import annotations
 
-import io
 import random
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import polars as pl
 import psycopg
-import pyarrow.parquet as pq
+import pyarrow as pa
 from confluent_kafka import TopicPartition
 from hdfs import HdfsError
 from requests import RequestException
 
-from batch import job
 from contract.errors import EngineUnavailable
-from contract.master import OffsetRange, Slice
-from contract.settings import Settings
 from tests.fixtures.memory import MemoryConsumer, MemoryMessage, MemoryStore, MemoryTopic
 from tests.simulate.process import Killed, Process, current, point
 
@@ -183,61 +177,66 @@ class HdfsClient:
 
 
 class Spark:
-    """batch.job with its functions given to groups one by one instead of by a cluster; a task that fails is tried again."""
+    """A SparkSession whose tasks run one by one in the driver; one that fails is tried again, others may be too."""
 
     _ATTEMPTS = 4
 
-    def __init__(self, store: MemoryStore, chance: random.Random) -> None:
-        self._store, self._chance = store, chance
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.sparkContext = SimpleNamespace(defaultParallelism=2)  # Spark's own name
 
-    def session(self, settings: Settings) -> SimpleNamespace:
-        return SimpleNamespace(stop=lambda: None)
+    def range(self, first: int, after: int, step: int, partitions: int) -> SparkFrame:
+        return SparkFrame(self, [pa.table({"id": [number]}) for number in range(first, after, step)])
 
-    def read_slices(
-        self, spark: Any, slices: Sequence[Slice], url: Callable[[OffsetRange], str], columns: Sequence[str]
-    ) -> pl.DataFrame:
-        parts = []
-        for piece in slices:
-            path = url(piece.file).removeprefix(Settings.hdfs_url)
-            rows = pl.DataFrame(pl.from_arrow(pq.read_table(io.BytesIO(self._store.read(path)))))
-            parts.append(rows.filter(pl.col("offset").is_between(piece.first_offset, piece.next_offset, closed="left")))
-        return pl.concat(parts).select(columns)
+    def stop(self) -> None:
+        pass
 
-    def count_records(self, rows: pl.DataFrame) -> Counter[int]:
-        return Counter(rows["partition"].to_list())
-
-    def read_rejects(self, rows: pl.DataFrame, first_offsets: Mapping[int, int]) -> pl.DataFrame:
-        first = pl.col("partition").replace_strict(first_offsets, return_dtype=pl.Int64)
-        return rows.filter(pl.col("offset") >= first)
-
-    def compute(self, events: pl.DataFrame, settings: Settings, run_id: int, offsets: int) -> list[job.DayCounts]:
-        """Groups by (day, shard) and then by day, in any order; a day's task may run again although it was successful."""
-        sharded = events.with_columns(
-            pl.col("event_time").dt.date().alias("day"), (pl.col("event_id").hash(7) % 2).alias("shard")
-        )
-        partials: dict[Any, list[Any]] = {}
-        for (day, _), group in sharded.group_by("day", "shard", maintain_order=True):
-            partials.setdefault(day, []).append(job.fold_group((_scalar(day), _scalar(0)), group.to_arrow()))
-        done = []
-        days = list(partials)
-        self._chance.shuffle(days)
-        for day in days:
-            group = job.pa.concat_tables(partials[day])
-            counts = self._task(lambda day=day, group=group: job.write_day(settings, run_id, (_scalar(day),), group))
-            if self._chance.random() < 0.2:
-                self._task(lambda day=day, group=group: job.write_day(settings, run_id, (_scalar(day),), group))
-            done += [job.DayCounts(**row) for row in counts.to_pylist()]
-        return done
-
-    def _task(self, action: Callable[[], Any]) -> Any:
+    def task(self, action: Callable[[], pa.Table]) -> pa.Table:
+        """The action's result."""
         for attempt in range(self._ATTEMPTS):
             try:
-                return action()
+                done = action()
+                break
             except EngineUnavailable:
                 if attempt == self._ATTEMPTS - 1:
                     raise
-        return None
+        if self.chance.random() < 0.1:
+            try:
+                return action()
+            except EngineUnavailable:
+                pass
+        return done
 
 
-def _scalar(value: Any) -> SimpleNamespace:
-    return SimpleNamespace(as_py=lambda: value)
+@dataclass
+class SparkFrame:
+    """A DataFrame, as tables: one a partition, or after groupBy one a group."""
+
+    spark: Spark
+    tables: list[pa.Table]
+    keys: tuple[str, ...] = ()
+
+    def mapInArrow(self, function: Callable[[Iterator[Any]], Iterator[Any]], ddl: str) -> SparkFrame:  # noqa: N802 Spark's
+        def mapped(table: pa.Table) -> pa.Table:
+            batches = list(function(iter(table.to_batches())))
+            return pa.Table.from_batches(batches) if batches else pa.table({})
+
+        return self._mapped(mapped)
+
+    def groupBy(self, *keys: str) -> SparkFrame:  # noqa: N802 Spark's
+        whole = pa.concat_tables(table for table in self.tables if len(table))
+        rows: dict[tuple[Any, ...], list[int]] = {}
+        for number, row in enumerate(whole.select(keys).to_pylist()):
+            rows.setdefault(tuple(row.values()), []).append(number)
+        return SparkFrame(self.spark, [whole.take(numbers) for numbers in rows.values()], keys)
+
+    def applyInArrow(self, function: Callable[[tuple[Any, ...], pa.Table], pa.Table], ddl: str) -> SparkFrame:  # noqa: N802
+        return self._mapped(lambda table: function(tuple(table[key][0] for key in self.keys), table))
+
+    def collect(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(**row) for table in self.tables for row in table.to_pylist()]
+
+    def _mapped(self, function: Callable[[pa.Table], pa.Table]) -> SparkFrame:
+        tables = list(self.tables)
+        self.spark.chance.shuffle(tables)
+        return SparkFrame(self.spark, [self.spark.task(lambda table=table: function(table)) for table in tables])

@@ -342,7 +342,8 @@ class World:
                 ("speed.reader.time", self.clock),
                 ("batch.archive.InsecureClient", lambda *arguments, **options: HdfsClient(self.store)),
                 ("batch.archive.time", self.clock),
-                ("batch.run.job", Spark(self.store, self.chance)),
+                ("batch.archive.Archive.read", lambda archive, path: self.store.read(path)),
+                ("batch.job.session", lambda settings: Spark(self.chance)),
                 # Runs share this process's handlers here; interrupt() raises where Ctrl-C would.
                 ("batch.run.signal", SimpleNamespace(SIGINT=2, SIGTERM=15, signal=lambda number, handler: None)),
                 ("contract.settings.Settings.from_env", lambda: self.settings),
@@ -434,8 +435,10 @@ class World:
         self.storm.in_flight, self.storm.outcomes = [], []
 
     def _start_run(self) -> None:
+        full = self.chance.random() < 0.3
+
         def body() -> None:
-            batch.run.run(self.settings, self.history.append)
+            batch.run.run(self.settings, self.history.append, full)
 
         self.runs = [run for run in self.runs if run.alive]
         self.runs.append(self._start("run", body))

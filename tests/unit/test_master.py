@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.errors import ArchiveGap
-from contract.master import MASTER, OffsetRange, archived_next_offset, covering
+from contract.master import MASTER, OffsetRange, Slice, archived_next_offset, covering, without
 
 
 def test_name_round_trip_and_strangers():
@@ -41,3 +41,22 @@ def test_merged_away_files_are_not_read():
     small = [OffsetRange(0, first, first + 10) for first in range(0, 50, 10)]
     merged = OffsetRange(0, 0, 50)
     assert [piece.file for piece in covering(0, [*small, merged], 45)] == [merged]
+
+
+ranges = st.tuples(st.integers(0, 1), st.integers(0, 30), st.integers(1, 15)).map(
+    lambda it: OffsetRange(it[0], it[1], it[1] + it[2])
+)
+
+
+@given(st.lists(ranges, max_size=6), st.lists(ranges, max_size=6))
+def test_without_leaves_the_other_offsets_and_their_files(files: list[OffsetRange], unwanted: list[OffsetRange]):
+    left = without([Slice(file, file.first_offset, file.next_offset) for file in files], unwanted)
+    gone = {(one.partition, offset) for one in unwanted for offset in range(one.first_offset, one.next_offset)}
+    offsets = [(piece.file, offset) for piece in left for offset in range(piece.first_offset, piece.next_offset)]
+    assert offsets == [
+        (file, offset)
+        for file in files
+        for offset in range(file.first_offset, file.next_offset)
+        if (file.partition, offset) not in gone
+    ]
+    assert all(piece.first_offset < piece.next_offset for piece in left)
