@@ -38,7 +38,7 @@ from serving.status import watermarks
 _FILE = "see docs/operations.md, 'a file of the archive is damaged or gone'"
 _RETENTION = "see docs/operations.md, 'retention overtook a reader'"
 _REPLACED = "see docs/operations.md, 'the topic was replaced'"
-_DRIFT = "`make batch` computes every row anew; see docs/operations.md, 'drift'"
+_DRIFT = "`make batch FULL=1` computes every row anew; see docs/operations.md, 'drift'"
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def test_a_byte_flipped_on_the_disk_of_one_datanode_is_named(stack: Stack):
 
 
 def test_a_changed_row_of_a_batch_table_is_named_and_gone_after_a_run(stack: Stack):
-    stack.run("make", "--silent", "batch")
+    stack.run("make", "--silent", "batch", "FULL=1")
     stack.simulate(2_000, seed=18)
     ((site, page, views),) = stack.ask(
         "UPDATE serving.batch_page_traffic SET views = views + 1 WHERE (run_id, bucket, keys_digest) IN "
@@ -154,7 +154,7 @@ def test_a_changed_row_of_a_batch_table_is_named_and_gone_after_a_run(stack: Sta
     assert f"page={page!r} site={site!r}" in row["place"]
     assert "views was " in row["problem"]
     assert views > 1
-    stack.run("make", "--silent", "batch")
+    stack.run("make", "--silent", "batch", "FULL=1")
     assert_nothing_is_wrong(stack)
     # The run that put it right says what it changed.
     verdicts = stack.ask(
