@@ -27,8 +27,8 @@ replay: ## count an access log: LOG=access.log SITE=demo; WAIT=0 does not wait u
 batch: ## compute the views anew for all days that new records are on, and publish them; FULL=1 for all days
 	@$(compose) run --rm --no-deps batch python -m batch run $(if $(FULL),--full)
 
-audit: ## prove that archive, positions, ledger and views are right; FORMAT=json for programs, exit status 1 if one is not
-	@$(compose) run --rm -T --no-deps batch python -m batch audit $(if $(filter json,$(FORMAT)),--json)
+audit: ## prove that archive, positions, ledger and views are right; ONLY=archive one check, FORMAT=json for programs
+	@$(compose) run --rm -T --no-deps batch python -m batch audit $(if $(filter json,$(FORMAT)),--json) $(if $(ONLY),--only $(ONLY))
 
 query: ## ask the merged views: SQL="select ..." FORMAT=table|csv|json
 	@$(compose) run --rm -T --no-deps tools -m serving query --format "$(or $(FORMAT),table)" "$$SQL"

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from batch.audit import audit
+from batch.audit import CHECKS, audit
 from batch.run import run
 from contract.errors import BraidError, JobFailed
 from contract.settings import Settings
@@ -24,6 +24,7 @@ def main() -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     running = verbs.add_parser("run", help="recompute every view from the master dataset and publish the result")
     auditing = verbs.add_parser("audit", help="check archive, positions and ledger, recompute every view, and compare")
+    auditing.add_argument("--only", choices=CHECKS, help="make this check alone (default: all)")
     running.add_argument("--full", action="store_true", help="compute all days, not only those that new records are on")
     for verb in (running, auditing):
         verb.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -35,7 +36,7 @@ def main() -> int:
     try:
         settings = Settings.from_env()
         if arguments.verb == "audit":
-            report = audit(settings, _say)
+            report = audit(settings, _say, arguments.only)
             print(json.dumps(report.as_dict()) if arguments.json else report.text())
             return 0 if report.ok else 1
         done = run(settings, _say, arguments.full)

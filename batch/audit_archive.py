@@ -33,6 +33,7 @@ class ArchiveAudit:
 
     def run(self) -> Check:
         """The check of all partitions. Raises EngineUnavailable if HDFS does not list them."""
+        self._say("archive: reading every copy of every file")
         partitions = self._archive.partitions()
         for partition in partitions:
             # A file may be deleted once what it was merged into is older than this.
