@@ -56,6 +56,8 @@ def test_a_gzipped_log_with_a_broken_line(stack: Stack, access_log: Path, tmp_pa
     log = log.with_name(f"{log.name}.gz")
     log.chmod(0o600)
     quarantined = dict(stack.ask("SELECT reason, count(*) FROM quarantine GROUP BY reason"))
+    cut = "SELECT count(*), max(length(value)) FROM quarantine WHERE value_bytes = 65537"
+    ((cut_before, _),) = stack.ask(cut, role="postgres")
     _, said, _ = replay(stack, log, site="gzipped")
     assert "102 lines, 102 sent, 2 of them quarantined" in said
     assert stack.ask("SELECT sum(views) FROM site_traffic WHERE site = 'gzipped'") == [(100,)]
@@ -66,8 +68,7 @@ def test_a_gzipped_log_with_a_broken_line(stack: Stack, access_log: Path, tmp_pa
         "not_json": 1,
         "too_large": 1,
     }
-    cut = stack.ask("SELECT count(*), max(length(value)) FROM quarantine WHERE value_bytes = 65537", role="postgres")
-    assert cut == [(1, 4_096)]
+    assert stack.ask(cut, role="postgres") == [(cut_before + 1, 4_096)]
 
 
 @pytest.mark.parametrize(
