@@ -108,6 +108,8 @@ def compute(
 
     The slices hold all events of the days below the run's cut, and others, which are left out.
     """
+    if not days:
+        return []
     # A group is held in memory whole: 490 bytes an event, measured.
     shards = max(spark.sparkContext.defaultParallelism, -(-_offsets(slices) // _SHARD_EVENTS))
     dealt = _tasks(spark, slices, partial(deal_slices, settings, frozenset(days), shards), _DEALT_DDL)
