@@ -122,9 +122,9 @@ def test_a_good_pipeline_then_one_changed_row_and_one_wrong_count(pipeline: Pipe
     assert "from 3,000 records below offsets" in recompute.looked_at
     with connect(pipeline.settings, "reader") as reader:
         runs = reader.execute("SELECT kind, state FROM runs ORDER BY run_id").fetchall()
-        assert runs == [("full", "published"), ("audit", "audited")]
+        assert runs == [("incremental", "published"), ("audit", "audited")]
         verdicts = reader.execute("SELECT kind, verdict FROM drift_summary WHERE row_count > 0 ORDER BY run_id").fetchall()
-        assert verdicts == [("full", "equal")] * 2 + [("audit", "equal")] * 2
+        assert verdicts == [("incremental", "equal")] * 2 + [("audit", "equal")] * 2
         # What readers see is as before.
         assert reader.execute("SELECT sum(counted) = (SELECT sum(views) FROM site_traffic) FROM ledger").fetchone() == (
             True,
