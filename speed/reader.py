@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
@@ -21,9 +22,21 @@ _STALLED_AFTER_S = 30.0
 class Records:
     """The records of a range, in order: one item a record in each list."""
 
-    offsets: list[int]
-    kafka_times_ms: list[int]
-    values: list[bytes | None]
+    offsets: list[int] = field(default_factory=list)
+    kafka_times_ms: list[int] = field(default_factory=list)
+    values: list[bytes | None] = field(default_factory=list)
+
+    def add(self, messages: Sequence[Message]) -> None:
+        """Append messages, none of which is an error."""
+        self.offsets.extend([message.offset() for message in messages])
+        self.kafka_times_ms.extend([message.timestamp()[1] for message in messages])
+        self.values.extend([message.value() for message in messages])
+
+    def take(self, count: int) -> Records:
+        """Remove the first `count` records and return them."""
+        taken = Records(self.offsets[:count], self.kafka_times_ms[:count], self.values[:count])
+        del self.offsets[:count], self.kafka_times_ms[:count], self.values[:count]
+        return taken
 
 
 class RangeReader:
@@ -44,7 +57,7 @@ class RangeReader:
                 "queued.max.messages.kbytes": 65_536,
             }
         )
-        self._prefetched: deque[Message] = deque()
+        self._prefetched = Records()
         self._next_offset: int | None = None
         self._reached_offset = 0
 
@@ -62,15 +75,8 @@ class RangeReader:
         if wanted.first_offset != self._next_offset:
             self._seek(wanted.first_offset)
         self._fetch_to(wanted.next_offset)
-        taken: list[Message] = []
-        while self._prefetched and self._prefetched[0].offset() < wanted.next_offset:
-            taken.append(self._prefetched.popleft())
         self._next_offset = wanted.next_offset
-        return Records(
-            [message.offset() for message in taken],
-            [message.timestamp()[1] for message in taken],
-            [message.value() for message in taken],
-        )
+        return self._prefetched.take(bisect_left(self._prefetched.offsets, wanted.next_offset))
 
     def close(self) -> None:
         """Let go of the broker."""
@@ -78,7 +84,7 @@ class RangeReader:
 
     def _seek(self, offset: int) -> None:
         self._consumer.assign([TopicPartition(self._settings.topic, self._partition, offset)])
-        self._prefetched.clear()
+        self._prefetched = Records()
         self._reached_offset = offset
 
     def _fetch_to(self, next_offset: int) -> None:
@@ -86,12 +92,13 @@ class RangeReader:
         while self._reached_offset < next_offset:
             missing = min(_CONSUME_MESSAGES, next_offset - self._reached_offset)
             messages = self._consumer.consume(missing, _CONSUME_TIMEOUT_S)
-            for message in messages:
-                if message.error() is None:
-                    self._prefetched.append(message)
-                    self._reached_offset = message.offset() + 1
-                else:
-                    self._handle(message.error(), message.offset())
+            good = [message for message in messages if message.error() is None]
+            if good:
+                self._prefetched.add(good)
+                self._reached_offset = good[-1].offset() + 1
+            for message in messages if len(good) < len(messages) else ():
+                if (error := message.error()) is not None:
+                    self._handle(error, message.offset())
             if messages:
                 deadline = time.monotonic() + _STALLED_AFTER_S
             elif time.monotonic() > deadline:
