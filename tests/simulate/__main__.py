@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 
@@ -35,17 +36,13 @@ def main() -> int:
     wrong: list[Wrong] = []
     counts: Counter[str] = Counter()
     try:
-        # Polars' threads do not survive a fork; and for frames this small they cost more than they do.
-        os.environ["POLARS_MAX_THREADS"] = "1"
-        with ProcessPoolExecutor(min(arguments.jobs, len(chunks)), get_context("spawn")) as pool:
-            futures = [pool.submit(tell, chunk, arguments.stop) for chunk in chunks]
-            for future in track(as_completed(futures), "histories", len(futures), console=console):
-                more_counts, more_wrong = future.result()
-                counts += more_counts
-                wrong += more_wrong
-                if wrong and arguments.stop:
-                    pool.shutdown(cancel_futures=True)
-                    break
+        told = _told(chunks, arguments.jobs, arguments.stop)
+        for more_counts, more_wrong in track(told, "histories", len(chunks), console=console):
+            counts += more_counts
+            wrong += more_wrong
+            if wrong and arguments.stop:
+                told.close()
+                break
     except BraidError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -56,6 +53,21 @@ def main() -> int:
     result = {"histories": len(seeds), **counts, "wrong_seeds": sorted(one.seed for one in wrong)}
     print(json.dumps(result) if arguments.json else ", ".join(f"{name} {value}" for name, value in result.items()))
     return 1 if wrong else 0
+
+
+def _told(chunks: Sequence[range], jobs: int, stop: bool) -> Generator[tuple[Counter[str], list[Wrong]]]:
+    if jobs == 1:
+        for chunk in chunks:
+            yield tell(chunk, stop)
+        return
+    # Polars' threads do not survive a fork; and for frames this small they cost more than they do.
+    os.environ["POLARS_MAX_THREADS"] = "1"
+    with ProcessPoolExecutor(min(jobs, len(chunks)), get_context("spawn")) as pool:
+        try:
+            for future in as_completed([pool.submit(tell, chunk, stop) for chunk in chunks]):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 if __name__ == "__main__":
