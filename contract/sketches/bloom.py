@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,7 @@ class BloomFilter:
         return probes
 
 
+@cache
 def _smallest(capacity: int, false_positive_rate: float) -> tuple[int, int]:
     """The least log2 of the number of words that reaches the rate, and with how many probes."""
     # With more than 16 members a word nearly all bits are set.

@@ -6,9 +6,11 @@ Damage that leaves an event almost whole reaches the limits; bytes at random onl
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import msgspec
 import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from contract.event import (
     EVENT_ID_LENGTH,
     EVENT_SCHEMA,
+    FIELD_SCHEMA,
     MAX_BYTES_SENT,
     MAX_DURATION_MS,
     MAX_PAGE_LENGTH,
@@ -27,12 +30,14 @@ from contract.event import (
     decode,
     encode,
 )
+from contract.wire import WireForm
 from tests.fixtures.corpus import EVENT, KAFKA_TIME_MS, VALUES, written
 from tests.fixtures.judges import by_decode, by_oracle
 
 SECRET = "visitor of fourteen letters"
 PLAIN = {**EVENT, "visitor_id": SECRET, "page": f"/{SECRET}", "duration_ms": 1.5, "user_agent": SECRET}
 NAMES = st.sampled_from([*EVENT, "x"])
+_PIECES = [*(bytes([byte]) for byte in b'"\\{}[],:\0 \n\t-+.eE09u\x7f\x80\xc3\xed\xff'), b"null", b"[" * 64, *[b""] * 20]
 # What the corpus writes in place of a field's value is written here in place of any field's.
 _MARK = b"@@"
 _AROUND = written("page", _MARK).split(_MARK)
@@ -99,10 +104,45 @@ def damaged(draw: st.DrawFn) -> bytes:
     value = b"{" + b",".join(key + draw(st.sampled_from([b":", b" :\n"])) + item for key, item in members) + b"}"
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
         at = draw(st.integers(0, len(value)))
-        piece = draw(
-            st.sampled_from([*(bytes([byte]) for byte in b'"\\{}[],:\0 \n\t-+.eE09u\x80\xc3\xed\xff'), b"null", b"[" * 64])
-        )
-        value = value[:at] + draw(st.sampled_from([piece, b""])) + value[at + draw(st.sampled_from([0, 1, 1, 99])) :]
+        value = value[:at] + draw(st.sampled_from(_PIECES)) + value[at + draw(st.sampled_from([0, 1, 1, 99])) :]
+    return value
+
+
+def texts(limit: int, least: int = 1) -> st.SearchStrategy[str]:
+    alphabet = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+    long = st.builds(lambda text, character: text.ljust(limit, character), st.text(alphabet, max_size=9), alphabet)
+    return st.text(alphabet, min_size=least, max_size=30) | long
+
+
+zones = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+event_times = st.datetimes(datetime(1970, 1, 3), datetime(2026, 5, 17, 12), timezones=zones)
+events: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {
+        "event_id": texts(EVENT_ID_LENGTH),
+        "event_time": event_times,
+        "site": texts(SITE_LENGTH),
+        "page": texts(MAX_PAGE_LENGTH),
+        "visitor_id": texts(VISITOR_ID_LENGTH),
+        "status": st.integers(100, 599),
+        "bytes_sent": st.integers(0, MAX_BYTES_SENT),
+        "duration_ms": st.none() | st.floats(0, MAX_DURATION_MS),
+        "referrer": st.none() | texts(MAX_PAGE_LENGTH, least=0),
+        "user_agent": st.none() | texts(MAX_PAGE_LENGTH, least=0),
+    }
+)
+
+
+numbers = st.from_regex(rb"[0-9]{1,18}(\.[0-9]{0,18})?(e-?[0-9]{1,3})?|-?[0-9.]{0,20}", fullmatch=True)
+
+
+@st.composite
+def wire_form(draw: st.DrawFn) -> bytes:
+    """What encode() writes, and what is almost that: the form that is read without a JSON decoder."""
+    value = encode(Event(**draw(events) | {"event_time": draw(times)}))
+    value = re.sub(rb"(?<=[a-z]\":)[0-9.]+", lambda number: draw(st.just(number[0]) | numbers), value)
+    for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
+        at = draw(st.integers(0, len(value) - 1))
+        value = value[:at] + draw(st.sampled_from(_PIECES)) + value[at + draw(st.sampled_from([0, 1, 2])) :]
     return value
 
 
@@ -114,7 +154,7 @@ any_json = st.recursive(
 changed = st.dictionaries(NAMES, any_json, max_size=2).map(lambda change: json.dumps({**PLAIN, **change}).encode())
 values = st.one_of(
     damaged(),
-    damaged(),
+    wire_form(),
     changed,
     any_json.map(lambda item: json.dumps(item).encode()),
     st.binary(max_size=20),
@@ -130,6 +170,13 @@ def decoded(rows: list[tuple[bytes | None, int]], first_offset: int = 0) -> Deco
 @given(st.lists(values, min_size=1, max_size=8))
 def test_decoder_and_oracle_give_every_value_the_same_event_or_reason(batch: list[bytes | None]):
     assert by_decode(batch, KAFKA_TIME_MS) == [by_oracle(value, KAFKA_TIME_MS) for value in batch]
+
+
+@given(st.lists(wire_form(), min_size=1, max_size=8))
+def test_the_json_decoder_reads_the_same_from_what_is_read_without_it(batch: list[bytes]):
+    frame, is_wire_form = WireForm(Event, FIELD_SCHEMA).read(batch)
+    decoded = [msgspec.json.decode(value, type=Event) for value, taken in zip(batch, is_wire_form, strict=True) if taken]
+    assert frame.rows() == [msgspec.structs.astuple(event) for event in decoded]
 
 
 @given(records, st.data())
@@ -162,30 +209,6 @@ def test_the_detail_of_a_reject_quotes_nothing_of_the_value(batch: list[bytes]):
     for detail in decoded([(value, KAFKA_TIME_MS) for value in batch]).rejects["detail"]:
         assert detail
         assert SECRET not in detail
-
-
-def texts(limit: int, least: int = 1) -> st.SearchStrategy[str]:
-    alphabet = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
-    long = st.builds(lambda text, character: text.ljust(limit, character), st.text(alphabet, max_size=9), alphabet)
-    return st.text(alphabet, min_size=least, max_size=30) | long
-
-
-zones = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-event_times = st.datetimes(datetime(1970, 1, 3), datetime(2026, 5, 17, 12), timezones=zones)
-events: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
-    {
-        "event_id": texts(EVENT_ID_LENGTH),
-        "event_time": event_times,
-        "site": texts(SITE_LENGTH),
-        "page": texts(MAX_PAGE_LENGTH),
-        "visitor_id": texts(VISITOR_ID_LENGTH),
-        "status": st.integers(100, 599),
-        "bytes_sent": st.integers(0, MAX_BYTES_SENT),
-        "duration_ms": st.none() | st.floats(0, MAX_DURATION_MS),
-        "referrer": st.none() | texts(MAX_PAGE_LENGTH, least=0),
-        "user_agent": st.none() | texts(MAX_PAGE_LENGTH, least=0),
-    }
-)
 
 
 @given(st.lists(events, min_size=1, max_size=4))
