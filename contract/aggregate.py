@@ -24,17 +24,19 @@ def columns_read(views: Sequence[View] = VIEWS) -> list[str]:
     return list(dict.fromkeys(needed))
 
 
-def with_day(events: pl.DataFrame) -> pl.DataFrame:
-    """The events with all columns of IDENTITY."""
-    return events.with_columns(pl.col("event_time").dt.date().alias("event_day"))
+event_day = pl.col("event_time").dt.date().alias("event_day")
+"""The day of an event, which is no column of it."""
 
 
 def first_of_each(events: pl.DataFrame) -> pl.DataFrame:
     """The events without repeats: of each identity the one first by (partition, offset); sorted so."""
     return (
-        with_day(events.sort("partition", "offset"))
+        events.lazy()
+        .sort("partition", "offset")
+        .with_columns(event_day)
         .unique(subset=IDENTITY, keep="first", maintain_order=True)
         .drop("event_day")
+        .collect()
     )
 
 
@@ -47,16 +49,18 @@ def aggregate(events: pl.DataFrame, views: Sequence[View] = VIEWS) -> dict[str, 
 
 def merge(view: View, parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """The rows of all parts as one: what aggregate would have given for all their events at once."""
-    rows = pl.concat([pl.DataFrame(schema=view.schema), *parts])
-    merged = rows.group_by(view.group).agg(measure.regather() for measure in view.measures)
-    return _settled(view, merged.with_columns(measure.resettle(merged[measure.name]) for measure in view.measures))
+    rows = pl.concat([pl.DataFrame(schema=view.schema), *parts]).lazy()
+    merged = rows.group_by(view.group).agg(measure.regather() for measure in view.measures).sort(view.group).collect()
+    return _rows(view, merged, {measure.name: measure.resettle(merged[measure.name]) for measure in view.measures})
 
 
 def _fold(view: View, events: pl.DataFrame) -> pl.DataFrame:
     bucket = pl.col("event_time").dt.truncate(view.bucket).alias("bucket")
-    gathered = events.with_columns(bucket).group_by(view.group).agg(measure.gather() for measure in view.measures)
-    return _settled(view, gathered.with_columns(measure.settle(gathered[measure.name]) for measure in view.measures))
+    grouped = events.lazy().with_columns(bucket).group_by(view.group)
+    gathered = grouped.agg(measure.gather() for measure in view.measures).sort(view.group).collect()
+    return _rows(view, gathered, {measure.name: measure.settle(gathered[measure.name]) for measure in view.measures})
 
 
-def _settled(view: View, rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.select(view.schema.names()).cast(view.schema).sort(view.group)
+def _rows(view: View, groups: pl.DataFrame, stored: dict[str, pl.Series]) -> pl.DataFrame:
+    columns = groups.to_dict() | stored
+    return pl.DataFrame({name: columns[name] for name in view.schema}, schema_overrides=view.schema)

@@ -117,11 +117,19 @@ _time_decoder = msgspec.json.Decoder(datetime)
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 _ESCAPED_NUL = b"\\u0000"
 _wire_form = WireForm(Event, FIELD_SCHEMA)
+# Below that, reading the wire form takes longer than the JSON decoder.
+_FEW_RECORDS = 1_000
 # So many records stay in the processor's cache.
 _CHUNK_RECORDS = 5_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 # Only this form may take the vectorised parser: it and the one-by-one parser give the same time for it.
+_REASON_OF_TIME = (
+    pl.when(pl.col("event_time").is_null() | (pl.col("event_time") < _EPOCH))
+    .then(pl.lit("bad_time"))
+    .when(pl.col("event_time") > pl.col("kafka_time").cast(EVENT_SCHEMA["event_time"]) + MAX_AHEAD)
+    .then(pl.lit("too_far_ahead"))
+)
 _PLAIN_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,6})?Z$"
 
 
@@ -154,26 +162,31 @@ def decode(partition: int, offsets: Sequence[int], kafka_times_ms: Sequence[int]
         np.asarray(kafka_times_ms, np.int64)[kept],
         [one for one, _ in chunks],
     )
-    bad_time = frame["event_time"].is_null() | (frame["event_time"] < _EPOCH).fill_null(False)
-    ahead = ~bad_time & (frame["event_time"] > frame["kafka_time"].cast(EVENT_SCHEMA["event_time"]) + MAX_AHEAD).fill_null(
-        False
-    )
-    for reason, mask in (("bad_time", bad_time), ("too_far_ahead", ahead)):
-        for index in mask.arg_true().to_list():
-            rejected.append((int(kept[index]), reason, REASONS[reason]))
-    rejected.sort()
-    rejects = pl.DataFrame(
-        [
-            (partition, offsets[at], kafka_times_ms[at], reason, detail, len(values[at] or b""), values[at])
-            for at, reason, detail in rejected
-        ],
-        schema={**REJECT_SCHEMA, "kafka_time": pl.Int64},
-        orient="row",
-    )
-    return Decoded(
-        frame.filter(~(bad_time | ahead)),
-        rejects.with_columns(pl.col("kafka_time").cast(REJECT_SCHEMA["kafka_time"]).dt.replace_time_zone("UTC")),
-    )
+    reasons = frame.select(_REASON_OF_TIME).to_series()
+    wrong = np.flatnonzero(reasons.is_not_null())
+    if len(wrong):
+        rejected += [
+            (int(kept[at]), reason, REASONS[reason]) for at, reason in zip(wrong, reasons.gather(wrong), strict=True)
+        ]
+        rejected.sort()
+        frame = frame.filter(reasons.is_null())
+    return Decoded(frame, _rejects(partition, offsets, kafka_times_ms, values, rejected))
+
+
+def _rejects(
+    partition: int,
+    offsets: Sequence[int],
+    kafka_times_ms: Sequence[int],
+    values: Sequence[bytes | None],
+    rejected: list[tuple[int, str, str]],
+) -> pl.DataFrame:
+    rows = [
+        (partition, offsets[at], kafka_times_ms[at], reason, detail, len(values[at] or b""), values[at])
+        for at, reason, detail in rejected
+    ]
+    if not rows:
+        return pl.DataFrame(schema=REJECT_SCHEMA)
+    return pl.DataFrame(rows, schema={**REJECT_SCHEMA, "kafka_time": pl.Int64}, orient="row").cast(REJECT_SCHEMA)
 
 
 def encode(event: Event) -> bytes:
@@ -188,14 +201,19 @@ def json_schema() -> dict[str, Any]:
 
 def _parse(values: Sequence[bytes | None]) -> tuple[pl.DataFrame, list[tuple[int, str, str]]]:
     """The fields of those values that are events by JSON and limits, as they are; position, reason, detail of the others."""
+    if len(values) < _FEW_RECORDS:
+        return _parse_json(values)
     written, is_written = _wire_form.read([value or b"" for value in values])
     others = np.flatnonzero(~is_written)
     if not len(others):
         return written, []
     events, rejected = _parse_json([values[position] for position in others.tolist()])
-    kept = np.concatenate([np.flatnonzero(is_written), np.delete(others, [position for position, _, _ in rejected])])
-    in_order = pl.concat([written, events])[np.argsort(kept)]
-    return in_order, [(int(others[position]), reason, detail) for position, reason, detail in rejected]
+    row_of = np.arange(len(values))
+    row_of[np.delete(others, [position for position, _, _ in rejected])] = len(values) + np.arange(len(events))
+    kept = np.delete(row_of, [others[position] for position, _, _ in rejected])
+    return pl.concat([written, events])[kept], [
+        (int(others[position]), reason, detail) for position, reason, detail in rejected
+    ]
 
 
 def _parse_json(values: Sequence[bytes | None]) -> tuple[pl.DataFrame, list[tuple[int, str, str]]]:
@@ -289,27 +307,26 @@ def _reason_of_validation(message: str) -> str:
 
 
 def _frame(partition: int, offsets: np.ndarray, kafka_times_ms: np.ndarray, parts: list[pl.DataFrame]) -> pl.DataFrame:
-    texts = pl.concat([pl.DataFrame(schema=FIELD_SCHEMA), *parts])
-    return texts.with_columns(
-        pl.lit(partition, dtype=pl.Int32).alias("partition"),
-        pl.Series("offset", offsets, dtype=pl.Int64),
-        pl.Series("kafka_time", kafka_times_ms, dtype=pl.Int64).cast(pl.Datetime("ms", "UTC")),
-        _times(texts["event_time"]),
-    ).select(EVENT_SCHEMA.names())
+    fields = pl.concat([pl.DataFrame(schema=FIELD_SCHEMA), *parts]).to_dict()
+    columns = fields | {
+        "partition": pl.Series(np.full(len(offsets), partition, np.int32)),
+        "offset": pl.Series(offsets),
+        "kafka_time": pl.Series(kafka_times_ms).cast(EVENT_SCHEMA["kafka_time"]),
+        "event_time": _times(fields["event_time"]),
+    }
+    return pl.DataFrame({name: columns[name] for name in EVENT_SCHEMA})
 
 
 def _times(texts: pl.Series) -> pl.Series:
-    plain = texts.str.contains(_PLAIN_TIME)
-    parsed = (
-        pl.select(pl.when(plain).then(texts).str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="us", strict=False))
-        .to_series()
-        .dt.replace_time_zone("UTC")
-        .alias("event_time")
-    )
-    others = parsed.is_null().arg_true()
-    if len(others):
+    text = pl.col(texts.name)
+    plain = pl.when(text.str.contains(_PLAIN_TIME)).then(text)
+    parsed = texts.to_frame().select(
+        plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="us", strict=False).dt.replace_time_zone("UTC")
+    )[texts.name]
+    if parsed.null_count():
+        others = parsed.is_null().arg_true()
         parsed = parsed.to_physical().scatter(others, [_time(text) for text in texts.gather(others)])
-    return parsed.cast(EVENT_SCHEMA["event_time"]).alias("event_time")
+    return parsed.cast(EVENT_SCHEMA["event_time"])
 
 
 def _time(text: str) -> int | None:

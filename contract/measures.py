@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from contract.sketches import histogram, hll
 from contract.sketches.hash import hash_texts
@@ -117,14 +118,14 @@ class Distinct(Measure):
         return [self.of]
 
     def items(self, events: pl.DataFrame) -> list[pl.Series]:
-        # There are far fewer values than events, so each value is hashed once.
         values = events[self.of]
-        different = values.drop_nulls().unique()
-        entries = pl.Series(hll.entries_of(hash_texts(different)), dtype=pl.UInt16)
-        return [values.replace_strict(different, entries, default=None, return_dtype=pl.UInt16).alias(self._item)]
+        entries = pl.Series(self._item, hll.entries_of(hash_texts(values.drop_nulls())), dtype=pl.UInt16)
+        if values.null_count():
+            entries = pl.zeros(len(values), pl.UInt16, eager=True).scatter(values.is_not_null().arg_true(), entries)
+        return [entries.alias(self._item)]
 
     def gather(self) -> pl.Expr:
-        return pl.col(self._item).drop_nulls().implode().alias(self.name)
+        return pl.col(self._item).implode().alias(self.name)
 
     @property
     def _item(self) -> str:
@@ -183,14 +184,12 @@ class Quantiles(Measure):
 
 def _flat(lists: pl.Series) -> tuple[np.ndarray, np.ndarray]:
     """Items of all lists end to end, and the number of the list that each came from."""
-    lengths = lists.list.len().to_numpy().astype(np.int64)
-    groups = np.repeat(np.arange(len(lists), dtype=np.int64), lengths)
-    return groups, lists.explode(empty_as_null=False).to_numpy()
+    array = lists.to_arrow(compat_level=pl.CompatLevel.oldest())
+    groups = np.repeat(np.arange(len(lists), dtype=np.int64), array.value_lengths())
+    return groups, array.flatten().to_numpy(zero_copy_only=False)
 
 
 def _lists(name: str, items: np.ndarray, lengths: np.ndarray) -> pl.Series:
     """The reverse of _flat for integers: a list a group, an empty one included."""
-    frame = pl.DataFrame({"group": np.repeat(np.arange(len(lengths)), lengths), "item": items})
-    filled = frame.group_by("group", maintain_order=True).agg("item")
-    every = pl.DataFrame({"group": np.arange(len(lengths))}).join(filled, on="group", how="left", maintain_order="left")
-    return every["item"].cast(INT64_LIST).fill_null(pl.Series([[]], dtype=INT64_LIST)).alias(name)
+    ends = np.append(0, np.cumsum(lengths))
+    return pl.Series(name, pa.LargeListArray.from_arrays(pa.array(ends), pa.array(items)), dtype=INT64_LIST)

@@ -67,30 +67,30 @@ class WireForm:
         self._schema = schema
 
     def read(self, values: Sequence[bytes]) -> tuple[pl.DataFrame, Mask]:
-        """A row of fields for each value of wire form, in order; and which values these are."""
+        """A row of fields for each value; and which values are of wire form: the other rows say nothing."""
         text = _Text(values)
         columns: dict[str, pl.Series] = {}
         plain = text.is_clean()
         cursor, quote = text.starts, text.first_quotes
         for number, field in enumerate(self._fields):
-            before = (b"," if number else b"{") + f'"{field.name}":'.encode() + (b'"' if field.kind is str else b"")
-            present = text.has(cursor, before)
+            is_text = field.kind is str
+            before = (b"," if number else b"{") + f'"{field.name}":'.encode() + (b'"' if is_text else b"")
+            present = plain & text.has(cursor, before)
+            if field.required:
+                plain = present
             start, quote_after = cursor + len(before), quote + before.count(b'"')
-            end = text.quotes[quote_after] if field.kind is str else text.number_end(quote_after)
-            good = end - start <= text.ends - start
-            if field.kind is str:
-                good &= (end - start >= field.least) & (end - start <= field.most)
-                columns[field.name] = text.column(start, end, present & good)
+            end = text.quotes[quote_after] if is_text else text.number_end(quote_after)
+            if is_text:
+                good = present & (end - start >= field.least) & (end - start <= field.most)
+                columns[field.name] = text.column(start, end, good)
             else:
-                number_value, is_number = text.numbers(start, end, field.kind is float)
-                good &= is_number & (number_value >= field.least) & (number_value <= field.most)
-                columns[field.name] = _with_nulls(number_value, present & good, self._schema[field.name])
-            plain &= (present & good) | (~present & (not field.required))
-            cursor = np.where(present, end + (field.kind is str), cursor)
-            quote = np.where(present, quote_after + (field.kind is str), quote)
-        plain &= (cursor == text.ends - 1) & text.has(cursor, b"}")
-        frame = pl.DataFrame(columns)
-        return (frame if plain.all() else frame.filter(plain)), plain
+                numbers, good = text.numbers(start, end, present, field.kind is float)
+                good &= (numbers >= field.least) & (numbers <= field.most)
+                columns[field.name] = _with_nulls(numbers, good, self._schema[field.name])
+            plain &= good | ~present
+            cursor = np.where(present, end + is_text, cursor)
+            quote = np.where(present, quote_after + is_text, quote)
+        return pl.DataFrame(columns), plain & (cursor == text.ends - 1) & text.has(cursor, b"}")
 
 
 class _Text:
@@ -140,10 +140,12 @@ class _Text:
         following = self.quotes[quote]
         return np.where(following < self.ends, following - 1, self.ends - 1)
 
-    def numbers(self, start: Positions, end: Positions, is_float: bool) -> tuple[NDArray[np.float64 | np.int64], Mask]:
-        """The numbers that stand there, and where there is one: JSON's digits, without sign and exponent."""
+    def numbers(
+        self, start: Positions, end: Positions, present: Mask, is_float: bool
+    ) -> tuple[NDArray[np.float64 | np.int64], Mask]:
+        """The numbers that stand there, and where present ones are JSON's digits, without sign and exponent."""
         length = end - start
-        good = (length >= 1) & (length <= _MOST_DIGITS)
+        good = present & (length >= 1) & (length <= _MOST_DIGITS)
         digits, scale, fraction = (np.full(len(start), one, np.int64) for one in (0, 1, 0))
         for place in range(int(length[good].max(initial=0))):
             inside = good & (place < length)

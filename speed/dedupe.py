@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from contract.aggregate import IDENTITY, with_day
+from contract.aggregate import event_day
 from contract.sketches.bloom import BloomFilter
 
 _SEEDS = (1, 2)
@@ -47,8 +47,8 @@ class RecentEvents:
 
     def identities(self, events: pl.DataFrame) -> Identities:
         """Of each event. The hashes are Polars': they hold in this process only, and nothing of them is ever stored."""
-        identity = pl.struct(IDENTITY)
-        hashes = with_day(events).select(identity.hash(seed).alias(str(seed)) for seed in _SEEDS)
+        identity = pl.struct(event_day, "event_id")
+        hashes = events.select(identity.hash(seed).alias(str(seed)) for seed in _SEEDS)
         return Identities(events["offset"].to_numpy() // self._window_offsets, hashes.to_numpy())
 
     def repeats(self, events: Identities) -> NDArray[np.bool_]:
