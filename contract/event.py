@@ -203,7 +203,7 @@ def _parse(values: Sequence[bytes | None]) -> tuple[pl.DataFrame, list[tuple[int
     """The fields of those values that are events by JSON and limits, as they are; position, reason, detail of the others."""
     if len(values) < _FEW_RECORDS:
         return _parse_json(values)
-    written, is_written = _wire_form.read([value or b"" for value in values])
+    written, is_written = _wire_form.read([value if value and len(value) <= MAX_VALUE_BYTES else b"" for value in values])
     others = np.flatnonzero(~is_written)
     if not len(others):
         return written, []

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 _MOST_DIGITS = 16
 _QUOTE, _BACKSLASH, _SPACE, _POINT, _ZERO, _NINE = b'"\\ .09'
 _LAST_ASCII = 127
+_QUOTES_OF_FIELD = 4
 _WORD_BYTES = 8
 _INLINE_BYTES = 12
 # So that whatever is looked for at the end of the last record can be read.
@@ -67,8 +68,11 @@ class WireForm:
         self._schema = schema
 
     def read(self, values: Sequence[bytes]) -> tuple[pl.DataFrame, Mask]:
-        """A row of fields for each value; and which values are of wire form: the other rows say nothing."""
-        text = _Text(values)
+        """A row of fields for each value; and which values are of wire form: the other rows say nothing.
+
+        At least one value, and less than 2 GiB of them.
+        """
+        text = _Text(values, _QUOTES_OF_FIELD * len(self._fields))
         columns: dict[str, pl.Series] = {}
         plain = text.is_clean()
         cursor, quote = text.starts, text.first_quotes
@@ -96,7 +100,7 @@ class WireForm:
 class _Text:
     """Records side by side in one buffer, and where their quotes are. Positions of all records move together."""
 
-    def __init__(self, values: Sequence[bytes]) -> None:
+    def __init__(self, values: Sequence[bytes], most_quotes: int) -> None:
         self._buffer = b"".join([*values, bytes(_PADDING_BYTES)])
         self._bytes = np.frombuffer(self._buffer, np.uint8)
         lengths = np.fromiter(map(len, values), np.int64, len(values))
@@ -105,7 +109,7 @@ class _Text:
         quotes = np.flatnonzero(self._bytes == _QUOTE)
         self.first_quotes = np.searchsorted(quotes, self.starts)
         # A record that lacks quotes finds those of others, or these, and its positions do not add up to its end.
-        self.quotes = np.append(quotes, np.full(64, self.ends[-1]))
+        self.quotes = np.append(quotes, np.full(most_quotes, self.ends[-1]))
 
     def is_clean(self) -> Mask:
         """Which records are UTF-8 without control characters and escapes."""
