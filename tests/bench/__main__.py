@@ -30,6 +30,7 @@ from tests.bench import batch, freshness, ingest  # noqa: E402 settings are read
 from tests.bench.accuracy import accuracy  # noqa: E402
 from tests.bench.drain import drain  # noqa: E402
 from tests.bench.place import Place  # noqa: E402
+from tests.bench.queries import queries  # noqa: E402
 from tests.bench.report import Row, header, line_of  # noqa: E402
 from tests.bench.usage import Containers  # noqa: E402
 from tests.fixtures.stack import ROOT, Stack  # noqa: E402
@@ -41,6 +42,7 @@ CASES: dict[str, Callable[[Place, int], Iterator[Row]]] = {
     "freshness": freshness.freshness,
     "idle": freshness.idle,
     "batch": batch.full,
+    "queries": queries,
     "accuracy": accuracy,
 }
 _RESULT = ROOT / "build" / "bench.json"

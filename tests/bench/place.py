@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from serving.database import Connection, connect
 from tests.bench.rounds import Sample
 from tests.bench.usage import Containers
 from tests.fixtures.kafka import next_offsets_of
-from tests.fixtures.stack import Stack
+from tests.fixtures.stack import ROOT, Stack
 
 _LOOK_S = 0.02
 _WITHIN_S = 600
@@ -50,6 +51,15 @@ class Place:
             tables = owner.execute("SELECT schemaname, tablename FROM pg_tables WHERE schemaname = 'serving'").fetchall()
             names = [sql.Identifier(*table) for table in [*tables, ("public", "quarantine")]]
             owner.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(sql.SQL(", ").join(names)))
+
+    def start_anew(self) -> None:
+        """An empty stack, as after its first start."""
+        self.say("emptying the stack")
+        with (ROOT / "build" / "bench-compose.log").open("ab") as log:
+            for command in (["compose/engine", "compose", "--profile", "*", "down", "--volumes"], ["compose/up"]):
+                subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=True)
+        self.__dict__.pop("_eye", None)
+        self.wait_for_rest()
 
     def counted(self) -> int:
         """How many records the speed layer has committed."""
