@@ -44,17 +44,16 @@ def queries(place: Place, rounds: int) -> Iterator[Row]:
     on_hdfs = InsecureClient(place.stack.settings.webhdfs_url, user="braid").content(
         f"{place.stack.settings.archive_root}/{MASTER}"
     )["length"]
-    in_views = place.stack.ask(
-        "SELECT sum(hypertable_size(table_name))::bigint FROM unnest(%s::regclass[]) AS table_name"
-        % repr([f"serving.batch_{view.name}" for view in VIEWS]).replace("[", "ARRAY[")
-    )[0][0]
+    in_views = sum(
+        place.stack.ask(f"SELECT hypertable_size('serving.batch_{view.name}')", role="postgres")[0][0] for view in VIEWS
+    )
     for name, stored, most in (("bytes an event on HDFS", on_hdfs, 40), ("bytes an event in views", in_views, 8)):
         each = stored / events
         yield Row(name, Spread(each, each, each), "bytes", f"<= {most}", each <= most)
 
 
 def _history(place: Place, events: int) -> int:
-    """Send that many, wait until they are everywhere, and let a batch run take them over; returns how many records it were."""
+    """Send that many, wait until they are everywhere, and let a batch run take them over; returns how many were sent."""
     place.say(f"sending {events:,} events of the last {_DAYS} days")
     before = place.counted()
     said = place.inside("tests", "python", "-m", "tests.bench.inside.history", str(events), str(_DAYS), str(before + 1))
