@@ -6,9 +6,13 @@ Rows come sorted by bucket and keys, so equal content is an equal frame.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from contract.measures import Groups
 from contract.views import VIEWS, View
 
 IDENTITY = ("event_day", "event_id")
@@ -42,25 +46,30 @@ def first_of_each(events: pl.DataFrame) -> pl.DataFrame:
 
 def aggregate(events: pl.DataFrame, views: Sequence[View] = VIEWS) -> dict[str, pl.DataFrame]:
     """Partial rows of each view, by its name, with the view's schema; the events must be free of repeats."""
-    items = {item.name: item for view in views for measure in view.measures for item in measure.items(events)}
-    events = events.with_columns(items.values())
-    return {view.name: _fold(view, events) for view in views}
+    # Views share measures; what the events bring to one is found out once.
+    items: dict[int, NDArray[Any]] = {}
+    rows = {}
+    for view in views:
+        bucket = events["event_time"].dt.truncate(view.bucket).alias("bucket")
+        keys, groups = _grouped(pl.DataFrame([bucket, *(events[key] for key in view.keys)]))
+        for measure in view.measures:
+            if id(measure) not in items:
+                items[id(measure)] = measure.items(events)
+            keys.insert_column(len(keys.columns), measure.fold(items[id(measure)], groups))
+        rows[view.name] = keys
+    return rows
 
 
 def merge(view: View, parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """The rows of all parts as one: what aggregate would have given for all their events at once."""
-    rows = pl.concat([pl.DataFrame(schema=view.schema), *parts]).lazy()
-    merged = rows.group_by(view.group).agg(measure.regather() for measure in view.measures).sort(view.group).collect()
-    return _rows(view, merged, {measure.name: measure.resettle(merged[measure.name]) for measure in view.measures})
+    rows = pl.concat([pl.DataFrame(schema=view.schema), *parts])
+    keys, groups = _grouped(rows.select(view.group))
+    return keys.hstack([measure.merge(rows[measure.name], groups) for measure in view.measures])
 
 
-def _fold(view: View, events: pl.DataFrame) -> pl.DataFrame:
-    bucket = pl.col("event_time").dt.truncate(view.bucket).alias("bucket")
-    grouped = events.lazy().with_columns(bucket).group_by(view.group)
-    gathered = grouped.agg(measure.gather() for measure in view.measures).sort(view.group).collect()
-    return _rows(view, gathered, {measure.name: measure.settle(gathered[measure.name]) for measure in view.measures})
-
-
-def _rows(view: View, groups: pl.DataFrame, stored: dict[str, pl.Series]) -> pl.DataFrame:
-    columns = groups.to_dict() | stored
-    return pl.DataFrame({name: columns[name] for name in view.schema}, schema_overrides=view.schema)
+def _grouped(keys: pl.DataFrame) -> tuple[pl.DataFrame, Groups]:
+    """The different rows, sorted, and which of them each row is."""
+    numbered = keys.with_columns(group=pl.struct(pl.all()).rank("dense") - 1)
+    ids = numbered["group"].to_numpy().astype(np.int64)
+    _, rows = np.unique(ids, return_index=True)
+    return keys[rows], Groups(ids, len(rows))

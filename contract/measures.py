@@ -1,4 +1,4 @@
-"""The measures a view can have. Each is a commutative monoid with one canonical stored form, in Polars and in SQL.
+"""The measures a view can have. Each is a commutative monoid with one canonical stored form, in Python and in SQL.
 
 A measure says how a group of events becomes its stored value (fold), how stored values become one (merge), and the same
 merge in SQL, as an aggregate and for two values. Laws hold for each: merge is associative and commutative, has an
@@ -9,16 +9,31 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from contract.sketches import histogram, hll
 from contract.sketches.hash import hash_texts
 
 INT64_LIST = pl.List(pl.Int64)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which of `count` groups each of n rows belongs to: `ids` has shape (n,), from 0 on."""
+
+    ids: NDArray[np.int64]
+    count: int
+
+    def sums(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of each group the exact sum of its rows' numbers."""
+        totals = np.zeros(self.count, np.int64)
+        np.add.at(totals, self.ids, numbers)
+        return totals
 
 
 @dataclass(frozen=True)
@@ -39,25 +54,17 @@ class Measure(ABC):
     def reads(self) -> list[str]:
         """The event's columns that the measure is made of."""
 
-    def items(self, events: pl.DataFrame) -> list[pl.Series]:
-        """Columns that `gather` needs beside those of the event; equal names have equal content."""
-        return []
+    @abstractmethod
+    def items(self, events: pl.DataFrame) -> NDArray[Any]:
+        """What each event brings to its group, shape (n,)."""
 
     @abstractmethod
-    def gather(self) -> pl.Expr:
-        """An aggregation over a group of events: the stored value, or a list of items that `settle` makes one of."""
+    def fold(self, items: NDArray[Any], groups: Groups) -> pl.Series:
+        """The stored value of each group of events."""
 
     @abstractmethod
-    def regather(self) -> pl.Expr:
-        """The same over a group of stored values, for merging."""
-
-    def settle(self, gathered: pl.Series) -> pl.Series:
-        """Stored values from what gather gave, one a group."""
-        return gathered
-
-    def resettle(self, gathered: pl.Series) -> pl.Series:
-        """Stored values from what regather gave, one a group."""
-        return gathered
+    def merge(self, stored: pl.Series, groups: Groups) -> pl.Series:
+        """The stored value of each group of stored values."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +75,11 @@ class _Additive(Measure):
     sql_add: ClassVar[str] = "{0} + {1}"
     sql_size: ClassVar[str] = "{0}"
 
-    def regather(self) -> pl.Expr:
-        return pl.col(self.name).sum()
+    def fold(self, items: NDArray[np.int64], groups: Groups) -> pl.Series:
+        return pl.Series(self.name, groups.sums(items), dtype=self.dtype)
+
+    def merge(self, stored: pl.Series, groups: Groups) -> pl.Series:
+        return self.fold(stored.to_numpy(), groups)
 
 
 @dataclass(frozen=True)
@@ -82,9 +92,10 @@ class Count(_Additive):
     def reads(self) -> list[str]:
         return [] if self.where is None else self.where.meta.root_names()
 
-    def gather(self) -> pl.Expr:
-        counted = pl.len() if self.where is None else self.where.fill_null(False).sum()
-        return counted.cast(pl.Int64).alias(self.name)
+    def items(self, events: pl.DataFrame) -> NDArray[np.int64]:
+        if self.where is None:
+            return np.ones(len(events), np.int64)
+        return events.select(self.where.fill_null(False).cast(pl.Int64)).to_series().to_numpy()
 
 
 @dataclass(frozen=True)
@@ -97,8 +108,8 @@ class Sum(_Additive):
     def reads(self) -> list[str]:
         return [self.of or self.name]
 
-    def gather(self) -> pl.Expr:
-        return pl.col(self.of or self.name).sum().cast(pl.Int64).alias(self.name)
+    def items(self, events: pl.DataFrame) -> NDArray[np.int64]:
+        return events[self.of or self.name].cast(pl.Int64).fill_null(0).to_numpy()
 
 
 @dataclass(frozen=True)
@@ -117,33 +128,18 @@ class Distinct(Measure):
     def reads(self) -> list[str]:
         return [self.of]
 
-    def items(self, events: pl.DataFrame) -> list[pl.Series]:
+    def items(self, events: pl.DataFrame) -> NDArray[np.uint16]:
         values = events[self.of]
-        entries = pl.Series(self._item, hll.entries_of(hash_texts(values.drop_nulls())), dtype=pl.UInt16)
-        if values.null_count():
-            entries = pl.zeros(len(values), pl.UInt16, eager=True).scatter(values.is_not_null().arg_true(), entries)
-        return [entries.alias(self._item)]
+        entries = np.zeros(len(values), np.uint16)
+        entries[values.is_not_null().to_numpy()] = hll.entries_of(hash_texts(values.drop_nulls()))
+        return entries
 
-    def gather(self) -> pl.Expr:
-        return pl.col(self._item).implode().alias(self.name)
+    def fold(self, items: NDArray[np.uint16], groups: Groups) -> pl.Series:
+        return pl.Series(self.name, hll.encode_groups(groups.ids, items, groups.count), dtype=self.dtype)
 
-    @property
-    def _item(self) -> str:
-        return f"{self.of} register entry"
-
-    def settle(self, gathered: pl.Series) -> pl.Series:
-        groups, items = _flat(gathered)
-        return pl.Series(gathered.name, hll.encode_groups(groups, items, len(gathered)), dtype=self.dtype)
-
-    def regather(self) -> pl.Expr:
-        return pl.col(self.name).implode()
-
-    def resettle(self, gathered: pl.Series) -> pl.Series:
-        groups, sketches = _flat(gathered)
-        entries, lengths = hll.decode_all(sketches.tolist())
-        return pl.Series(
-            gathered.name, hll.encode_groups(np.repeat(groups, lengths), entries, len(gathered)), dtype=self.dtype
-        )
+    def merge(self, stored: pl.Series, groups: Groups) -> pl.Series:
+        entries, lengths = hll.decode_all(stored.to_list())
+        return self.fold(entries, Groups(np.repeat(groups.ids, lengths), groups.count))
 
 
 @dataclass(frozen=True)
@@ -162,34 +158,21 @@ class Quantiles(Measure):
     def reads(self) -> list[str]:
         return [self.of]
 
-    def gather(self) -> pl.Expr:
-        return pl.col(self.of).drop_nulls().implode().alias(self.name)
+    def items(self, events: pl.DataFrame) -> NDArray[np.float64]:
+        return events[self.of].cast(pl.Float64).to_numpy()
 
-    def settle(self, gathered: pl.Series) -> pl.Series:
-        groups, values = _flat(gathered)
-        bins = histogram.bins_of(values.astype(np.float64))
-        return self._encode(gathered, groups, bins, np.ones_like(bins))
+    def fold(self, items: NDArray[np.float64], groups: Groups) -> pl.Series:
+        known = ~np.isnan(items)
+        bins = histogram.bins_of(items[known])
+        return self._encoded(groups.ids[known], bins, np.ones_like(bins), groups.count)
 
-    def regather(self) -> pl.Expr:
-        return pl.col(self.name).list.explode(keep_nulls=False, empty_as_null=False).implode()
+    def merge(self, stored: pl.Series, groups: Groups) -> pl.Series:
+        array = stored.to_arrow()
+        packed = array.flatten().to_numpy(zero_copy_only=False)
+        ids = np.repeat(groups.ids, array.value_lengths().to_numpy(zero_copy_only=False))
+        return self._encoded(ids, *histogram.decode(packed), groups.count)
 
-    def resettle(self, gathered: pl.Series) -> pl.Series:
-        groups, packed = _flat(gathered)
-        return self._encode(gathered, groups, *histogram.decode(packed.astype(np.int64)))
-
-    def _encode(self, gathered: pl.Series, groups: np.ndarray, bins: np.ndarray, counts: np.ndarray) -> pl.Series:
-        packed, lengths = histogram.encode_groups(groups, bins, counts, len(gathered))
-        return _lists(gathered.name, packed, lengths)
-
-
-def _flat(lists: pl.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Items of all lists end to end, and the number of the list that each came from."""
-    array = lists.to_arrow(compat_level=pl.CompatLevel.oldest())
-    groups = np.repeat(np.arange(len(lists), dtype=np.int64), array.value_lengths())
-    return groups, array.flatten().to_numpy(zero_copy_only=False)
-
-
-def _lists(name: str, items: np.ndarray, lengths: np.ndarray) -> pl.Series:
-    """The reverse of _flat for integers: a list a group, an empty one included."""
-    ends = np.append(0, np.cumsum(lengths))
-    return pl.Series(name, pa.LargeListArray.from_arrays(pa.array(ends), pa.array(items)), dtype=INT64_LIST)
+    def _encoded(self, ids: NDArray[np.int64], bins: NDArray[np.int64], counts: NDArray[np.int64], count: int) -> pl.Series:
+        packed, lengths = histogram.encode_groups(ids, bins, counts, count)
+        ends = np.append(0, np.cumsum(lengths))
+        return pl.Series(self.name, pa.LargeListArray.from_arrays(pa.array(ends), pa.array(packed)), dtype=self.dtype)
