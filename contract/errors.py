@@ -108,6 +108,9 @@ class JobFailed(BraidError):
         lines = [line.strip() for line in report.strip().splitlines() if line.strip()] or ["no reason given"]
         causes = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Refused|Unavailable): ", line)]
         cause = next((line for line in reversed(causes) if not line.startswith(("java.", "org.apache."))), lines[0])
+        if ours := re.fullmatch(rf"{re.escape(__name__)}\.\w+: (.+)", cause):
+            # It names the place and the next command itself.
+            return cls(ours[1])
         return cls(
             f"the job failed on Spark at {master}: {cause[:500]}; `make status` shows what is up, `make batch` starts again"
         )

@@ -90,7 +90,9 @@ AS $$
 BEGIN
     -- guard: an ended run writes nothing
     IF run_state IS DISTINCT FROM 'running' THEN
-        RAISE EXCEPTION 'run % is %, not running', checked_run_id, coalesce(run_state, 'unknown') USING ERRCODE = 'BR001';
+        RAISE EXCEPTION 'run % is %, not running%', checked_run_id, coalesce(run_state, 'unknown'),
+            coalesce((SELECT ' (' || r.error || ')' FROM serving.run AS r WHERE r.run_id = checked_run_id), '')
+            USING ERRCODE = 'BR001';
     END IF;
 END
 $$;

@@ -124,7 +124,7 @@ def test_a_run_that_ended_can_neither_write_nor_publish(speed: Connection, batch
     commit(speed, frame)
     run = begin_run(batch, "full")
     fail_run(batch, run.run_id, "the driver was killed")
-    with pytest.raises(RunRefused, match="is failed, not running"):
+    with pytest.raises(RunRefused, match=r"is failed, not running \(the driver was killed\); nothing was changed"):
         compute(batch, run, frame)
     with pytest.raises(RunRefused, match="is failed, not running"):
         publish(batch, run.run_id, [], dict.fromkeys(range(4), 0), NO_REJECTS, TOPIC)

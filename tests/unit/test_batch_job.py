@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.job import shared_out
+from contract.errors import JobFailed
 from contract.master import OffsetRange, Slice
 
 
@@ -18,3 +20,13 @@ def test_shares_hold_each_slice_once_in_order_and_none_holds_much_more_than_its_
     largest = max((sum(piece.next_offset - 7 for _, piece in share) for share in shares), default=0)
     # A slice goes where its middle falls, so a share may exceed its part by half a slice at each end.
     assert largest <= sum(lengths) / count + max(lengths, default=0)
+
+
+OURS = "run 2 is failed, not running; nothing was changed"
+SPARKS = "the job failed on Spark at local[2]: ValueError: no; `make status` shows what is up, `make batch` starts again"
+
+
+@pytest.mark.parametrize(("cause", "said"), [(f"contract.errors.RunRefused: {OURS}", OURS), ("ValueError: no", SPARKS)])
+def test_of_a_failed_job_the_reason_is_one_line(cause: str, said: str):
+    report = f"Job aborted due to stage failure\n  File x.py, line 1, in write\n{cause}\n\tat org.apache.spark.Task.run"
+    assert str(JobFailed.of("local[2]", report)) == said
