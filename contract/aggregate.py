@@ -71,5 +71,7 @@ def _grouped(keys: pl.DataFrame) -> tuple[pl.DataFrame, Groups]:
     """The different rows, sorted, and which of them each row is."""
     numbered = keys.with_columns(group=pl.struct(pl.all()).rank("dense") - 1)
     ids = numbered["group"].to_numpy().astype(np.int64)
-    _, rows = np.unique(ids, return_index=True)
+    # Of each group the last row, without sorting again: the ranks are dense.
+    rows = np.empty(ids.max(initial=-1) + 1, np.int64)
+    rows[ids] = np.arange(len(ids))
     return keys[rows], Groups(ids, len(rows))

@@ -123,13 +123,13 @@ _FEW_RECORDS = 1_000
 _CHUNK_RECORDS = 5_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-# Only this form may take the vectorised parser: it and the one-by-one parser give the same time for it.
 _REASON_OF_TIME = (
     pl.when(pl.col("event_time").is_null() | (pl.col("event_time") < _EPOCH))
     .then(pl.lit("bad_time"))
     .when(pl.col("event_time") > pl.col("kafka_time").cast(EVENT_SCHEMA["event_time"]) + MAX_AHEAD)
     .then(pl.lit("too_far_ahead"))
 )
+# Only this form may take the vectorised parser: it and the one-by-one parser give the same time for it.
 _PLAIN_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,6})?Z$"
 
 

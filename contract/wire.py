@@ -161,7 +161,7 @@ class _Text:
             scale = np.where(is_digit, scale * 10, scale)
             fraction = np.where(is_point, place, fraction)
         starts_with_zero = self._bytes[np.where(good, start, 0)] == _ZERO
-        good &= ~starts_with_zero | (length == 1) | (fraction == length - 2)
+        good &= ~starts_with_zero | (length == 1) | ((fraction > 0) & (fraction == length - 2))
         if not is_float:
             return digits, good
         # Both are exact, so their quotient is the float nearest to the number, which is what a parser gives.

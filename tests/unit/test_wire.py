@@ -50,7 +50,9 @@ def test_texts_of_any_length_come_back(text: str, length: int):
         b"", b"{", b"{}", b'"', b"\xff", b"\0" + value(), value()[:-1], value() + b"}", value() + b" ", value() + b"\xc3",
         value()[:-1] + b',"x":1}', value(page='"'), value(page="\n"), value(page="a\\b"), value(site=""),
         value(site="s" * 254), value(status=600), value(bytes_sent=-1), value(bytes_sent=2**60), value(duration_ms=1e-7),
-        value().replace(b":200", b":0200"), value().replace(b":200", b':"200"'), value().replace(b'"page"', b'"pagE"'),
+        value().replace(b":200", b":0200"), value(bytes_sent=5).replace(b":5", b":05"),
+        value(duration_ms=7.5).replace(b":7.5", b":07"), value(duration_ms=7.5).replace(b":7.5", b":07.5"),
+        value().replace(b":200", b':"200"'), value().replace(b'"page"', b'"pagE"'),
     ],
 )  # fmt: skip
 def test_anything_else_is_not_and_disturbs_no_neighbour(damaged: bytes):
