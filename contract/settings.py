@@ -51,7 +51,7 @@ class Settings:
     nimbus_host: str = _setting("BRAID_NIMBUS_HOST", "nimbus", "where the topology is submitted")
     bolts: int = _setting("BRAID_BOLTS", 2, "sketch bolts; at most one a partition has work", 1)
     range_max_offsets: int = _setting(
-        "BRAID_RANGE_MAX_OFFSETS", 20_000, "largest range of offsets in one tuple; larger is faster, smaller is fresher", 1
+        "BRAID_RANGE_MAX_OFFSETS", 100_000, "largest range of offsets in one tuple; larger is faster, smaller is fresher", 1
     )
     range_linger_ms: int = _setting(
         "BRAID_RANGE_LINGER_MS",
@@ -61,6 +61,12 @@ class Settings:
     )
     ranges_in_flight: int = _setting(
         "BRAID_RANGES_IN_FLIGHT", 4, "ranges of a partition planned before the first is acked", 1
+    )
+    speed_merge_rows: int = _setting(
+        "BRAID_SPEED_MERGE_ROWS",
+        10_000,
+        "rows that commits of a partition append before they are merged; fewer make queries on fresh data faster",
+        1,
     )
     dedupe_window_offsets: int = _setting(
         "BRAID_DEDUPE_WINDOW_OFFSETS", 1_000_000, "offsets of a partition in which the speed layer recognises a repeat", 1

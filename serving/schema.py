@@ -18,10 +18,12 @@ from contract.measures import Measure
 from contract.views import VIEWS, View
 
 CHUNK_INTERVAL = "7 days"
+SPEED_ROWS_LOCK = 0x42_72_61_69_65
+"""Advisory lock of whoever deletes speed rows."""
 DRIFT_ROWS = 1_000
 """So many rows that differ are kept of a run and view."""
 _CATALOGUE_PLACE = "30"
-_RESERVED = {"partition", "epoch", "run_id", "keys_digest", "day"}
+_RESERVED = {"partition", "epoch", "run_id", "keys_digest", "day", "first_offset", "level"}
 # A B-tree entry has at most 2,704 bytes and a UTF-8 character up to 4, so longer keys get a hash index.
 _LONGEST_BTREE_KEY = 512
 _KEY_LIMITS = {
@@ -45,7 +47,8 @@ def catalogue_sql(views: Sequence[View] = VIEWS) -> str:
     parts = [part for view in views for part in (_speed_table(view), _batch_table(view))]
     parts += [
         _open_staging(views),
-        _merge_staged(views),
+        _append_staged(views),
+        _merge_appended(views),
         _insert_staged(views),
         _delete_run_day(views),
         _delete_absorbed(views),
@@ -62,14 +65,24 @@ def _check(view: View) -> None:
 
 
 def _speed_table(view: View) -> sql.Composed:
-    # Updates touch no indexed column, so with room in the page they stay there (heap-only tuples).
+    # What was added later stands apart from the table, so that an older one gets it too.
     return sql.SQL(
         """CREATE TABLE IF NOT EXISTS {table} (
-    partition int, epoch bigint, {columns}, keys_digest bytea,
-    PRIMARY KEY (bucket, keys_digest, partition, epoch)
-) WITH (fillfactor = 60);
+    partition int NOT NULL, epoch bigint NOT NULL, {columns}, keys_digest bytea NOT NULL
+);
+ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {old_key}, RESET (fillfactor),
+    ADD COLUMN IF NOT EXISTS first_offset bigint NOT NULL DEFAULT 0, ADD COLUMN IF NOT EXISTS level int NOT NULL DEFAULT 0;
+CREATE UNIQUE INDEX IF NOT EXISTS {key} ON {table} (bucket, keys_digest, partition, epoch, first_offset);
+CREATE INDEX IF NOT EXISTS {level} ON {table} (partition, level);
 {indexes}"""
-    ).format(table=_speed(view), columns=_column_definitions(view), indexes=_indexes(view, "speed"))
+    ).format(
+        table=_speed(view),
+        columns=_column_definitions(view),
+        old_key=sql.Identifier(f"speed_{view.name}_pkey"),
+        key=sql.Identifier(f"speed_{view.name}_row"),
+        level=sql.Identifier(f"speed_{view.name}_level"),
+        indexes=_indexes(view, "speed"),
+    )
 
 
 def _batch_table(view: View) -> sql.Composed:
@@ -139,36 +152,72 @@ $function$;"""
     )
 
 
-def _merge_staged(views: Sequence[View]) -> sql.Composed:
+def _append_staged(views: Sequence[View]) -> sql.Composed:
     statements = (
         sql.SQL(
-            """    INSERT INTO {table} AS stored (partition, epoch, {columns}, keys_digest)
-    SELECT to_partition, to_epoch, {columns}, {digest} FROM {staged}
-    ON CONFLICT (bucket, keys_digest, partition, epoch) DO UPDATE SET
-        {merges};"""
+            """    INSERT INTO {table} (partition, epoch, {columns}, keys_digest, first_offset)
+    SELECT to_partition, to_epoch, {columns}, {digest}, of_first_offset FROM {staged};"""
+        ).format(table=_speed(view), columns=_names(view.schema.names()), digest=_digest(view), staged=_staged(view))
+        for view in views
+    )
+    return _function(
+        "-- Staged rows of the range that begins at an offset join those of its partition's epoch.",
+        "append_staged(to_partition int, to_epoch bigint, of_first_offset bigint)",
+        "void",
+        statements,
+    )
+
+
+def _merge_appended(views: Sequence[View]) -> sql.Composed:
+    statements = (
+        sql.SQL(
+            """    of_level := 0;
+    LOOP
+        -- Each level holds four times as many rows as the one below, so a row is merged a few times in its life.
+        needed := least_rows::bigint << (2 * of_level);
+        SELECT count(*) >= needed INTO enough
+        FROM (SELECT FROM {table} WHERE partition = of_partition AND level = of_level LIMIT needed) AS at_level;
+        EXIT WHEN NOT enough;
+        WITH gone AS (
+            DELETE FROM {table} WHERE partition = of_partition AND level = of_level RETURNING *
+        )
+        INSERT INTO {table} (partition, epoch, {columns}, keys_digest, first_offset, level)
+        SELECT partition, epoch, bucket, {keys}{merges}, keys_digest, min(first_offset), of_level + 1
+        FROM gone GROUP BY partition, epoch, bucket, keys_digest;
+        GET DIAGNOSTICS inserted = ROW_COUNT;
+        total := total + inserted;
+        of_level := of_level + 1;
+    END LOOP;"""
         ).format(
             table=_speed(view),
             columns=_names(view.schema.names()),
-            digest=_digest(view),
-            staged=_staged(view),
-            merges=sql.SQL(",\n        ").join(
-                sql.SQL("{} = {}").format(
-                    sql.Identifier(measure.name),
-                    sql.SQL(measure.sql_add).format(
-                        sql.Identifier("stored", measure.name), sql.Identifier("excluded", measure.name)
-                    ),
-                )
-                for measure in view.measures
+            keys=sql.SQL("").join(sql.SQL("any_value({}), ").format(sql.Identifier(key)) for key in view.keys),
+            merges=sql.SQL(", ").join(
+                sql.SQL(measure.sql_merge).format(sql.Identifier(measure.name)) for measure in view.measures
             ),
         )
         for view in views
     )
-    return _function(
-        "-- Staged rows join those of a partition's epoch.",
-        "merge_staged(to_partition int, to_epoch bigint)",
-        "void",
-        statements,
-    )
+    return sql.SQL(
+        """
+-- Rows of a partition that came in many commits become one a key and epoch, which no reader notices; returns how many rows
+-- that made. Garbage collection deletes rows in another order, so the two exclude each other.
+CREATE OR REPLACE FUNCTION serving.merge_appended(of_partition int, least_rows int) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+AS $function$
+DECLARE
+    of_level int;
+    needed bigint;
+    enough boolean;
+    inserted bigint;
+    total bigint := 0;
+BEGIN
+    PERFORM pg_advisory_xact_lock({lock});
+{statements}
+    RETURN total;
+END
+$function$;"""
+    ).format(lock=sql.Literal(SPEED_ROWS_LOCK), statements=_lines(statements))
 
 
 def _insert_staged(views: Sequence[View]) -> sql.Composed:
@@ -221,7 +270,10 @@ def _delete_absorbed(views: Sequence[View]) -> sql.Composed:
         for view in views
     )
     return _function(
-        "-- Deletes speed rows that no kept publication needs.", "delete_absorbed(row_limit int)", "bigint", statements
+        "-- Deletes speed rows that no kept publication needs.",
+        "delete_absorbed(row_limit int)",
+        "bigint",
+        [sql.SQL("    PERFORM pg_advisory_xact_lock({});").format(sql.Literal(SPEED_ROWS_LOCK)), *statements],
     )
 
 

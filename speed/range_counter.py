@@ -53,12 +53,15 @@ class RangeCounter:
         self._committed_offset = committed_offset
         self._chunk_offsets = chunk_offsets
 
-    def count(self, wanted: OffsetRange) -> None:
-        """Commit the range unless it was committed before; OffsetRefused says where the partition really stands."""
+    def count(self, wanted: OffsetRange) -> int:
+        """Commit the range unless it was committed before; OffsetRefused says where the partition really stands.
+
+        Returns how many rows were brought to the views.
+        """
         if self._recent.next_offset != wanted.first_offset:
             committed_offset = self._committed_offset(wanted.partition)
             if committed_offset >= wanted.next_offset:
-                return
+                return 0
             if committed_offset != wanted.first_offset:
                 # Offsets that are not committed must not be remembered: they would be taken for repeats later.
                 raise OffsetRefused(wanted.partition, wanted.first_offset, committed_offset)
@@ -70,8 +73,10 @@ class RangeCounter:
         # guard: dedupe across ranges
         identities = self._recent.identities(distinct)
         fresh = distinct.filter(~self._recent.repeats(identities))
-        self._commit(wanted, Counted(aggregate(fresh), received, len(fresh), len(events) - len(fresh), rejects))
+        rows = aggregate(fresh)
+        self._commit(wanted, Counted(rows, received, len(fresh), len(events) - len(fresh), rejects))
         self._recent.add(identities, wanted.next_offset)
+        return sum(map(len, rows.values()))
 
     def _remember_until(self, wanted: OffsetRange) -> None:
         """After a restart or a skip: make `recent` what it would be had it seen all offsets before the range."""

@@ -20,7 +20,9 @@ from speed.reader import RangeReader
 
 
 class SketchBolt(Bolt):
+    outputs = ("partition", "rows")
     auto_ack = False
+    auto_anchor = False
 
     def initialize(self, storm_conf: dict[str, Any], context: dict[str, Any]) -> None:
         self._settings = Settings.from_env()
@@ -31,7 +33,7 @@ class SketchBolt(Bolt):
         """Ack what is committed; fail what is not, and the spout plans it again from the committed position."""
         wanted = OffsetRange(*tup.values)
         try:
-            self._counter_of(wanted.partition).count(wanted)
+            rows = self._counter_of(wanted.partition).count(wanted)
         except OffsetRefused as refused:
             self.logger.warning("%s", refused)
             self.fail(tup)
@@ -41,6 +43,7 @@ class SketchBolt(Bolt):
             self.fail(tup)
         else:
             self.ack(tup)
+            self.emit([wanted.partition, rows])
 
     def _counter_of(self, partition: int) -> RangeCounter:
         if partition not in self._counters:

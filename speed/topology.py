@@ -1,8 +1,10 @@
-"""The topology: one spout plans ranges of offsets, sketch bolts count them; a partition always meets the same bolt."""
+"""The topology: one spout plans ranges of offsets, sketch bolts count them, one bolt merges rows; a partition always meets
+the same bolt."""
 
 from streamparse import Grouping, Topology
 
 from contract.settings import Settings
+from speed.merge_bolt import MergeBolt
 from speed.range_spout import RangeSpout
 from speed.sketch_bolt import SketchBolt
 
@@ -10,6 +12,7 @@ from speed.sketch_bolt import SketchBolt
 class Braid(Topology):
     range_spout = RangeSpout.spec()
     sketch_bolt = SketchBolt.spec(inputs={range_spout: Grouping.fields("partition")}, par=Settings.from_env().bolts)
+    merge_bolt = MergeBolt.spec(inputs={sketch_bolt: Grouping.fields("partition")})
 
     config = {  # noqa: RUF012 streamparse reads it from the class
         "topology.workers": 1,

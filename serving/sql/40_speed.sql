@@ -43,7 +43,7 @@ BEGIN
     IF position_before <> first_offset OR range_next_offset <= first_offset THEN
         RETURN;
     END IF;
-    PERFORM serving.merge_staged(range_partition, current_epoch);
+    PERFORM serving.append_staged(range_partition, current_epoch, first_offset);
     PERFORM serving.insert_staged_quarantine();
     INSERT INTO serving.speed_ledger AS l VALUES
         (range_partition, current_epoch, range_next_offset - first_offset, received, counted, duplicate)

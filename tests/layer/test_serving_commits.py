@@ -10,8 +10,9 @@ import pytest
 from contract.errors import BraidError, OffsetRefused
 from contract.master import OffsetRange
 from contract.settings import Settings
+from contract.views import VIEWS
 from serving.database import Connection, connect
-from serving.handoff import Counts, commit_range, positions
+from serving.handoff import Counts, begin_run, collect_garbage, commit_range, merge_appended, positions
 from tests.fixtures.handoff import TOPIC, assert_merged, commit, ledger
 from tests.fixtures.pageviews import NO_REJECTS, TODAY, Range, events, reject
 
@@ -33,6 +34,54 @@ def test_commits_into_one_row_add_up_with_many_bins(speed: Connection, reader: C
     )
     for first in range(0, 900, 300):
         assert commit(speed, frame[first : first + 300])
+    assert_merged(reader, frame)
+
+
+def test_merging_appended_rows_leaves_one_row_a_key_and_epoch_and_changes_no_view(
+    speed: Connection, batch: Connection, reader: Connection, database: Settings
+) -> None:
+    frame = events(1, 0, 0, 900)
+    for first in range(0, 900, 100):
+        if first == 500:
+            begin_run(batch, "full")
+        commit(speed, frame[first : first + 100])
+    assert merge_appended(speed, 1, least_rows=1) == 0
+    assert merge_appended(speed, 0, least_rows=100_000) == 0
+    merge_appended(speed, 0, least_rows=2)
+    with connect(database, "postgres") as owner:
+        for view in VIEWS:
+            rows = owner.execute(f"SELECT epoch, keys_digest, bucket FROM serving.speed_{view.name}".encode()).fetchall()
+            assert len(rows) == len(set(rows)), view.name
+    assert_merged(reader, frame)
+    more = events(2, 0, 900, 100)
+    commit(speed, more)
+    merge_appended(speed, 0, least_rows=2)
+    assert_merged(reader, pl.concat([frame, more]))
+
+
+def test_rows_are_merged_while_others_commit_and_garbage_is_collected(
+    batch: Connection, reader: Connection, database: Settings
+) -> None:
+    frame = events(1, 0, 0, 600)
+
+    def merge() -> None:
+        with connect(database, "speed") as connection:
+            while positions(connection)[0] < 600:
+                merge_appended(connection, 0, least_rows=1)
+
+    def collect() -> None:
+        with connect(database, "batch") as connection:
+            while positions(connection)[0] < 600:
+                collect_garbage(connection, 1)
+
+    others = [threading.Thread(target=work) for work in (merge, merge, collect)]
+    for other in others:
+        other.start()
+    with connect(database, "speed") as speed:
+        for first in range(0, 600, 20):
+            commit(speed, frame[first : first + 20])
+    for other in others:
+        other.join()
     assert_merged(reader, frame)
 
 

@@ -24,6 +24,7 @@ from contract.master import MASTER, OffsetRange, archived_next_offset, folder
 from contract.settings import Settings
 from ingest.archive import Archiver
 from ingest.archive_files import ArchiveFiles
+from speed.merge_bolt import MergeBolt
 from speed.range_spout import RangeSpout
 from speed.sketch_bolt import SketchBolt
 from tests.fixtures.memory import GAP, MemoryStore, MemoryTopic
@@ -41,9 +42,11 @@ class Storm:
     def __init__(self) -> None:
         self.bolts: list[Process] = []
         self.spout: Process | None = None
+        self.merger: Process | None = None
         self.queues: dict[Process, list[Tuple]] = {}
         self.in_flight: list[str] = []
         self.outcomes: list[tuple[str, bool]] = []
+        self.appended: list[Tuple] = []
 
     def emit(self, tuple_id: str, values: list[Any]) -> None:
         """Fields grouping by partition."""
@@ -82,6 +85,17 @@ class _Bolt(SketchBolt):
     def fail(self, tup: Tuple) -> None:  # type: ignore[override]
         self._storm.end(tup.id, acked=False)
 
+    def emit(self, values: list[Any]) -> None:  # type: ignore[override]
+        self._storm.appended.append(Tuple("", "", "", "", values))
+
+
+class _MergeBolt(MergeBolt):
+    """The real bolt with its end in memory."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(BytesIO(), BytesIO(), rdb_signal=None)
+        self.logger = world.logger
+
 
 class _Logger:
     """Keeps what the layers say; printed when a seed is replayed."""
@@ -119,6 +133,7 @@ class World:
             range_max_offsets=chance.randint(1, 12),
             range_linger_ms=chance.choice([0, 250]),
             ranges_in_flight=chance.randint(1, 3),
+            speed_merge_rows=chance.choice([1, 5, 10_000]),
             dedupe_window_offsets=chance.choice([8, 16, 64]),
             dedupe_false_positive_rate=1e-12,
             batch_wait_s=3,
@@ -204,7 +219,8 @@ class World:
     def count_and_archive(self) -> None:
         """The layers that follow the topic come as far as they can, or nearly."""
         for _ in range(self.chance.randint(2, 15)):
-            self._go_on(1, *(process for process in (self.storm.spout, *self.storm.bolts) if process), *self.archivers)
+            storm = (self.storm.spout, *self.storm.bolts, self.storm.merger)
+            self._go_on(1, *(process for process in storm if process), *self.archivers)
             self.clock.now_s += 0.1
 
     def crash(self) -> None:
@@ -221,7 +237,7 @@ class World:
     def replace_topology(self) -> None:
         """Storm starts other workers, perhaps another number of them; some of the old ones are alive still."""
         for process in self._living():
-            if process.name.startswith(("bolt", "spout")) and self.chance.random() < 0.5:
+            if process.name.startswith(("bolt", "spout", "merger")) and self.chance.random() < 0.5:
                 self.step(process, process.kill)
         self._replace_topology()
 
@@ -429,6 +445,15 @@ class World:
                 if queue := self.storm.queues[current()]:
                     bolt.process(queue.pop(0))
 
+        def merger() -> None:
+            merger = _MergeBolt(self)
+            merger.initialize({}, {})
+            while True:
+                point("merger: idle")
+                if self.storm.appended:
+                    merger.process(self.storm.appended.pop(0))
+
+        self.storm.merger = self._start("merger", merger)
         self.storm.bolts = [self._start("bolt", bolt) for _ in range(self.chance.randint(1, 2))]
         self.storm.queues |= {process: [] for process in self.storm.bolts}
         self.storm.spout = self._start("spout", spout)
