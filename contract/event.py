@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 from msgspec import Meta
 
+from contract.plain_time import plain_times
 from contract.wire import WireForm
 
 MAX_VALUE_BYTES = 65_536
@@ -129,8 +130,6 @@ _REASON_OF_TIME = (
     .when(pl.col("event_time") > pl.col("kafka_time").cast(EVENT_SCHEMA["event_time"]) + MAX_AHEAD)
     .then(pl.lit("too_far_ahead"))
 )
-# Only this form may take the vectorised parser: it and the one-by-one parser give the same time for it.
-_PLAIN_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,6})?Z$"
 
 
 @dataclass(frozen=True)
@@ -318,14 +317,10 @@ def _frame(partition: int, offsets: np.ndarray, kafka_times_ms: np.ndarray, part
 
 
 def _times(texts: pl.Series) -> pl.Series:
-    text = pl.col(texts.name)
-    plain = pl.when(text.str.contains(_PLAIN_TIME)).then(text)
-    parsed = texts.to_frame().select(
-        plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="us", strict=False).dt.replace_time_zone("UTC")
-    )[texts.name]
+    parsed = plain_times(texts)
     if parsed.null_count():
         others = parsed.is_null().arg_true()
-        parsed = parsed.to_physical().scatter(others, [_time(text) for text in texts.gather(others)])
+        parsed = parsed.scatter(others, [_time(text) for text in texts.gather(others)])
     return parsed.cast(EVENT_SCHEMA["event_time"])
 
 

@@ -18,12 +18,12 @@ import pyarrow as pa
 from msgspec import inspect
 from numpy.typing import NDArray
 
-# As many digits, the point included, as are exact in a float and an integer alike.
-_MOST_DIGITS = 16
-_QUOTE, _BACKSLASH, _SPACE, _POINT, _ZERO, _NINE = b'"\\ .09'
+_LONGEST_NUMBER = 25
+_QUOTE, _BACKSLASH, _SPACE = b'"\\ '
 _LAST_ASCII = 127
 _QUOTES_OF_FIELD = 4
 _WORD_BYTES = 8
+_HALF_WORD = np.uint64(32)
 _INLINE_BYTES = 12
 # So that whatever is looked for at the end of the last record can be read.
 _PADDING_BYTES = 64
@@ -80,20 +80,22 @@ class WireForm:
             is_text = field.kind is str
             before = (b"," if number else b"{") + f'"{field.name}":'.encode() + (b'"' if is_text else b"")
             present = plain & text.has(cursor, before)
-            if field.required:
-                plain = present
             start, quote_after = cursor + len(before), quote + before.count(b'"')
             end = text.quotes[quote_after] if is_text else text.number_end(quote_after)
             if is_text:
                 good = present & (end - start >= field.least) & (end - start <= field.most)
                 columns[field.name] = text.column(start, end, good)
             else:
-                numbers, good = text.numbers(start, end, present, field.kind is float)
-                good &= (numbers >= field.least) & (numbers <= field.most)
-                columns[field.name] = _with_nulls(numbers, good, self._schema[field.name])
-            plain &= good | ~present
-            cursor = np.where(present, end + is_text, cursor)
-            quote = np.where(present, quote_after + is_text, quote)
+                numbers, good = text.numbers(start, end, present, self._schema[field.name])
+                good &= numbers.is_between(field.least, field.most).fill_null(False).to_numpy()
+                columns[field.name] = numbers
+            if field.required:
+                plain = good
+                cursor, quote = end + is_text, quote_after + is_text
+            else:
+                plain &= good | ~present
+                cursor = np.where(present, end + is_text, cursor)
+                quote = np.where(present, quote_after + is_text, quote)
         return pl.DataFrame(columns), plain & (cursor == text.ends - 1) & text.has(cursor, b"}")
 
 
@@ -144,44 +146,36 @@ class _Text:
         following = self.quotes[quote]
         return np.where(following < self.ends, following - 1, self.ends - 1)
 
-    def numbers(
-        self, start: Positions, end: Positions, present: Mask, is_float: bool
-    ) -> tuple[NDArray[np.float64 | np.int64], Mask]:
-        """The numbers that stand there, and where present ones are JSON's digits, without sign and exponent."""
-        length = end - start
-        good = present & (length >= 1) & (length <= _MOST_DIGITS)
-        digits, scale, fraction = (np.full(len(start), one, np.int64) for one in (0, 1, 0))
-        for place in range(int(length[good].max(initial=0))):
-            inside = good & (place < length)
-            byte = self._bytes[np.where(inside, end - 1 - place, 0)]
-            is_point = inside & (byte == _POINT)
-            is_digit = inside & (byte >= _ZERO) & (byte <= _NINE)
-            good &= ~inside | is_digit | (is_point & is_float & (fraction == 0) & (place > 0) & (place < length - 1))
-            digits += np.where(is_digit, (byte.astype(np.int64) - _ZERO) * scale, 0)
-            scale = np.where(is_digit, scale * 10, scale)
-            fraction = np.where(is_point, place, fraction)
-        starts_with_zero = self._bytes[np.where(good, start, 0)] == _ZERO
-        good &= ~starts_with_zero | (length == 1) | ((fraction > 0) & (fraction == length - 2))
-        if not is_float:
-            return digits, good
-        # Both are exact, so their quotient is the float nearest to the number, which is what a parser gives.
-        return digits / 10.0**fraction, good & (digits < 2**53)
+    def numbers(self, start: Positions, end: Positions, present: Mask, dtype: pl.DataType) -> tuple[pl.Series, Mask]:
+        """The numbers that stand there, null where not present, and which of them are as encode() writes them.
+
+        A text that is what its number is written as is read alike by every parser that rounds correctly.
+        """
+        texts = self.column(start, end, present & (start < end) & (end - start <= _LONGEST_NUMBER))
+        numbers = texts.cast(dtype, strict=False)
+        return numbers, (numbers.cast(pl.String) == texts).fill_null(False).to_numpy()
 
     def column(self, start: Positions, end: Positions, present: Mask) -> pl.Series:
         """The texts between these positions, null where not present. No byte of a text longer than 12 is copied."""
-        length = np.where(present, end - start, 0).astype(np.uint64)
-        start = np.where(present, start, 0)
-        first = _first_bytes(self._from_each(start, "<u8"), length)
-        rest = _first_bytes(self._from_each(start + _WORD_BYTES, "<u8"), length - np.minimum(length, _WORD_BYTES))
+        is_there = None
+        if not present.all():
+            start, end = np.where(present, start, 0), np.where(present, end, 0)
+            is_there = pa.py_buffer(np.packbits(present, bitorder="little"))
+        length = (end - start).astype(np.uint64)
+        first = self._from_each(start, "<u8")
         # https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout
         views = np.empty((len(start), 2), "<u8")
-        views[:, 0] = length | first << np.uint64(32)
-        views[:, 1] = np.where(
-            length > _INLINE_BYTES, start.astype(np.uint64) << np.uint64(32), first >> np.uint64(32) | rest << np.uint64(32)
-        )
-        is_there = pa.py_buffer(np.packbits(present, bitorder="little"))
+        views[:, 0] = length | first << _HALF_WORD
+        views[:, 1] = start.astype(np.uint64) << _HALF_WORD
+        short = np.flatnonzero(length <= _INLINE_BYTES)
+        if len(short):
+            length, start = length[short], start[short]
+            first = _first_bytes(first[short], length)
+            rest = _first_bytes(self._from_each(start + _WORD_BYTES, "<u8"), length - np.minimum(length, _WORD_BYTES))
+            views[short, 0] = length | first << _HALF_WORD
+            views[short, 1] = first >> _HALF_WORD | rest << _HALF_WORD
         parts = [is_there, pa.py_buffer(views), pa.py_buffer(self._buffer)]
-        return pl.Series(pa.Array.from_buffers(pa.string_view(), len(start), parts))
+        return pl.Series(pa.Array.from_buffers(pa.string_view(), len(views), parts))
 
     def _from_each(self, at: Positions, dtype: str) -> NDArray[Any]:
         """What stands at each position, read as this type; zeros from the buffer's end on."""
@@ -194,9 +188,3 @@ def _first_bytes(word: NDArray[np.uint64], count: NDArray[np.uint64]) -> NDArray
     """The word with all but its first `count` bytes set to zero."""
     bits = np.uint64(8) * np.minimum(count, _WORD_BYTES).astype(np.uint64)
     return np.where(bits == 64, word, word & ((np.uint64(1) << (bits & np.uint64(63))) - np.uint64(1)))
-
-
-def _with_nulls(numbers: NDArray[np.float64 | np.int64], present: Mask, dtype: pl.DataType) -> pl.Series:
-    series = pl.Series(numbers)
-    # A number that is not there may be anything, and need not fit.
-    return (series if present.all() else series.set(pl.Series(~present), None)).cast(dtype)

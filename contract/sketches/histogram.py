@@ -21,6 +21,9 @@ ZERO_BIN = -10 * BINS_PER_OCTAVE - 1
 RELATIVE_ERROR = (2 ** (1 / BINS_PER_OCTAVE) - 1) / (2 ** (1 / BINS_PER_OCTAVE) + 1)
 COUNT_BITS = 48
 SQL_TYPE = "bigint[]"
+# Bins of all finite values are less than 2^16 apart.
+_BIN_BITS = 17
+_BIN_MASK = (1 << _BIN_BITS) - 1
 
 
 def _mantissa_bounds() -> NDArray[np.float64]:
@@ -46,12 +49,14 @@ def encode_groups(
     groups: NDArray[np.int64], bins: NDArray[np.int64], counts: NDArray[np.int64], group_count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """One histogram a group, end to end, and their lengths: item i adds counts[i] to bins[i] of groups[i]."""
-    order = np.lexsort((bins, groups))
-    groups, bins, counts = groups[order], bins[order], counts[order]
-    starts = np.flatnonzero(np.append(True, (groups[1:] != groups[:-1]) | (bins[1:] != bins[:-1]))) if groups.size else order
-    totals = np.add.reduceat(counts, starts) if groups.size else counts
-    packed = (bins[starts] << COUNT_BITS) + totals
-    return packed, np.bincount(groups[starts], minlength=group_count).astype(np.int64)
+    # Group and bin in one number: that sorts several times as fast as two.
+    keyed = (groups << _BIN_BITS) + (bins - ZERO_BIN)
+    order = np.argsort(keyed)
+    keyed = keyed[order]
+    starts = np.flatnonzero(np.append(True, keyed[1:] != keyed[:-1])) if keyed.size else order
+    totals = np.add.reduceat(counts[order], starts) if keyed.size else counts
+    packed = (((keyed[starts] & _BIN_MASK) + ZERO_BIN) << COUNT_BITS) + totals
+    return packed, np.bincount(keyed[starts] >> _BIN_BITS, minlength=group_count).astype(np.int64)
 
 
 def decode(packed: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

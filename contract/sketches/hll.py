@@ -26,6 +26,7 @@ SQL_TYPE = f"hll({LOG2M}, {REGWIDTH}, 0, 1)"
 _MAX_RANK = (1 << REGWIDTH) - 1
 _EMPTY, _SPARSE, _FULL = (bytes([0x10 | kind, (REGWIDTH - 1) << 5 | LOG2M, 0x40]) for kind in (1, 3, 4))
 _HEADER_LENGTH = 3
+_ENTRY_BYTES = 2
 _BITS_OF_RANK = 1 << np.arange(REGWIDTH - 1, -1, -1)
 
 
@@ -45,22 +46,25 @@ def entries_of(hashes: NDArray[np.uint64]) -> NDArray[np.uint16]:
 def encode_groups(groups: NDArray[np.int64], entries: NDArray[np.uint16], group_count: int) -> list[bytes]:
     """One sketch a group: entry i belongs to group groups[i] in [0, group_count); order and repeats do not matter."""
     filled = entries != 0
-    keyed = np.unique(groups[filled].astype(np.uint64) << np.uint64(16) | entries[filled])
+    keyed = groups[filled].astype(np.uint64) << np.uint64(16) | entries[filled]
+    keyed.sort()
     # Sorted, so the last entry of a register carries its highest rank.
     register = keyed >> np.uint64(REGWIDTH)
     keyed = keyed[np.append(register[1:] != register[:-1], True)] if keyed.size else keyed
-    payload = (keyed & np.uint64(0xFFFF)).astype(">u2")
-    bounds = np.searchsorted(keyed >> np.uint64(16), np.arange(group_count + 1, dtype=np.uint64)).tolist()
-    return [_encode(payload[first:after]) for first, after in pairwise(bounds)]
+    payload = (keyed & np.uint64(0xFFFF)).astype(">u2").tobytes()
+    bounds = np.searchsorted(keyed >> np.uint64(16), np.arange(group_count + 1, dtype=np.uint64)) * _ENTRY_BYTES
+    return [_encode(payload[first:after]) for first, after in pairwise(bounds.tolist())]
 
 
-def _encode(payload: NDArray[np.uint16]) -> bytes:
-    if payload.size == 0:
+def _encode(payload: bytes) -> bytes:
+    """The sketch of these entries, big-endian and sorted, one a register."""
+    if not payload:
         return _EMPTY
-    if payload.size < SPARSE_LIMIT:
-        return _SPARSE + payload.tobytes()
+    if len(payload) < SPARSE_LIMIT * _ENTRY_BYTES:
+        return _SPARSE + payload
+    entries = np.frombuffer(payload, ">u2")
     ranks = np.zeros(REGISTERS, dtype=np.uint8)
-    ranks[payload >> REGWIDTH] = payload & _MAX_RANK
+    ranks[entries >> REGWIDTH] = entries & _MAX_RANK
     bits = ranks[:, None] & _BITS_OF_RANK.astype(np.uint8) != 0
     return _FULL + np.packbits(bits).tobytes()
 

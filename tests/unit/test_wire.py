@@ -44,14 +44,22 @@ def test_texts_of_any_length_come_back(text: str, length: int):
     assert frame["site"].to_list() == sites
 
 
+@pytest.mark.parametrize("duration_ms", [0.0, 0.1 + 0.2, 1e-7, 5e-324, 1e-5, 86_399_999.999_999_99, 86_400_000.0])
+def test_numbers_come_back_to_the_last_bit(duration_ms: float):
+    frame, is_wire_form = WIRE.read([value(duration_ms=duration_ms)])
+    assert is_wire_form.all()
+    assert frame["duration_ms"].to_list() == [duration_ms]
+
+
 @pytest.mark.parametrize(
     "damaged",
     [
         b"", b"{", b"{}", b'"', b"\xff", b"\0" + value(), value()[:-1], value() + b"}", value() + b" ", value() + b"\xc3",
         value()[:-1] + b',"x":1}', value(page='"'), value(page="\n"), value(page="a\\b"), value(site=""),
-        value(site="s" * 254), value(status=600), value(bytes_sent=-1), value(bytes_sent=2**60), value(duration_ms=1e-7),
+        value(site="s" * 254), value(status=600), value(bytes_sent=-1), value(bytes_sent=2**60),
         value().replace(b":200", b":0200"), value(bytes_sent=5).replace(b":5", b":05"),
         value(duration_ms=7.5).replace(b":7.5", b":07"), value(duration_ms=7.5).replace(b":7.5", b":07.5"),
+        *(value(duration_ms=7.5).replace(b"7.5", text) for text in b"NaN inf +7.5 7E1 1e400 7. .5".split()),
         value().replace(b":200", b':"200"'), value().replace(b'"page"', b'"pagE"'),
     ],
 )  # fmt: skip
