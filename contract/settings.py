@@ -24,7 +24,9 @@ class Settings:
 
     kafka_bootstrap: str = _setting("BRAID_KAFKA_BOOTSTRAP", "kafka:29092", "where the brokers are")
     topic: str = _setting("BRAID_TOPIC", "pageviews", "the topic of page-view events")
-    topic_partitions: int = _setting("BRAID_TOPIC_PARTITIONS", 4, "partitions at creation; more of them allow more bolts", 1)
+    topic_partitions: int = _setting(
+        "BRAID_TOPIC_PARTITIONS", 2, "partitions at creation: as many as bolts are fastest, more of them allow more bolts", 1
+    )
     database_host: str = _setting("BRAID_DATABASE_HOST", "timescaledb", "where TimescaleDB is")
     database_port: int = _setting("BRAID_DATABASE_PORT", 5432, "its port", 1)
     database_name: str = _setting("BRAID_DATABASE_NAME", "braid", "its database")
@@ -55,8 +57,8 @@ class Settings:
     )
     range_linger_ms: int = _setting(
         "BRAID_RANGE_LINGER_MS",
-        250,
-        "least time between ranges of a partition that are not full; shorter is fresher and costs CPU",
+        20,
+        "least time between ranges of a partition that hold few events; shorter is fresher and costs CPU",
         0,
     )
     ranges_in_flight: int = _setting(

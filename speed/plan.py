@@ -12,13 +12,18 @@ from dataclasses import dataclass, field
 from contract.errors import TopicUnusable
 from contract.master import OffsetRange
 
+# From so many on, what a commit costs whatever its size hardly shows.
+_WORTHWHILE_OFFSETS = 1_000
+
 
 @dataclass
 class _PartitionPlan:
     next_offset: int
     attempt: int = 0
     emitted_s: float = float("-inf")
+    not_before_s: float = float("-inf")
     in_flight: set[str] = field(default_factory=set)
+    lags: bool = False
     void: bool = False
 
 
@@ -37,8 +42,10 @@ class RangePlan:
     def next_ranges(self, high_offsets: Mapping[int, int], now_s: float) -> list[tuple[str, OffsetRange]]:
         """Tuple ids and ranges to emit now, given the first offset of each partition that is not yet readable.
 
-        A full range goes at once. A shorter one waits until the range before it is committed and `linger_s` old: a commit
-        costs about as much for ten events as for a thousand. Raises TopicUnusable if a partition ends before its position.
+        A full range goes at once, a shorter one when the one before it is committed. If it has less than a thousand offsets
+        it also waits until that one is `linger_s` old and as much time has passed as that one took: a commit costs about as
+        much for ten events as for a thousand, and so few must not take more than half of a bolt's time. Raises TopicUnusable
+        if a partition ends before its position.
         """
         ranges: list[tuple[str, OffsetRange]] = []
         for partition, plan in self._partitions.items():
@@ -46,20 +53,26 @@ class RangePlan:
             if plan.next_offset > high_offset and not plan.void:
                 raise TopicUnusable.replaced("the speed layer", self._topic, partition, plan.next_offset, high_offset)
             while not plan.void and plan.next_offset < high_offset and len(plan.in_flight) < self._max_in_flight:
-                is_full = high_offset - plan.next_offset >= self._max_offsets
-                if not is_full and (plan.in_flight or now_s - plan.emitted_s < self._linger_s):
+                waiting = high_offset - plan.next_offset
+                if waiting < self._max_offsets and plan.in_flight:
+                    break
+                if waiting < min(_WORTHWHILE_OFFSETS, self._max_offsets) and now_s < plan.not_before_s:
                     break
                 planned = OffsetRange(partition, plan.next_offset, min(high_offset, plan.next_offset + self._max_offsets))
                 tuple_id = f"{partition}:{plan.attempt}:{planned.first_offset}"
                 plan.in_flight.add(tuple_id)
                 plan.next_offset = planned.next_offset
                 plan.emitted_s = now_s
+                plan.lags = waiting >= self._max_offsets
                 ranges.append((tuple_id, planned))
         return ranges
 
-    def ack(self, tuple_id: str) -> None:
+    def ack(self, tuple_id: str, now_s: float) -> None:
         """The range is committed."""
-        self._plan_of(tuple_id).in_flight.discard(tuple_id)
+        plan = self._plan_of(tuple_id)
+        if tuple_id in plan.in_flight:
+            plan.in_flight.remove(tuple_id)
+            plan.not_before_s = max(plan.emitted_s + self._linger_s, now_s + (now_s - plan.emitted_s))
 
     def fail(self, tuple_id: str) -> None:
         """The range, and so every range after it, is not; unless it belongs to an earlier attempt."""
@@ -67,6 +80,14 @@ class RangePlan:
         if tuple_id in plan.in_flight:
             # guard: a failed range voids its plan
             plan.void = True
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a range may be planned, if there are offsets for it."""
+        return any(
+            not plan.void and (not plan.in_flight or (plan.lags and len(plan.in_flight) < self._max_in_flight))
+            for plan in self._partitions.values()
+        )
 
     @property
     def is_void(self) -> bool:

@@ -23,7 +23,7 @@ class Braid(Topology):
         # A bolt acks nothing while it re-reads.
         "topology.message.timeout.secs": 180,
         # Between tuples an executor parks 1,000 times before it sleeps, and then for 1 ms only: that alone took a third of a
-        # core. Tuples come a few times a second here, so 5 ms of sleep are not felt.
+        # core. Tuples come some ten times a second here, so 2 ms of sleep are hardly felt.
         "topology.bolt.wait.progressive.level2.count": 10,
-        "topology.bolt.wait.progressive.level3.sleep.millis": 5,
+        "topology.bolt.wait.progressive.level3.sleep.millis": 2,
     }

@@ -27,8 +27,8 @@ def test_ranges_follow_each_other_and_are_bounded():
     first = plan.next_ranges({0: 200, 1: 100}, 0)
     assert ranges(first) == [(0, 0, 40), (0, 40, 80), (1, 90, 100)]
     assert plan.next_ranges({0: 200, 1: 100}, 0) == []
-    plan.ack(first[0][0])
-    plan.ack(first[2][0])
+    plan.ack(first[0][0], 0)
+    plan.ack(first[2][0], 0)
     assert ranges(plan.next_ranges({0: 200, 1: 103}, 0)) == [(0, 80, 120), (1, 100, 103)]
 
 
@@ -36,10 +36,24 @@ def test_short_ranges_wait_for_each_other_and_full_ones_do_not():
     plan = RangePlan({0: 0}, max_offsets=40, max_in_flight=3, linger_s=0.25, topic="t")
     (tuple_id, first), *others = plan.next_ranges({0: 10}, now_s=1.0)
     assert (first.next_offset, others) == (10, [])
+    assert not plan.has_room
     assert plan.next_ranges({0: 20}, now_s=9.0) == []  # the one before is not committed yet
-    plan.ack(tuple_id)
+    plan.ack(tuple_id, now_s=1.1)
+    assert plan.has_room
     assert plan.next_ranges({0: 20}, now_s=1.2) == []
     assert ranges(plan.next_ranges({0: 95}, now_s=1.2)) == [(0, 10, 50), (0, 50, 90)]
+    assert plan.has_room
+
+
+def test_few_offsets_wait_as_long_as_the_range_before_them_took():
+    plan = RangePlan({0: 0}, max_offsets=10_000, max_in_flight=3, linger_s=0.1, topic="t")
+    ((tuple_id, _),) = plan.next_ranges({0: 10}, now_s=1.0)
+    plan.ack(tuple_id, now_s=1.5)
+    assert plan.next_ranges({0: 1_009}, now_s=1.9) == []
+    assert ranges(plan.next_ranges({0: 1_010}, now_s=1.9)) == [(0, 10, 1_010)]
+    plan.ack("0:0:10", now_s=2.0)
+    assert plan.next_ranges({0: 1_011}, now_s=2.05) == []
+    assert ranges(plan.next_ranges({0: 1_011}, now_s=2.11)) == [(0, 1_010, 1_011)]
 
 
 def test_a_failed_range_voids_its_partition_until_it_resumes():
@@ -52,7 +66,7 @@ def test_a_failed_range_voids_its_partition_until_it_resumes():
     again = plan.next_ranges({0: 15, 1: 20}, 0)
     assert ranges(again) == [(0, 5, 15)]
     # Late answers about ranges of the first attempt change nothing.
-    plan.ack(first[1][0])
+    plan.ack(first[1][0], 0)
     plan.fail(first[2][0])
     assert not plan.is_void
     assert plan.next_ranges({0: 15, 1: 20}, 0) == []
