@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tests.bench import streams
 from tests.bench.place import Place
 from tests.bench.report import Row, throughput_rows
 from tests.bench.rounds import Sample, in_turn
@@ -13,7 +14,7 @@ _SEED = 7
 
 
 def drain(place: Place, rounds: int) -> Iterator[Row]:
-    """The speed layer, drain of a full topic: events/s into merged SQL, against one loop without Storm.
+    """The speed layer, drain of a full topic: events/s into merged SQL, against one loop, Spark, Flink, a naive topology.
 
     Everything on: strict decoder, removal of repeats, both views; the ledger must hold every record at the end.
     """
@@ -37,10 +38,17 @@ def drain(place: Place, rounds: int) -> Iterator[Row]:
         assert place.truth()["received"] == records
         return sample
 
-    samples = in_turn({"Braid": braid, "L1 one loop": loop}, rounds)
-    yield from throughput_rows(
-        "speed layer, drain", samples, target_events_per_s=400_000, target_ratios={"L1 one loop": 1.0}
-    )
+    candidates = {
+        "Braid": braid,
+        "L1 one loop": loop,
+        streams.STRUCTURED_STREAMING.title: lambda: streams.structured_streaming(place, records),
+        streams.FLINK.title: lambda: streams.flink(place, records),
+        streams.NAIVE.title: lambda: streams.naive(place),
+    }
+    samples = in_turn(candidates, rounds)
+    place.containers.start("supervisor")
+    targets = dict(zip(list(candidates)[1:], (1.0, 3.0, 1.5, 30.0), strict=True))
+    yield from throughput_rows("speed layer, drain", samples, 400_000, targets)
 
 
 _LOOP = "tests.bench.rivals.loop"

@@ -12,11 +12,12 @@ from ingest.topics import ensure_topic
 from tests.bench.place import Place
 from tests.bench.report import Row, throughput_rows
 from tests.bench.rounds import Sample, in_turn
+from tests.bench.usage import Used
 
 _LINES = 500_000
 _ARCHIVED_EVENTS = 3_000_000
 _SEED = 3
-_KAFKA_TOOLS = ("java", "-cp", "/opt/braid/lib/*")
+_KAFKA_TOOLS = ("run", "--rm", "-T", "--no-deps", "rivals", "java", "-cp", "/opt/braid/rivals/kafka/*")
 
 
 def produce(place: Place, rounds: int) -> Iterator[Row]:
@@ -32,19 +33,19 @@ def produce(place: Place, rounds: int) -> Iterator[Row]:
         with place.containers.metered() as used:
             said = place.inside("tests", "python", "-m", "tests.bench.inside.produce", str(_LINES), str(_SEED))
         assert (said["sent"], said["unparsed"]) == (_LINES, 0), said
-        return Sample(_LINES, said["seconds"], {"tests": said["cpu_s"], "kafka": used.cpu_s["kafka"]})
+        return Sample(_LINES, said["seconds"], {"tests": said["cpu_s"], **_of(used, "kafka")})
 
     def kafka() -> Sample:
         place.say("sending as many records with ProducerPerformance")
         settings = ("acks=all", "enable.idempotence=true", "compression.type=lz4", "linger.ms=20", "batch.size=262144")
         with place.containers.metered() as used:
             said = place.stack.compose(
-                *("exec", "-T", "kafka", *_KAFKA_TOOLS, "org.apache.kafka.tools.ProducerPerformance"),
+                *(*_KAFKA_TOOLS, "org.apache.kafka.tools.ProducerPerformance"),
                 *("--topic", limit.topic, "--num-records", str(_LINES), "--record-size", "250"),
                 *("--throughput", "-1", "--producer-props", "bootstrap.servers=kafka:29092", *settings),
             )
         per_s = float(re.findall(r"([\d.]+) records/sec", said)[-1])
-        return Sample(_LINES, _LINES / per_s, {"kafka": used.cpu_s["kafka"]})
+        return Sample(_LINES, _LINES / per_s, _of(used, "kafka", "rivals"))
 
     samples = in_turn({"Braid": braid, "L3 ProducerPerformance": kafka}, rounds)
     yield from throughput_rows("produce from an access log", samples, 150_000, {})
@@ -71,13 +72,17 @@ def archive(place: Place, rounds: int) -> Iterator[Row]:
         place.containers.stop("archiver")
         with place.containers.metered() as used:
             said = place.stack.compose(
-                *("exec", "-T", "kafka", *_KAFKA_TOOLS, "org.apache.kafka.tools.ConsumerPerformance"),
+                *(*_KAFKA_TOOLS, "org.apache.kafka.tools.ConsumerPerformance"),
                 *("--bootstrap-server", "kafka:29092", "--topic", settings.topic, "--num-records", str(records)),
             )
         fields = said.strip().splitlines()[-1].split(", ")
-        return Sample(int(fields[4]), int(fields[4]) / float(fields[5]), {"kafka": used.cpu_s["kafka"]})
+        return Sample(int(fields[4]), int(fields[4]) / float(fields[5]), _of(used, "kafka", "rivals"))
 
     samples = in_turn({"Braid": braid, "L3 ConsumerPerformance": kafka}, rounds)
     place.containers.start("archiver")
     place.containers.start("supervisor")
     yield from throughput_rows("archive to HDFS", samples, 250_000, {})
+
+
+def _of(used: Used, *services: str) -> dict[str, float]:
+    return {service: used.cpu_s[service] for service in services}

@@ -22,6 +22,7 @@ class Row:
     times_rival: Spread | None = None
     cpu_us_per_event: float | None = None
     cores: float | None = None
+    cpu_us_by_service: Mapping[str, float] | None = None
 
     def json(self) -> dict[str, Any]:
         """For build/bench.json."""
@@ -43,6 +44,7 @@ def throughput_rows(
             value.median >= target_events_per_s,
             cpu_us_per_event=Spread.of([sample.cpu_us_per_event for sample in ours]).median,
             cores=Spread.of([sample.cores for sample in ours]).median,
+            cpu_us_by_service=_by_service(ours),
         )
     ]
     for rival, theirs in rivals:
@@ -58,11 +60,20 @@ def throughput_rows(
                 times,
                 Spread.of([sample.cpu_us_per_event for sample in theirs]).median,
                 Spread.of([sample.cores for sample in theirs]).median,
+                _by_service(theirs),
             )
         )
     return rows
 
 
+def _by_service(samples: list[Sample]) -> dict[str, float]:
+    """Medians, without the services that had no part in it."""
+    parts = [sample.cpu_us_by_service for sample in samples]
+    medians = {service: Spread.of([part.get(service, 0.0) for part in parts]).median for service in parts[0]}
+    return {service: round(cpu_us, 3) for service, cpu_us in medians.items() if cpu_us >= _LEAST_CPU_US}
+
+
+_LEAST_CPU_US = 0.01
 _COLUMNS = (("what", 30), ("who", 22), ("median", 12), ("least .. greatest", 23), ("unit", 9), ("Braid is", 9))
 _MORE = (("CPU us/event", 12), ("target", 14), ("met", 3))
 

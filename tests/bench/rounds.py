@@ -27,6 +27,11 @@ class Sample:
         return sum(self.cpu_s.values()) / self.events * 1e6
 
     @property
+    def cpu_us_by_service(self) -> dict[str, float]:
+        """Of cpu_us_per_event each service's part."""
+        return {service: cpu_s / self.events * 1e6 for service, cpu_s in self.cpu_s.items()}
+
+    @property
     def cores(self) -> float:
         """How many cores were busy on average."""
         return sum(self.cpu_s.values()) / self.seconds
