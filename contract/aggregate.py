@@ -80,13 +80,10 @@ def _grouped(keys: pl.DataFrame) -> tuple[pl.DataFrame, Groups]:
         ranks = np.empty(len(encoded.dictionary), np.int64)
         ranks[pc.array_sort_indices(encoded.dictionary)] = np.arange(len(ranks))
         ids, count = _dense(ids * len(ranks) + ranks[encoded.indices], count * len(ranks))
-        columns.append(encoded)
+        columns.append((column.name, encoded))
     rows = np.empty(count, np.int64)
     rows[ids] = np.arange(len(ids))
-    distinct = {
-        name: pl.Series(column.dictionary.take(column.indices.take(rows)), dtype=keys.schema[name])
-        for name, column in zip(keys.columns, columns, strict=True)
-    }
+    distinct = [pl.Series(name, column.dictionary.take(column.indices.take(rows))) for name, column in columns]
     return pl.DataFrame(distinct), Groups(ids, count)
 
 
