@@ -37,14 +37,29 @@ event_day = pl.col("event_time").dt.date().alias("event_day")
 
 def first_of_each(events: pl.DataFrame) -> pl.DataFrame:
     """The events without repeats: of each identity the one first by (partition, offset); sorted so."""
-    return (
-        events.lazy()
-        .sort("partition", "offset")
-        .with_columns(event_day)
-        .unique(subset=IDENTITY, keep="first", maintain_order=True)
-        .drop("event_day")
-        .collect()
+    in_order = events if _is_in_order(events) else events.sort("partition", "offset")
+    hashes = in_order.select(pl.struct(event_day, "event_id").hash()).to_series().to_numpy()
+    ordered = np.sort(hashes)
+    shared = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not len(shared):
+        return in_order
+    # Only events that share a hash with another can be repeats; whether they are, the identities themselves tell.
+    suspects = np.flatnonzero(np.isin(hashes, shared))
+    firsts = (
+        in_order[suspects]
+        .select(event_day, "event_id")
+        .with_row_index("row")
+        .unique(subset=IDENTITY, keep="first", maintain_order=True)["row"]
     )
+    kept = np.ones(len(in_order), np.bool_)
+    kept[np.delete(suspects, firsts.to_numpy())] = False
+    return in_order.filter(kept)
+
+
+def _is_in_order(events: pl.DataFrame) -> bool:
+    partitions, offsets = events["partition"].to_numpy(), events["offset"].to_numpy()
+    steps, further = np.diff(partitions), np.diff(offsets) >= 0
+    return bool(((steps > 0) | ((steps == 0) & further)).all())
 
 
 def aggregate(events: pl.DataFrame, views: Sequence[View] = VIEWS) -> dict[str, pl.DataFrame]:
@@ -80,13 +95,10 @@ def _grouped(keys: pl.DataFrame) -> tuple[pl.DataFrame, Groups]:
         ranks = np.empty(len(encoded.dictionary), np.int64)
         ranks[pc.array_sort_indices(encoded.dictionary)] = np.arange(len(ranks))
         ids, count = _dense(ids * len(ranks) + ranks[encoded.indices], count * len(ranks))
-        columns.append(encoded)
+        columns.append((column.name, encoded))
     rows = np.empty(count, np.int64)
     rows[ids] = np.arange(len(ids))
-    distinct = {
-        name: pl.Series(column.dictionary.take(column.indices.take(rows)), dtype=keys.schema[name])
-        for name, column in zip(keys.columns, columns, strict=True)
-    }
+    distinct = [pl.Series(name, column.dictionary.take(column.indices.take(rows))) for name, column in columns]
     return pl.DataFrame(distinct), Groups(ids, count)
 
 

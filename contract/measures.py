@@ -109,7 +109,8 @@ class Sum(_Additive):
         return [self.of or self.name]
 
     def items(self, events: pl.DataFrame) -> NDArray[np.int64]:
-        return events[self.of or self.name].cast(pl.Int64).fill_null(0).to_numpy()
+        numbers = events[self.of or self.name].cast(pl.Int64)
+        return (numbers.fill_null(0) if numbers.null_count() else numbers).to_numpy()
 
 
 @dataclass(frozen=True)

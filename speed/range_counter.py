@@ -72,7 +72,8 @@ class RangeCounter:
         distinct = first_of_each(events)
         # guard: dedupe across ranges
         identities = self._recent.identities(distinct)
-        fresh = distinct.filter(~self._recent.repeats(identities))
+        repeats = self._recent.repeats(identities)
+        fresh = distinct.filter(~repeats) if repeats.any() else distinct
         rows = aggregate(fresh)
         self._commit(wanted, Counted(rows, received, len(fresh), len(events) - len(fresh), rejects))
         self._recent.add(identities, wanted.next_offset)

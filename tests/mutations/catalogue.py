@@ -167,7 +167,10 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation("a run waits for its cut", "batch/run.py", "archive.wait_for(cut)", "pass"),
     Mutation("dedupe within a range", "speed/range_counter.py", "distinct = first_of_each(events)", "distinct = events"),
     Mutation(
-        "dedupe across ranges", "speed/range_counter.py", "distinct.filter(~self._recent.repeats(identities))", "distinct"
+        "dedupe across ranges",
+        "speed/range_counter.py",
+        "distinct.filter(~repeats) if repeats.any() else distinct",
+        "distinct",
     ),
     Mutation(
         "dedupe across restarts",
