@@ -2,7 +2,7 @@
 
 Candidates take turns (A B B A …). A result counts only if the answers are right. One row a number: median, least and
 greatest over the rounds, CPU time for an event with broker and database in it, and how many times as fast Braid is as a
-rival, round by round. The rows also go to build/bench.json.
+rival, round by round. The rows also go to build/bench.json, and charts of them to docs/charts.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ os.environ.update({name: os.environ.get(name, value) for name, value in _PLACE.i
 
 from tests.bench import batch, freshness, ingest  # noqa: E402 settings are read from the environment above
 from tests.bench.accuracy import accuracy  # noqa: E402
+from tests.bench.charts import draw  # noqa: E402
 from tests.bench.drain import drain  # noqa: E402
 from tests.bench.place import Place  # noqa: E402
 from tests.bench.queries import queries  # noqa: E402
@@ -48,6 +49,7 @@ CASES: dict[str, Callable[[Place, int], Iterator[Row]]] = {
     "accuracy": accuracy,
 }
 _RESULT = ROOT / "build" / "bench.json"
+_CHARTS = ROOT / "docs" / "charts"
 
 
 def main() -> int:
@@ -58,7 +60,7 @@ def main() -> int:
             print(f"{name:12} {(case.__doc__ or '').splitlines()[0]}")
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    rows: list[Row] = []
+    measured: dict[str, list[Row]] = {}
     try:
         with _stack(options.keep):
             place = Place(Stack.of_this_project(), Containers(os.environ["COMPOSE_PROJECT_NAME"]), _say)
@@ -67,7 +69,7 @@ def main() -> int:
                 print(header(), flush=True)
             for name in options.cases or CASES:
                 for row in CASES[name](place, options.rounds):
-                    rows.append(row)
+                    measured.setdefault(name, []).append(row)
                     if options.format == "table":
                         print(line_of(row), flush=True)
     except subprocess.CalledProcessError as error:
@@ -79,11 +81,19 @@ def main() -> int:
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         return 130
-    result = json.dumps([row.json() for row in rows], indent=2)
-    _RESULT.write_text(result + "\n", encoding="utf-8")
     if options.format == "json":
-        print(result)
+        print(json.dumps([row.json() for rows in measured.values() for row in rows], indent=2))
+    rows = _stored(measured)
+    draw(rows, _CHARTS)
     return 0
+
+
+def _stored(measured: dict[str, list[Row]]) -> list[Row]:
+    """Everything in build/bench.json after these cases' rows have taken the place of their earlier ones."""
+    earlier = json.loads(_RESULT.read_text(encoding="utf-8")) if _RESULT.exists() else {}
+    rows = earlier | {name: [row.json() for row in rows] for name, rows in measured.items()}
+    _RESULT.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    return [Row.of_json(row) for name in CASES for row in rows.get(name, [])]
 
 
 @contextmanager

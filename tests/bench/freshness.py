@@ -24,7 +24,7 @@ _RATES = {2_000: (50, 150), 100_000: (100, 300)}
 _CANARIES_PER_S = 50
 _ROUND_S = 20
 _WARM_S = 5
-_REST_S = 60
+_REST_S = 30
 
 
 def freshness(place: Place, rounds: int) -> Iterator[Row]:

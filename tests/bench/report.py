@@ -28,6 +28,12 @@ class Row:
         """For build/bench.json."""
         return asdict(self)
 
+    @classmethod
+    def of_json(cls, stored: dict[str, Any]) -> Row:
+        """The row that json() gave."""
+        spreads = {name: Spread(**stored[name]) for name in ("value", "times_rival") if stored[name] is not None}
+        return cls(**stored | spreads)
+
 
 def throughput_rows(
     name: str, samples: Mapping[str, list[Sample]], target_events_per_s: int, target_ratios: Mapping[str, float]
