@@ -78,7 +78,7 @@ FLINK = Rival(
     role="speed",
     batch="",
     measures="visitors bigint, p50 double precision, p95 double precision, p99 double precision",
-    takes=frozenset({"too_deep", "too_large", "wrong_type"}),
+    takes=frozenset({"too_deep", "too_large", "wrong_type", "not_an_object"}),
 )
 NAIVE = Rival(
     title="R1 naive streamparse",

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import docker
+from requests.exceptions import JSONDecodeError
 
 _NANOSECONDS = 1e9
 _LOOK_S = 0.5
@@ -64,7 +65,10 @@ class Containers:
         """Service, CPU seconds and memory of each running container, by its id."""
         found: dict[str, tuple[str, float, int]] = {}
         for container in self._client.containers.list(filters=self._of_project, ignore_removed=True):
-            stats = self._client.api.stats(container.id, stream=False, one_shot=True)
+            try:
+                stats = self._client.api.stats(container.id, stream=False, one_shot=True)
+            except (docker.errors.APIError, JSONDecodeError):
+                continue  # it ended meanwhile, and the engine's answer says so or is empty
             if stats.get("memory_stats"):
                 cpu_s = stats["cpu_stats"]["cpu_usage"]["total_usage"] / _NANOSECONDS
                 found[container.id] = (container.labels[_SERVICE], cpu_s, _resident_bytes(stats["memory_stats"]))

@@ -2,8 +2,8 @@
 
 Tuned: local[2], so no executor is a second JVM; as many shuffle partitions as cores; RocksDB for the state of the
 removal of repeats, whose commits only append what changed; batches so large that larger ones gain nothing; rows written
-by COPY. A batch's rows hold its number, so one that Spark repeats replaces them. Its sketches stay rows of their own: merging
-them is left to whoever reads, which costs Spark nothing here.
+by COPY. A batch's rows hold its number, so one that Spark repeats replaces them. Its sketches stay rows of their own:
+merging them is left to whoever reads, which costs Spark nothing here.
 """
 
 from __future__ import annotations
