@@ -14,7 +14,7 @@ from tests.bench.report import Row, throughput_rows
 from tests.bench.rounds import Sample, in_turn
 from tests.bench.usage import Used
 
-_LINES = 500_000
+_LINES, _RECORDS = 500_000, 2_000_000
 _ARCHIVED_EVENTS = 3_000_000
 _SEED = 3
 _KAFKA_TOOLS = ("run", "--rm", "-T", "--no-deps", "rivals", "java", "-cp", "/opt/braid/rivals/kafka/*")
@@ -36,16 +36,16 @@ def produce(place: Place, rounds: int) -> Iterator[Row]:
         return Sample(_LINES, said["seconds"], {"tests": said["cpu_s"], **_of(used, "kafka")})
 
     def kafka() -> Sample:
-        place.say("sending as many records with ProducerPerformance")
+        place.say(f"sending {_RECORDS:,} records with ProducerPerformance")
         settings = ("acks=all", "enable.idempotence=true", "compression.type=lz4", "linger.ms=20", "batch.size=262144")
         with place.containers.metered() as used:
             said = place.stack.compose(
                 *(*_KAFKA_TOOLS, "org.apache.kafka.tools.ProducerPerformance"),
-                *("--topic", limit.topic, "--num-records", str(_LINES), "--record-size", "250"),
+                *("--topic", limit.topic, "--num-records", str(_RECORDS), "--record-size", "250"),
                 *("--throughput", "-1", "--producer-props", "bootstrap.servers=kafka:29092", *settings),
             )
         per_s = float(re.findall(r"([\d.]+) records/sec", said)[-1])
-        return Sample(_LINES, _LINES / per_s, _of(used, "kafka", "rivals"))
+        return Sample(_RECORDS, _RECORDS / per_s, _of(used, "kafka", "rivals"))
 
     samples = in_turn({"Braid": braid, "L3 ProducerPerformance": kafka}, rounds)
     yield from throughput_rows("produce from an access log", samples, 150_000, {})
@@ -85,4 +85,4 @@ def archive(place: Place, rounds: int) -> Iterator[Row]:
 
 
 def _of(used: Used, *services: str) -> dict[str, float]:
-    return {service: used.cpu_s[service] for service in services}
+    return {service: used.cpu_s.get(service, 0.0) for service in services}

@@ -64,14 +64,14 @@ class Containers:
     def _stats(self) -> dict[str, tuple[str, float, int]]:
         """Service, CPU seconds and memory of each running container, by its id."""
         found: dict[str, tuple[str, float, int]] = {}
-        for container in self._client.containers.list(filters=self._of_project, ignore_removed=True):
+        for container in self._client.api.containers(filters=self._of_project):
             try:
-                stats = self._client.api.stats(container.id, stream=False, one_shot=True)
+                stats = self._client.api.stats(container["Id"], stream=False, one_shot=True)
             except (docker.errors.APIError, JSONDecodeError):
                 continue  # it ended meanwhile, and the engine's answer says so or is empty
             if stats.get("memory_stats"):
                 cpu_s = stats["cpu_stats"]["cpu_usage"]["total_usage"] / _NANOSECONDS
-                found[container.id] = (container.labels[_SERVICE], cpu_s, _resident_bytes(stats["memory_stats"]))
+                found[container["Id"]] = (container["Labels"][_SERVICE], cpu_s, _resident_bytes(stats["memory_stats"]))
         return found
 
     def stop(self, service: str) -> None:
