@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from tests.bench.place import Place
 from tests.bench.report import Row, throughput_rows
-from tests.bench.rounds import Sample, in_turn
+from tests.bench.rounds import Sample, Spread, in_turn
 
 _EVENTS = 4_000_000
 _SEED = 5
@@ -28,7 +28,7 @@ def full(place: Place, rounds: int) -> Iterator[Row]:
         counted = place.stack.ask("SELECT sum(counted)::bigint FROM ledger")[0][0]
         views = place.stack.ask("SELECT sum(views)::bigint FROM site_traffic")[0][0]
         assert views == counted, f"{views:,} views of {counted:,} events"
-        return Sample(records, seconds, used.cpu_s)
+        return Sample(records, seconds, used.cpu_s, used.memory_bytes)
 
     def native() -> Sample:
         place.say("the same with Spark's own aggregates")
@@ -54,3 +54,5 @@ def full(place: Place, rounds: int) -> Iterator[Row]:
     samples = in_turn(candidates, rounds)
     targets = {"R8 Spark's aggregates": 3.0, "L2 DuckDB": 0.33, "L2 Polars": 0.33}
     yield from throughput_rows("batch, full recompute", samples, 1_000_000, targets)
+    gigabytes = Spread.of([sum(sample.memory_bytes.values()) / 1e9 for sample in samples["Braid"]])
+    yield Row("memory, while a batch run works", gigabytes, "GB", "<= 8", gigabytes.median <= 8)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tests.bench import streams
 from tests.bench.place import Place
 from tests.bench.report import Row, throughput_rows
-from tests.bench.rounds import Sample, in_turn
+from tests.bench.rounds import Sample, Spread, in_turn
 
 _EVENTS = 2_000_000
 _SEED = 7
@@ -49,6 +49,8 @@ def drain(place: Place, rounds: int) -> Iterator[Row]:
     place.containers.start("supervisor")
     targets = dict(zip(list(candidates)[1:], (1.0, 3.0, 1.5, 30.0), strict=True))
     yield from throughput_rows("speed layer, drain", samples, 400_000, targets)
+    gigabytes = Spread.of([sum(sample.memory_bytes.values()) / 1e9 for sample in samples["Braid"]])
+    yield Row("memory, while draining", gigabytes, "GB", "<= 8", gigabytes.median <= 8)
 
 
 _LOOP = "tests.bench.rivals.loop"

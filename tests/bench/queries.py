@@ -28,19 +28,24 @@ WHERE site = '{_SITE}' AND bucket >= now() - interval '7 days' GROUP BY page ORD
 
 
 def queries(place: Place, rounds: int) -> Iterator[Row]:
-    """One page over 90 days by day, and the top 20 pages of a week: p99 at 100 x history against 1 x; bytes an event."""
+    """History a hundredfold: p99 of one page over 90 days and of the top 20 pages of a week, a run after 1 % new events, bytes."""
     place.start_anew()
     small = _history(place, _EVENTS)
     one_page, _ = _p99_ms(place, _ONE_PAGE, rounds), _p99_ms(place, _TOP_PAGES, rounds)
+    few, few_s = _after_new_events(place, rounds)
     large = _history(place, _EVENTS * (_TIMES - 1))
     one_page_of_many, top_pages = _p99_ms(place, _ONE_PAGE, rounds), _p99_ms(place, _TOP_PAGES, rounds)
+    many, many_s = _after_new_events(place, rounds)
+    value = Spread.of([of_many / of_few for of_many, of_few in zip(many_s, few_s, strict=True)])
+    yield Row("batch after 1 % new: growth", value, "x", "<= 1.5", value.median <= 1.5)
+    yield Row("batch after 1 % new", Spread.of(many_s), "s")
     growth = Spread.of([of_many / of_few for of_many, of_few in zip(one_page_of_many, one_page, strict=True)])
     yield Row("one page, 90 days: growth", growth, "x", "<= 1.3", growth.median <= 1.3)
     value = Spread.of(one_page_of_many)
     yield Row("one page, 90 days: p99", value, "ms", "<= 30", value.median <= 30)
     value = Spread.of(top_pages)
     yield Row("top 20 pages, 7 days: p99", value, "ms", "<= 250", value.median <= 250)
-    events = small + large
+    events = small + few + large + many
     on_hdfs = InsecureClient(place.stack.settings.webhdfs_url, user="braid").content(
         f"{place.stack.settings.archive_root}/{MASTER}"
     )["length"]
@@ -52,16 +57,36 @@ def queries(place: Place, rounds: int) -> Iterator[Row]:
         yield Row(name, Spread(each, each, each), "bytes", f"<= {most}", each <= most)
 
 
-def _history(place: Place, events: int) -> int:
+def _history(place: Place, events: int, days: int = _DAYS) -> int:
     """Send that many, wait until they are everywhere, and let a batch run take them over; returns how many were sent."""
-    place.say(f"sending {events:,} events of the last {_DAYS} days")
+    sent = _send(place, events, days)
+    _batch_run_s(place)
+    return sent
+
+
+def _after_new_events(place: Place, rounds: int) -> tuple[int, list[float]]:
+    """How many events were sent, and the seconds of the batch run after each hundredth part of the large history."""
+    sent, seconds = 0, []
+    for _ in range(rounds):
+        sent += _send(place, _EVENTS * _TIMES // 100, 1)
+        seconds.append(_batch_run_s(place))
+    return sent, seconds
+
+
+def _send(place: Place, events: int, days: int) -> int:
+    place.say(f"sending {events:,} events of the last {days} days")
     before = place.counted()
-    said = place.inside("tests", "python", "-m", "tests.bench.inside.history", str(events), str(_DAYS), str(before + 1))
+    said = place.inside("tests", "python", "-m", "tests.bench.inside.history", str(events), str(days), str(before + 1))
     records = before + said["sent"]
     place.until(lambda: place.counted() >= records and place.archived() >= records)
-    place.say("a batch run")
-    place.stack.compose("run", "--rm", "-T", "--no-deps", "batch")
     return int(said["sent"])
+
+
+def _batch_run_s(place: Place) -> float:
+    place.say("a batch run")
+    started_s = time.monotonic()
+    place.stack.compose("run", "--rm", "-T", "--no-deps", "batch")
+    return time.monotonic() - started_s
 
 
 def _p99_ms(place: Place, query: str, rounds: int) -> list[float]:
