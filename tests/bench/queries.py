@@ -28,7 +28,7 @@ WHERE site = '{_SITE}' AND bucket >= now() - interval '7 days' GROUP BY page ORD
 
 
 def queries(place: Place, rounds: int) -> Iterator[Row]:
-    """History a hundredfold: p99 of one page in 90 days and of a week's top 20 pages; a run after 1 % new events; bytes an event."""
+    """History a hundredfold: p99 of a page in 90 days and of a week's top 20; a run after 1 % new events; bytes an event."""
     place.start_anew()
     small = _history(place, _EVENTS)
     one_page, _ = _p99_ms(place, _ONE_PAGE, rounds), _p99_ms(place, _TOP_PAGES, rounds)
