@@ -6,7 +6,7 @@ Nothing breaks if a second archiver runs, or an old one wakes up: they write ove
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -53,6 +53,15 @@ class _Buffer:
     kafka_times_ms: list[int] = field(default_factory=list)
     values: list[bytes | None] = field(default_factory=list)
 
+    def add(self, messages: Sequence[Message]) -> None:
+        """Append records of the partition, in order."""
+        values = [message.value() for message in messages]
+        # Records, unlike errors, always have an offset.
+        self.offsets += [message.offset() for message in messages]  # type: ignore[misc]
+        self.kafka_times_ms += [message.timestamp()[1] for message in messages]
+        self.values += values
+        self.size_bytes += sum(len(value) for value in values if value)
+
 
 class Archiver:
     """Copies every partition of the topic; waits out an unavailable Kafka or HDFS, and stops only for lost data."""
@@ -90,11 +99,12 @@ class Archiver:
 
     def step(self) -> None:
         """Take what Kafka has, then write the files that are due."""
-        for message in self._consumer.consume(_CONSUME, _CONSUME_S):
-            error = message.error()
-            if error is None:
-                self._keep(message)
-            else:
+        messages = self._consumer.consume(_CONSUME, _CONSUME_S)
+        good = [message for message in messages if message.error() is None]
+        for partition, buffer in self._buffers.items():
+            buffer.add([message for message in good if message.partition() == partition])
+        for message in messages if len(good) < len(messages) else ():
+            if (error := message.error()) is not None:
                 self._understand(message.partition() or 0, error)
         self._see_gaps()
         now_s = self._clock_s()
@@ -152,14 +162,6 @@ class Archiver:
             self._buffers[partition] = _Buffer(archived_next_offset(self._files.ranges(partition)))
             self._files_since_tidy[partition] = self._settings.archive_merge_files - 1
         self._consumer.assign([TopicPartition(topic, *start) for start in self.next_offsets.items()])
-
-    def _keep(self, message: Message) -> None:
-        # Records, unlike errors, always have a partition and an offset.
-        buffer, value = self._buffers[message.partition()], message.value()  # type: ignore[index]
-        buffer.offsets.append(message.offset())  # type: ignore[arg-type]
-        buffer.kafka_times_ms.append(message.timestamp()[1])
-        buffer.values.append(value)
-        buffer.size_bytes += len(value or b"")
 
     def _see_gaps(self) -> None:
         """Start the clock of partitions that moved: by records, or by offsets of transactions that hold none."""

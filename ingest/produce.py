@@ -17,6 +17,7 @@ from ingest.lines import InputFile
 from ingest.progress import LineProgress
 from ingest.sender import Sender, connect
 from ingest.stop import Stop
+from ingest.topics import next_offsets
 
 FORMATS = ("auto", "log", "jsonl")
 _SHOW_EVERY = 5_000
@@ -31,7 +32,7 @@ class Record(Protocol):
 
 @dataclass
 class Result:
-    """What was done; next_offsets is where a reader of each partition stands when it has read all of it."""
+    """What was done; a reader of each partition that stands at next_offsets has read all of it."""
 
     lines: int = 0
     sent: int = 0
@@ -67,7 +68,7 @@ def produce(settings: Settings, file: InputFile, site: str | None, file_format: 
                 f"interrupted: of {result.lines:,} lines of {file.path.name} {sender.delivered:,} are in Kafka as records; "
                 "the same command again sends the rest, what is there counts once"
             ) from None
-        result.next_offsets = {str(partition): offset for partition, offset in sorted(sender.next_offsets.items())}
+        result.next_offsets = next_offsets(settings)
         return result
 
 

@@ -22,6 +22,7 @@ from ingest.produce import Result
 from ingest.progress import LineProgress
 from ingest.sender import Sender, connect
 from ingest.stop import Stop
+from ingest.topics import next_offsets
 
 SITES = ("www.example.com", "shop.example.com")
 LATE_BY_S = 3 * 86_400
@@ -142,7 +143,7 @@ def simulate(
         sender.abandon()
         raise KeyboardInterrupt(f"interrupted: {sender.delivered:,} simulated records are in Kafka") from None
     result.sent = result.lines
-    result.next_offsets = {str(partition): offset for partition, offset in sorted(sender.next_offsets.items())}
+    result.next_offsets = next_offsets(settings)
     return result
 
 

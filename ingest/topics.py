@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
 
 from contract.errors import EngineUnavailable, TopicUnusable
 from contract.settings import Settings
@@ -26,6 +32,19 @@ def ensure_topic(settings: Settings) -> bool:
         return _create(admin, settings) or _check(admin, settings)
     except KafkaException as error:
         raise EngineUnavailable.at("Kafka", settings.kafka_bootstrap, error.args[0].str()) from error
+
+
+def next_offsets(settings: Settings) -> dict[str, int]:
+    """Where each partition that is not empty ends now: a reader that stands there has read all of it."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2})
+    try:
+        partitions = sorted(admin.list_topics(settings.topic, timeout=_ANSWER_S).topics[settings.topic].partitions)
+        asked = {TopicPartition(settings.topic, partition): OffsetSpec.latest() for partition in partitions}
+        answers = admin.list_offsets(asked, request_timeout=_ANSWER_S)
+        ends = {str(place.partition): answer.result().offset for place, answer in answers.items()}
+    except KafkaException as error:
+        raise EngineUnavailable.at("Kafka", settings.kafka_bootstrap, error.args[0].str()) from error
+    return {partition: end for partition, end in ends.items() if end}
 
 
 def _create(admin: AdminClient, settings: Settings) -> bool:
