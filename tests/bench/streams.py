@@ -89,7 +89,7 @@ NAIVE = Rival(
     takes=frozenset({"too_deep", "too_large"}),
 )
 _NAIVE_OFFSETS = 10_000
-"""R1 gets so many records of each partition only: it is an order of magnitude slower than the others."""
+"""R1 gets so many records of each partition only: it is orders of magnitude slower than the others."""
 
 
 def structured_streaming(place: Place, records: int) -> Sample:

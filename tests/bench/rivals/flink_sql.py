@@ -1,10 +1,10 @@
 """R3: Flink SQL, its own SQL client with a cluster inside, all in one JVM.
 
 Tuned (flink/views.sql has the settings): one decoder and one removal of repeats for both views; aggregates in mini-batches
-and in two phases; objects reused; state in the heap, which took a third of RocksDB's CPU time; no expiry for the aggregates'
-state, which cost them as much again; the driver makes one statement of many inserts. Distinct visitors are exact: its SQL
-has no estimate of them for streams. Percentiles are exact too, of rounded values. Checkpoints are on its own disk.
-Rows are written when due, not with the checkpoint that holds them: exactly-once state, and upserts that may be repeated.
+and in two phases; objects reused; state in the heap, which took half of RocksDB's CPU time; no expiry for the aggregates'
+state, which made the job need thrice the CPU time; the driver makes one statement of many inserts. Distinct visitors are
+exact: its SQL has no estimate of them for streams. Percentiles are exact too, of rounded values. Checkpoints are on its own
+disk. Rows are written when due, not with the checkpoint that holds them: exactly-once state, upserts that may be repeated.
 """
 
 from __future__ import annotations

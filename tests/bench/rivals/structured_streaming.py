@@ -1,7 +1,7 @@
 """R2: Spark Structured Streaming, foreachBatch into PostgreSQL with Spark's own aggregates.
 
 Tuned: local[2], so no executor is a second JVM; as many shuffle partitions as cores; RocksDB for the state of the
-removal of repeats, whose commits only append what changed; batches so large that larger ones gain nothing; rows written
+removal of repeats, whose commits only append what changed; 250,000 records a batch; rows written
 by COPY. A batch's rows hold its number, so one that Spark repeats replaces them. Its sketches stay rows of their own:
 merging them is left to whoever reads, which costs Spark nothing here.
 """
