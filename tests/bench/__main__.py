@@ -61,6 +61,7 @@ def main() -> int:
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     measured: dict[str, list[Row]] = {}
+    wrong = 0
     try:
         with _stack(options.keep):
             place = Place(Stack.of_this_project(), Containers(os.environ["COMPOSE_PROJECT_NAME"]), _say)
@@ -68,24 +69,24 @@ def main() -> int:
             if options.format == "table":
                 print(header(), flush=True)
             for name in options.cases or CASES:
-                for row in CASES[name](place, options.rounds):
-                    measured.setdefault(name, []).append(row)
-                    if options.format == "table":
-                        print(line_of(row), flush=True)
+                try:
+                    for row in CASES[name](place, options.rounds):
+                        measured.setdefault(name, []).append(row)
+                        if options.format == "table":
+                            print(line_of(row), flush=True)
+                except AssertionError as error:
+                    wrong = 1
+                    _say(f"{name}: {error}")
+                draw(_stored(measured), _CHARTS)
     except subprocess.CalledProcessError as error:
         print(f"bench: {' '.join(error.cmd)} failed; the reason is above", file=sys.stderr)
-        return 1
-    except AssertionError as error:
-        print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         return 130
     if options.format == "json":
         print(json.dumps([row.json() for rows in measured.values() for row in rows], indent=2))
-    rows = _stored(measured)
-    draw(rows, _CHARTS)
-    return 0
+    return wrong
 
 
 def _stored(measured: dict[str, list[Row]]) -> list[Row]:
