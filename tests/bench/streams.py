@@ -56,7 +56,7 @@ class Rival:
     def expected(self, place: Place) -> int:
         """How many events it should count in the whole topic, which Braid's ledger must hold: each once."""
         query = f"SELECT count(DISTINCT value) FROM quarantine WHERE reason IN ({_texts(self.takes)})"
-        return place.truth()["counted"] + int(place.stack.ask(query)[0][0])
+        return place.truth()["counted"] + int(place.stack.ask(query, role="postgres")[0][0])
 
     def counts(self, eye: Connection) -> dict[str, int]:
         """How many events each of its views holds now."""
@@ -109,7 +109,7 @@ def naive(place: Place) -> Sample:
         f"""SELECT count(*) FROM quarantine WHERE "offset" < {_NAIVE_OFFSETS} AND reason NOT IN ({_texts(NAIVE.takes)})"""
     )
     # It removes no repeats, so they are events too.
-    expected = records - int(place.stack.ask(counted)[0][0])
+    expected = records - int(place.stack.ask(counted, role="postgres")[0][0])
     place.containers.start("supervisor")
     # After its start Braid reads again which events it knows.
     place.until(lambda: _is_quiet(place))
