@@ -31,6 +31,7 @@ _REST_S = 30
 def freshness(place: Place, rounds: int) -> Iterator[Row]:
     """From sending an event until SQL shows it, under traffic: canaries of a connection of their own, sent on schedule."""
     for rate, (median_ms, worst_ms) in _RATES.items():
+        place.settle()
         place.say(f"canaries at {rate:,} events/s")
         with _traffic(rate):
             time.sleep(_WARM_S)
@@ -38,6 +39,7 @@ def freshness(place: Place, rounds: int) -> Iterator[Row]:
         for fraction, limit_ms in ((50, median_ms), (99, worst_ms)):
             yield _row(f"freshness p{fraction}, {rate:,}/s", delays_ms, fraction, limit_ms)
     rate = min(_RATES)
+    place.settle()
     with _traffic(rate):
         delays_ms = []
         for _ in range(rounds):
@@ -64,6 +66,7 @@ def _row(name: str, delays_ms: list[list[float]], fraction: int, limit_ms: int) 
 def idle(place: Place, rounds: int) -> Iterator[Row]:
     """Cores that the whole stack uses when nothing is sent, health checks included, and its resident memory."""
     cores, gigabytes = [], []
+    place.settle()
     for _ in range(rounds):
         place.say(f"resting for {_REST_S} s")
         with place.containers.metered() as used:

@@ -19,7 +19,7 @@ from tests.bench.usage import Containers
 from tests.fixtures.kafka import next_offsets_of
 from tests.fixtures.stack import ROOT, Stack
 
-_LOOK_S = 0.02
+_LOOK_S = 0.1
 _WITHIN_S = 600
 # As fast as the simulator can.
 _NO_LIMIT = 100_000_000
@@ -43,7 +43,18 @@ class Place:
         self.stack.tools(
             *("-m", "ingest", "simulate", "--events", str(events), "--seed", str(seed), "--rate", str(_NO_LIMIT))
         )
+        return self.records()
+
+    def records(self) -> int:
+        """How many records the topic holds now."""
         return sum(next_offsets_of(self.stack.settings).values())
+
+    def settle(self) -> int:
+        """Until all that is in the topic is counted and archived; returns how many records that is."""
+        self.say("waiting until all is counted and archived")
+        records = self.records()
+        self.until(lambda: self.counted() >= records and self.archived() >= records)
+        return records
 
     def empty_views(self) -> None:
         """As if nothing had ever been counted; what is in Kafka stays."""
@@ -85,6 +96,7 @@ class Place:
         self.until(lambda: position() > 0)
         with self.containers.metered() as used:
             first, started_s = position(), time.monotonic()
+            assert first < end, f"all {end:,} were there at the first look: too few to measure"
             self.until(lambda: position() >= end)
             seconds = time.monotonic() - started_s
         return Sample(end - first, seconds, used.cpu_s, used.memory_bytes)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import docker
 from requests.exceptions import JSONDecodeError
 
 _NANOSECONDS = 1e9
-_LOOK_S = 0.5
+_LOOK_S = 1.0
+_MOST_CONTAINERS = 16
 _SERVICE = "com.docker.compose.service"
 
 
@@ -28,6 +31,7 @@ class Containers:
 
     def __init__(self, project: str) -> None:
         self._client = docker.from_env()
+        self._askers = ThreadPoolExecutor(_MOST_CONTAINERS)
         self._of_project = {"label": f"com.docker.compose.project={project}"}
 
     @contextmanager
@@ -63,16 +67,21 @@ class Containers:
 
     def _stats(self) -> dict[str, tuple[str, float, int]]:
         """Service, CPU seconds and memory of each running container, by its id."""
+        containers = self._client.api.containers(filters=self._of_project)
         found: dict[str, tuple[str, float, int]] = {}
-        for container in self._client.api.containers(filters=self._of_project):
-            try:
-                stats = self._client.api.stats(container["Id"], stream=False, one_shot=True)
-            except (docker.errors.APIError, JSONDecodeError):
-                continue  # it ended meanwhile, and the engine's answer says so or is empty
+        # All at the same moment, or what the first ones use until the last one is asked would be in no account.
+        for container, stats in zip(containers, self._askers.map(self._stats_of, containers), strict=True):
             if stats.get("memory_stats"):
                 cpu_s = stats["cpu_stats"]["cpu_usage"]["total_usage"] / _NANOSECONDS
                 found[container["Id"]] = (container["Labels"][_SERVICE], cpu_s, _resident_bytes(stats["memory_stats"]))
         return found
+
+    def _stats_of(self, container: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            stats: Mapping[str, Any] = self._client.api.stats(container["Id"], stream=False, one_shot=True)
+        except (docker.errors.APIError, JSONDecodeError):
+            return {}  # it ended meanwhile, and the engine's answer says so or is empty
+        return stats
 
     def stop(self, service: str) -> None:
         """Stop the service's containers."""
