@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import polars as pl
 from psycopg import sql
@@ -31,6 +32,8 @@ def stage_ledger(connection: Connection, ledger: pl.DataFrame) -> None:
 
 def stage_rejects(connection: Connection, topic: str, rejects: pl.DataFrame) -> None:
     """Rejects as contract.event.decode gives them; of the value only the first STORED_VALUE_BYTES."""
+    if rejects.is_empty():
+        return
     _copy(
         connection,
         "staged_quarantine",
@@ -62,8 +65,11 @@ def _text(name: str, dtype: pl.DataType) -> pl.Expr:
 def _copy(connection: Connection, table: str, frame: pl.DataFrame) -> None:
     if frame.is_empty():
         return
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
-        sql.Identifier("pg_temp", table), sql.SQL(", ").join(map(sql.Identifier, frame.columns))
-    )
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+    with connection.cursor() as cursor, cursor.copy(_copy_statement(table, tuple(frame.columns))) as copy:
         copy.write(encode_csv(frame))
+
+
+@cache
+def _copy_statement(table: str, columns: tuple[str, ...]) -> bytes:
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(sql.Identifier("pg_temp", table), names).as_bytes()

@@ -14,6 +14,8 @@ from contract.master import OffsetRange
 
 # From so many on, what a commit costs whatever its size hardly shows.
 _WORTHWHILE_OFFSETS = 1_000
+# The first range after a restart takes as long as it takes to read the window of recent events again.
+_LONGEST_REST_S = 0.25
 
 
 @dataclass
@@ -43,9 +45,9 @@ class RangePlan:
         """Tuple ids and ranges to emit now, given the first offset of each partition that is not yet readable.
 
         A full range goes at once, a shorter one when the one before it is committed. If it has less than a thousand offsets
-        it also waits until that one is `linger_s` old and as much time has passed as that one took: a commit costs about as
-        much for ten events as for a thousand, and so few must not take more than half of a bolt's time. Raises TopicUnusable
-        if a partition ends before its position.
+        it also waits until that one is `linger_s` old and half as much time has passed as that one took: a commit costs
+        about as much for ten events as for a thousand, and so few must leave a third of a bolt's time free.
+        Raises TopicUnusable if a partition ends before its position.
         """
         ranges: list[tuple[str, OffsetRange]] = []
         for partition, plan in self._partitions.items():
@@ -72,7 +74,8 @@ class RangePlan:
         plan = self._plan_of(tuple_id)
         if tuple_id in plan.in_flight:
             plan.in_flight.remove(tuple_id)
-            plan.not_before_s = max(plan.emitted_s + self._linger_s, now_s + (now_s - plan.emitted_s))
+            rest_s = min((now_s - plan.emitted_s) / 2, _LONGEST_REST_S)
+            plan.not_before_s = max(plan.emitted_s + self._linger_s, now_s + rest_s)
 
     def fail(self, tuple_id: str) -> None:
         """The range, and so every range after it, is not; unless it belongs to an earlier attempt."""

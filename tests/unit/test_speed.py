@@ -45,15 +45,19 @@ def test_short_ranges_wait_for_each_other_and_full_ones_do_not():
     assert plan.has_room
 
 
-def test_few_offsets_wait_as_long_as_the_range_before_them_took():
+def test_few_offsets_wait_half_as_long_as_the_range_before_them_took():
     plan = RangePlan({0: 0}, max_offsets=10_000, max_in_flight=3, linger_s=0.1, topic="t")
-    ((tuple_id, _),) = plan.next_ranges({0: 10}, now_s=1.0)
-    plan.ack(tuple_id, now_s=1.5)
-    assert plan.next_ranges({0: 1_009}, now_s=1.9) == []
-    assert ranges(plan.next_ranges({0: 1_010}, now_s=1.9)) == [(0, 10, 1_010)]
-    plan.ack("0:0:10", now_s=2.0)
-    assert plan.next_ranges({0: 1_011}, now_s=2.05) == []
-    assert ranges(plan.next_ranges({0: 1_011}, now_s=2.11)) == [(0, 1_010, 1_011)]
+    plan.next_ranges({0: 10}, now_s=1.0)
+    plan.ack("0:0:0", now_s=1.4)
+    assert plan.next_ranges({0: 1_009}, now_s=1.59) == []
+    assert ranges(plan.next_ranges({0: 1_009}, now_s=1.61)) == [(0, 10, 1_009)]
+    plan.ack("0:0:10", now_s=60.0)
+    assert ranges(plan.next_ranges({0: 1_010}, now_s=60.3)) == [(0, 1_009, 1_010)]
+    plan.ack("0:0:1009", now_s=60.3)
+    assert ranges(plan.next_ranges({0: 2_010}, now_s=60.3)) == [(0, 1_010, 2_010)]
+    plan.ack("0:0:1010", now_s=60.3)
+    assert plan.next_ranges({0: 2_011}, now_s=60.39) == []
+    assert ranges(plan.next_ranges({0: 2_011}, now_s=60.41)) == [(0, 2_010, 2_011)]
 
 
 def test_a_failed_range_voids_its_partition_until_it_resumes():
