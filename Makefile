@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up down clean ps logs replay batch audit query psql status test test-fast lint simulate drill
+.PHONY: help up down clean ps logs replay batch audit query psql status test test-fast lint simulate drill bench
 compose := compose/engine compose
 
 help: ## this list
@@ -47,6 +47,9 @@ test-fast: ## unit tests: no engine needed
 
 drill: ## break a stack of its own under traffic and check every answer: NAME=kill-broker, LIST=1, FORMAT=json, KEEP=1
 	@tests/run drill $(if $(LIST),--list) --format "$(or $(FORMAT),table)" $(NAME)
+
+bench: ## measure beside rivals on a stack of its own: ONLY="drain batch", LIST=1, ROUNDS=5, FORMAT=json, KEEP=1
+	@tests/run bench $(if $(LIST),--list) --rounds "$(or $(ROUNDS),5)" --format "$(or $(FORMAT),table)" $(ONLY)
 
 lint: ## ruff and mypy
 	@tests/run lint

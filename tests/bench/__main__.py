@@ -1,0 +1,145 @@
+"""Measures Braid beside what people would use instead, on a stack of its own, in one run.
+
+Candidates take turns (A B B A …). A result counts only if the answers are right. One row a number: median, least and
+greatest over the rounds, CPU time for an event with broker and database in it, and how many times as fast Braid is as a
+rival, round by round. The rows also go to build/bench.json, and charts of them to docs/charts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# A stack that a running one does not notice; whoever sets these has another in mind.
+_PLACE = {
+    "COMPOSE_PROJECT_NAME": "braid-bench",
+    "BRAID_PORT_KAFKA": "29092",
+    "BRAID_PORT_DATABASE": "25433",
+    "BRAID_PORT_NAMENODE": "29870",
+    "BRAID_PORT_SPARK": "28080",
+    "COMPOSE_OVERRIDE": str(Path(__file__).with_name("compose.yaml")),
+}
+os.environ.update({name: os.environ.get(name, value) for name, value in _PLACE.items()} | {"TRAFFIC": "none"})
+
+from tests.bench import batch, freshness, ingest  # noqa: E402 settings are read from the environment above
+from tests.bench.accuracy import accuracy  # noqa: E402
+from tests.bench.charts import draw  # noqa: E402
+from tests.bench.drain import drain  # noqa: E402
+from tests.bench.place import Place  # noqa: E402
+from tests.bench.queries import queries  # noqa: E402
+from tests.bench.report import Row, header, line_of  # noqa: E402
+from tests.bench.usage import Containers  # noqa: E402
+from tests.fixtures.stack import ROOT, Stack  # noqa: E402
+
+CASES: dict[str, Callable[[Place, int], Iterator[Row]]] = {
+    "produce": ingest.produce,
+    "archive": ingest.archive,
+    "drain": drain,
+    "freshness": freshness.freshness,
+    "idle": freshness.idle,
+    "batch": batch.full,
+    "queries": queries,
+    "accuracy": accuracy,
+}
+_RESULT = ROOT / "build" / "bench.json"
+_CHARTS = ROOT / "docs" / "charts"
+
+
+def main() -> int:
+    """Exit status: 0 everything measured, whatever the targets; 1 an answer was wrong or the stack did not start."""
+    options = _parser().parse_args()
+    if options.list:
+        for name, case in CASES.items():
+            print(f"{name:12} {(case.__doc__ or '').splitlines()[0]}")
+        return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    measured: dict[str, list[Row]] = {}
+    wrong = 0
+    try:
+        with _stack(options.keep):
+            place = Place(Stack.of_this_project(), Containers(os.environ["COMPOSE_PROJECT_NAME"]), _say)
+            place.wait_for_rest()
+            if options.format == "table":
+                print(header(), flush=True)
+            for name in options.cases or CASES:
+                try:
+                    for row in CASES[name](place, options.rounds):
+                        measured.setdefault(name, []).append(row)
+                        if options.format == "table":
+                            print(line_of(row), flush=True)
+                except AssertionError as error:
+                    wrong = 1
+                    _say(f"{name}: {error}")
+                draw(_stored(measured), _CHARTS)
+    except subprocess.CalledProcessError as error:
+        print(f"bench: {' '.join(error.cmd)} failed; the reason is above", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return 130
+    if options.format == "json":
+        print(json.dumps([row.json() for rows in measured.values() for row in rows], indent=2))
+    return wrong
+
+
+def _stored(measured: dict[str, list[Row]]) -> list[Row]:
+    """Everything in build/bench.json after these cases' rows have taken the place of their earlier ones."""
+    earlier = json.loads(_RESULT.read_text(encoding="utf-8")) if _RESULT.exists() else {}
+    rows = earlier | {name: [row.json() for row in rows] for name, rows in measured.items()}
+    _RESULT.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    return [Row.of_json(row) for name in CASES for row in rows.get(name, [])]
+
+
+@contextmanager
+def _stack(keep: bool) -> Iterator[None]:
+    """The bench's stack, started anew; everything of it goes in the end unless it is to be kept."""
+    if not keep:
+        _remove()
+    try:
+        subprocess.run(["compose/up"], cwd=ROOT, stdout=sys.stderr, check=True)
+        _compose("--progress", "plain", "build", "tests", "rivals")
+        yield
+    finally:
+        if not keep:
+            _remove()
+
+
+def _remove() -> None:
+    _compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5")
+
+
+def _compose(*arguments: str) -> None:
+    with (ROOT / "build" / "bench-compose.log").open("ab") as log:
+        subprocess.run(["compose/engine", "compose", *arguments], cwd=ROOT, stdout=log, stderr=log, check=True)
+
+
+def _say(line: str) -> None:
+    print(f"bench: {line}", file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cases", nargs="*", metavar="CASE", choices=[[], *CASES], help="what to measure (default: all)")
+    parser.add_argument("--list", action="store_true", help="show the cases and measure none")
+    parser.add_argument("--rounds", type=int, default=5, help="samples of each candidate (default: %(default)s)")
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="the result (default: table)")
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        default=os.environ.get("KEEP") == "1",
+        help="use the stack that is there, and leave it up (KEEP=1)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""How fast batch runs are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from tests.bench.place import Place
+from tests.bench.report import Row, throughput_rows
+from tests.bench.rounds import Sample, Spread, in_turn
+
+_EVENTS = 4_000_000
+_SEED = 5
+_NOTHING_NEW = "nothing new"
+
+
+def full(place: Place, rounds: int) -> Iterator[Row]:
+    """A full recompute from HDFS with exact removal of repeats, start-up included, against Spark alone and one process."""
+    place.fill(_EVENTS, _SEED)
+    records = place.settle()
+
+    def run(*arguments: str) -> Sample:
+        place.say(f"a batch run {' '.join(arguments)}")
+        with place.containers.metered() as used:
+            started_s = time.monotonic()
+            place.stack.compose("run", "--rm", "-T", "--no-deps", "batch", "python", "-m", "batch", "run", *arguments)
+            seconds = time.monotonic() - started_s
+        counted = place.stack.ask("SELECT sum(counted)::bigint FROM ledger")[0][0]
+        views = place.stack.ask("SELECT sum(views)::bigint FROM site_traffic")[0][0]
+        assert views == counted, f"{views:,} views of {counted:,} events"
+        return Sample(records, seconds, used.cpu_s, used.memory_bytes)
+
+    def native() -> Sample:
+        place.say("the same with Spark's own aggregates")
+        with place.containers.metered() as used:
+            said = place.inside("tests", "python", "-m", "tests.bench.rivals.spark_native")
+        counted = place.stack.ask("SELECT sum(counted)::bigint FROM ledger")[0][0]
+        assert set(said["views"].values()) == {counted}, f"{said['views']} views of {counted:,} events"
+        return Sample(records, said["seconds"], used.cpu_s)
+
+    def one_process(engine: str) -> Sample:
+        place.say(f"the same with {engine} in one process")
+        said = place.inside("tests", "python", "-m", "tests.bench.rivals.one_process", engine)
+        counted = place.stack.ask("SELECT sum(counted)::bigint FROM ledger")[0][0]
+        assert said["views"] == counted, f"{said['views']:,} views of {counted:,} events"
+        return Sample(records, said["seconds"], {"tests": said["cpu_s"]})
+
+    candidates = {
+        "Braid": lambda: run("--full"),
+        _NOTHING_NEW: run,
+        "R8 Spark's aggregates": native,
+        "L2 DuckDB": lambda: one_process("duckdb"),
+        "L2 Polars": lambda: one_process("polars"),
+    }
+    samples = in_turn(candidates, rounds)
+    # What a run takes that finds nothing to do is what Spark needs to start and the hand-off to finish.
+    idle = samples.pop(_NOTHING_NEW)
+    steady = [Sample(records, one.seconds - no.seconds, one.cpu_s) for one, no in zip(samples["Braid"], idle, strict=True)]
+    yield from throughput_rows("batch, less start-up", {"Braid": steady}, 1_000_000, {})
+    yield Row("batch, nothing new", Spread.of([sample.seconds for sample in idle]), "s")
+    targets = {"R8 Spark's aggregates": 3.0, "L2 DuckDB": 0.33, "L2 Polars": 0.33}
+    yield from throughput_rows("batch, full recompute", samples, 1_000_000, targets)
+    gigabytes = Spread.of([sum(sample.memory_bytes.values()) / 1e9 for sample in samples["Braid"]])
+    yield Row("memory, while a batch run works", gigabytes, "GB", "<= 8", gigabytes.median <= 8)

@@ -1,0 +1,56 @@
+"""How fast the speed layer is when it has work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.bench import streams
+from tests.bench.place import Place
+from tests.bench.report import Row, throughput_rows
+from tests.bench.rounds import Sample, Spread, in_turn
+
+_EVENTS = 2_000_000
+_SEED = 7
+
+
+def drain(place: Place, rounds: int) -> Iterator[Row]:
+    """The speed layer, drain of a full topic: events/s into merged SQL, against one loop, Spark, Flink, a naive topology.
+
+    Everything on: strict decoder, removal of repeats, both views; the ledger must hold every record at the end.
+    """
+    records = place.fill(_EVENTS, _SEED)
+
+    def braid() -> Sample:
+        place.say("draining through Storm")
+        place.containers.stop("supervisor")
+        place.empty_views()
+        place.containers.start("supervisor")
+        sample = place.sample(place.counted, records)
+        assert place.truth()["received"] == records
+        return sample
+
+    def loop() -> Sample:
+        place.say("draining in one loop without Storm")
+        place.containers.stop("supervisor")
+        place.empty_views()
+        place.stack.compose("run", "--detach", "--rm", "--no-deps", "--name", "bench-loop", "tests", "python", "-m", _LOOP)
+        sample = place.sample(place.counted, records)
+        assert place.truth()["received"] == records
+        return sample
+
+    candidates = {
+        "Braid": braid,
+        "L1 one loop": loop,
+        streams.STRUCTURED_STREAMING.title: lambda: streams.structured_streaming(place, records),
+        streams.FLINK.title: lambda: streams.flink(place, records),
+        streams.NAIVE.title: lambda: streams.naive(place),
+    }
+    samples = in_turn(candidates, rounds)
+    place.containers.start("supervisor")
+    targets = dict(zip(list(candidates)[1:], (1.0, 3.0, 1.5, 30.0), strict=True))
+    yield from throughput_rows("speed layer, drain", samples, 400_000, targets)
+    gigabytes = Spread.of([sum(sample.memory_bytes.values()) / 1e9 for sample in samples["Braid"]])
+    yield Row("memory, while draining", gigabytes, "GB", "<= 8", gigabytes.median <= 8)
+
+
+_LOOP = "tests.bench.rivals.loop"

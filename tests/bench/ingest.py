@@ -1,0 +1,88 @@
+"""How fast events come into Kafka, and from there to HDFS."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from hdfs import InsecureClient
+
+from ingest.topics import ensure_topic
+from tests.bench.place import Place
+from tests.bench.report import Row, throughput_rows
+from tests.bench.rounds import Sample, in_turn
+from tests.bench.usage import Used
+
+_LINES, _RECORDS = 500_000, 2_000_000
+_ARCHIVED_EVENTS = 3_000_000
+_SEED = 3
+_KAFKA_TOOLS = ("run", "--rm", "-T", "--no-deps", "rivals", "java", "-cp", "/opt/braid/rivals/kafka/*")
+
+
+def produce(place: Place, rounds: int) -> Iterator[Row]:
+    """From an access log into Kafka, one process, acks=all and idempotent, against Kafka's own ProducerPerformance."""
+    place.containers.stop("supervisor")
+    place.containers.stop("archiver")
+    # What it sends is no event, so it has a topic of its own.
+    limit = replace(place.stack.settings, topic="bench-limit")
+    ensure_topic(limit)
+
+    def braid() -> Sample:
+        place.say(f"sending {_LINES:,} lines of an access log")
+        with place.containers.metered() as used:
+            said = place.inside("tests", "python", "-m", "tests.bench.inside.produce", str(_LINES), str(_SEED))
+        assert (said["sent"], said["unparsed"]) == (_LINES, 0), said
+        return Sample(_LINES, said["seconds"], {"tests": said["cpu_s"], **_of(used, "kafka")})
+
+    def kafka() -> Sample:
+        place.say(f"sending {_RECORDS:,} records with ProducerPerformance")
+        settings = ("acks=all", "enable.idempotence=true", "compression.type=lz4", "linger.ms=20", "batch.size=262144")
+        with place.containers.metered() as used:
+            said = place.stack.compose(
+                *(*_KAFKA_TOOLS, "org.apache.kafka.tools.ProducerPerformance"),
+                *("--topic", limit.topic, "--num-records", str(_RECORDS), "--record-size", "250"),
+                *("--throughput", "-1", "--producer-props", "bootstrap.servers=kafka:29092", *settings),
+            )
+        per_s = float(re.findall(r"([\d.]+) records/sec", said)[-1])
+        return Sample(_RECORDS, _RECORDS / per_s, _of(used, "kafka", "rivals"))
+
+    samples = in_turn({"Braid": braid, "L3 ProducerPerformance": kafka}, rounds)
+    yield from throughput_rows("produce from an access log", samples, 150_000, {})
+    place.containers.start("supervisor")
+    place.containers.start("archiver")
+
+
+def archive(place: Place, rounds: int) -> Iterator[Row]:
+    """From Kafka to Parquet on HDFS, decoder included, against Kafka's own ConsumerPerformance."""
+    settings = place.stack.settings
+    place.containers.stop("supervisor")
+    records = place.fill(_ARCHIVED_EVENTS, _SEED)
+    hdfs = InsecureClient(settings.webhdfs_url, user="braid")
+
+    def braid() -> Sample:
+        place.say("archiving")
+        place.containers.stop("archiver")
+        hdfs.delete(settings.archive_root, recursive=True)
+        place.containers.start("archiver")
+        return place.sample(place.archived, records)
+
+    def kafka() -> Sample:
+        place.say("reading as many records with ConsumerPerformance")
+        place.containers.stop("archiver")
+        with place.containers.metered() as used:
+            said = place.stack.compose(
+                *(*_KAFKA_TOOLS, "org.apache.kafka.tools.ConsumerPerformance"),
+                *("--bootstrap-server", "kafka:29092", "--topic", settings.topic, "--num-records", str(records)),
+            )
+        fields = said.strip().splitlines()[-1].split(", ")
+        return Sample(int(fields[4]), int(fields[4]) / float(fields[5]), _of(used, "kafka", "rivals"))
+
+    samples = in_turn({"Braid": braid, "L3 ConsumerPerformance": kafka}, rounds)
+    place.containers.start("archiver")
+    place.containers.start("supervisor")
+    yield from throughput_rows("archive to HDFS", samples, 250_000, {})
+
+
+def _of(used: Used, *services: str) -> dict[str, float]:
+    return {service: used.cpu_s.get(service, 0.0) for service in services}

@@ -1,0 +1,35 @@
+"""Run in the stack: sends simulated events whose times are spread evenly over the last days, oldest first."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+from contract.settings import Settings
+from ingest.sender import Sender, connect
+from ingest.simulate import Shares, events
+from ingest.stop import Stop
+
+
+def main() -> None:
+    """Arguments: how many events, over how many days, seed."""
+    count, days, seed = map(int, sys.argv[1:])
+    settings, asked = Settings.from_env(), 0
+    start, step = datetime.now(UTC) - timedelta(days=days), timedelta(days=days) / count
+
+    def now() -> datetime:
+        nonlocal asked
+        asked += 1
+        return start + min(asked, count) * step
+
+    sender = Sender(settings, connect(settings), Stop())
+    for key, value in islice(events(seed, now, f"history{seed}", shares=Shares(late=0)), count):
+        sender.send(key, value)
+    sender.finish()
+    print(json.dumps({"sent": sender.sent}))
+
+
+if __name__ == "__main__":
+    main()

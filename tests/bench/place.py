@@ -1,0 +1,115 @@
+"""Where the bench measures: a stack of its own without traffic, that can be emptied, filled and asked for its CPU time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from psycopg import sql
+
+from batch.archive import Archive
+from serving.database import Connection, connect
+from tests.bench.rounds import Sample
+from tests.bench.usage import Containers
+from tests.fixtures.kafka import next_offsets_of
+from tests.fixtures.stack import ROOT, Stack
+
+_LOOK_S = 0.1
+_WITHIN_S = 600
+# As fast as the simulator can.
+_NO_LIMIT = 100_000_000
+
+
+@dataclass
+class Place:
+    """The stack under measurement."""
+
+    stack: Stack
+    containers: Containers
+    say: Callable[[str], None]
+
+    def wait_for_rest(self) -> None:
+        """Until the speed layer has taken up its work: the partitions have their positions."""
+        self.until(lambda: len(self.stack.ask("SELECT partition FROM ledger")) == self.stack.settings.topic_partitions)
+
+    def fill(self, events: int, seed: int) -> int:
+        """Add simulated records to the topic; returns how many records it holds now."""
+        self.say(f"filling the topic with {events:,} simulated records")
+        self.stack.tools(
+            *("-m", "ingest", "simulate", "--events", str(events), "--seed", str(seed), "--rate", str(_NO_LIMIT))
+        )
+        return self.records()
+
+    def records(self) -> int:
+        """How many records the topic holds now."""
+        return sum(next_offsets_of(self.stack.settings).values())
+
+    def settle(self) -> int:
+        """Until all that is in the topic is counted and archived; returns how many records that is."""
+        self.say("waiting until all is counted and archived")
+        records = self.records()
+        self.until(lambda: self.counted() >= records and self.archived() >= records)
+        return records
+
+    def empty_views(self) -> None:
+        """As if nothing had ever been counted; what is in Kafka stays."""
+        with connect(self.stack.settings, "postgres") as owner:
+            tables = owner.execute("SELECT schemaname, tablename FROM pg_tables WHERE schemaname = 'serving'").fetchall()
+            names = [sql.Identifier(*table) for table in [*tables, ("public", "quarantine")]]
+            owner.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(sql.SQL(", ").join(names)))
+
+    def start_anew(self) -> None:
+        """An empty stack, as after its first start."""
+        self.say("emptying the stack")
+        with (ROOT / "build" / "bench-compose.log").open("ab") as log:
+            for command in (["compose/engine", "compose", "--profile", "*", "down", "--volumes"], ["compose/up"]):
+                subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=True)
+        self.__dict__.pop("_eye", None)
+        self.wait_for_rest()
+
+    def counted(self) -> int:
+        """How many records the speed layer has committed."""
+        return int(self._eye.execute("SELECT coalesce(sum(next_offset), 0)::bigint FROM ledger").fetchall()[0][0])
+
+    def archived(self) -> int:
+        """How many records are on HDFS."""
+        return sum(Archive(self.stack.settings).next_offsets().values())
+
+    @cached_property
+    def _eye(self) -> Connection:
+        """A connection that stays: one a look would cost the database more than the look."""
+        return connect(self.stack.settings, "reader")
+
+    def truth(self) -> dict[str, int]:
+        """Of all records in the topic, by the ledger: how many were received, counted, repeats, rejected."""
+        names = ("received", "counted", "duplicate", "quarantined")
+        sums = ", ".join(f"sum({name})::bigint" for name in names)
+        return dict(zip(names, self.stack.ask(f"SELECT {sums} FROM ledger")[0], strict=True))
+
+    def sample(self, position: Callable[[], int], end: int) -> Sample:
+        """From the first progress that `position` shows until it reaches `end`; what starting up takes is not in it."""
+        self.until(lambda: position() > 0)
+        with self.containers.metered() as used:
+            first, started_s = position(), time.monotonic()
+            assert first < end, f"all {end:,} were there at the first look: too few to measure"
+            self.until(lambda: position() >= end)
+            seconds = time.monotonic() - started_s
+        return Sample(end - first, seconds, used.cpu_s, used.memory_bytes)
+
+    def inside(self, service: str, *arguments: str) -> dict[str, Any]:
+        """What a program of ours in a container of its own printed as JSON on its last line."""
+        said = self.stack.compose("run", "--rm", "-T", "--no-deps", service, *arguments)
+        answer: dict[str, Any] = json.loads(said.splitlines()[-1])
+        return answer
+
+    def until(self, true: Callable[[], bool]) -> None:
+        """Return once it is so; AssertionError if that takes longer than anything measured here may."""
+        deadline = time.monotonic() + _WITHIN_S
+        while not true():
+            assert time.monotonic() < deadline, f"not within {_WITHIN_S} s"
+            time.sleep(_LOOK_S)

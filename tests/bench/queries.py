@@ -1,0 +1,103 @@
+"""How fast SQL answers, and what the answers need on disk, as history grows a hundredfold."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from hdfs import InsecureClient
+
+from contract.master import MASTER
+from contract.views import VIEWS
+from serving.database import connect
+from tests.bench.place import Place
+from tests.bench.report import Row
+from tests.bench.rounds import Spread
+
+_EVENTS, _TIMES, _DAYS = 50_000, 100, 90
+_ASKED = 200
+_SITE, _PAGE = "www.example.com", "/news/8"
+_ONE_PAGE = f"""
+SELECT time_bucket('1 day', bucket) AS day, distinct_count(rollup(visitors)), approx_percentile(0.95, rollup(latency))
+FROM page_traffic WHERE site = '{_SITE}' AND page = '{_PAGE}' AND bucket >= now() - interval '{_DAYS} days'
+GROUP BY day ORDER BY day"""
+_TOP_PAGES = f"""
+SELECT page, sum(views) AS views, distinct_count(rollup(visitors)) FROM page_traffic
+WHERE site = '{_SITE}' AND bucket >= now() - interval '7 days' GROUP BY page ORDER BY views DESC LIMIT 20"""
+
+
+def queries(place: Place, rounds: int) -> Iterator[Row]:
+    """History a hundredfold: p99 of a page in 90 days and of a week's top 20; a run after 1 % new events; bytes an event."""
+    place.start_anew()
+    small = _history(place, _EVENTS)
+    one_page, _ = _p99_ms(place, _ONE_PAGE, rounds), _p99_ms(place, _TOP_PAGES, rounds)
+    few, few_s = _after_new_events(place, rounds)
+    large = _history(place, _EVENTS * (_TIMES - 1))
+    one_page_of_many, top_pages = _p99_ms(place, _ONE_PAGE, rounds), _p99_ms(place, _TOP_PAGES, rounds)
+    many, many_s = _after_new_events(place, rounds)
+    value = Spread.of([of_many / of_few for of_many, of_few in zip(many_s, few_s, strict=True)])
+    yield Row("batch after 1 % new: growth", value, "x", "<= 1.5", value.median <= 1.5)
+    yield Row("batch after 1 % new", Spread.of(many_s), "s")
+    growth = Spread.of([of_many / of_few for of_many, of_few in zip(one_page_of_many, one_page, strict=True)])
+    yield Row("one page, 90 days: growth", growth, "x", "<= 1.3", growth.median <= 1.3)
+    value = Spread.of(one_page_of_many)
+    yield Row("one page, 90 days: p99", value, "ms", "<= 30", value.median <= 30)
+    value = Spread.of(top_pages)
+    yield Row("top 20 pages, 7 days: p99", value, "ms", "<= 250", value.median <= 250)
+    events = small + few + large + many
+    on_hdfs = InsecureClient(place.stack.settings.webhdfs_url, user="braid").content(
+        f"{place.stack.settings.archive_root}/{MASTER}"
+    )["length"]
+    in_views = sum(
+        place.stack.ask(f"SELECT hypertable_size('serving.batch_{view.name}')", role="postgres")[0][0] for view in VIEWS
+    )
+    for name, stored, most in (("bytes an event on HDFS", on_hdfs, 40), ("bytes an event in views", in_views, 8)):
+        each = stored / events
+        yield Row(name, Spread(each, each, each), "bytes", f"<= {most}", each <= most)
+
+
+def _history(place: Place, events: int, days: int = _DAYS) -> int:
+    """Send that many, wait until they are everywhere, and let a batch run take them over; returns how many were sent."""
+    sent = _send(place, events, days)
+    _batch_run_s(place)
+    return sent
+
+
+def _after_new_events(place: Place, rounds: int) -> tuple[int, list[float]]:
+    """How many events were sent, and the seconds of the batch run after each hundredth part of the large history."""
+    sent, seconds = 0, []
+    for _ in range(rounds):
+        sent += _send(place, _EVENTS * _TIMES // 100, 1)
+        seconds.append(_batch_run_s(place))
+    return sent, seconds
+
+
+def _send(place: Place, events: int, days: int) -> int:
+    place.say(f"sending {events:,} events of the last {days} days")
+    before = place.counted()
+    said = place.inside("tests", "python", "-m", "tests.bench.inside.history", str(events), str(days), str(before + 1))
+    records = before + said["sent"]
+    place.until(lambda: place.counted() >= records and place.archived() >= records)
+    return int(said["sent"])
+
+
+def _batch_run_s(place: Place) -> float:
+    place.say("a batch run")
+    started_s = time.monotonic()
+    place.stack.compose("run", "--rm", "-T", "--no-deps", "batch")
+    return time.monotonic() - started_s
+
+
+def _p99_ms(place: Place, query: str, rounds: int) -> list[float]:
+    """Of each round; the first answers of a session, which plan and warm up, are in it."""
+    worst_ms = []
+    for _ in range(rounds):
+        with connect(place.stack.settings, "reader") as reader:
+            taken_ms = []
+            for _ in range(_ASKED):
+                started_s = time.monotonic()
+                assert reader.execute(query).fetchall(), f"no rows: {query}"  # type: ignore[arg-type]
+                taken_ms.append(1_000 * (time.monotonic() - started_s))
+        worst_ms.append(float(np.percentile(taken_ms, 99)))
+    return worst_ms

@@ -1,0 +1,65 @@
+"""L1, the limit for the speed layer: one Python process without Storm, consume -> kernel -> COPY, partition by partition.
+
+It is Braid's own code called in a plain loop: what it does more cheaply than the topology is what Storm costs, and what it
+cannot do is use a second core.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from confluent_kafka import Consumer, TopicPartition
+
+from contract.master import OffsetRange
+from contract.settings import Settings
+from serving.database import connect
+from serving.handoff import Counts, commit_range, positions
+from speed.dedupe import RecentEvents
+from speed.range_counter import Counted, RangeCounter
+from speed.reader import RangeReader
+
+
+def main() -> None:
+    """Counts all that is in the topic now, a range of each partition in turn, and ends."""
+    settings = Settings.from_env()
+    with connect(settings, "speed") as connection:
+
+        def commit(offsets: OffsetRange, counted: Counted) -> None:
+            counts = Counts(counted.received, counted.counted, counted.duplicate)
+            commit_range(connection, offsets, counted.rows, counts, counted.rejects, settings.topic)
+
+        next_offsets = positions(connection, settings.topic_partitions)
+        counters = {
+            partition: RangeCounter(
+                RangeReader(settings, partition),
+                RecentEvents(settings.dedupe_window_offsets, settings.dedupe_false_positive_rate),
+                commit,
+                lambda partition: positions(connection)[partition],
+                lambda text: print(text, file=sys.stderr),
+                settings.range_max_offsets,
+            )
+            for partition in next_offsets
+        }
+        ends = _ends(settings)
+        while any(next_offsets[partition] < end for partition, end in ends.items()):
+            for partition, end in ends.items():
+                first_offset, next_offset = (
+                    next_offsets[partition],
+                    min(end, next_offsets[partition] + settings.range_max_offsets),
+                )
+                if first_offset < next_offset:
+                    counters[partition].count(OffsetRange(partition, first_offset, next_offset))
+                    next_offsets[partition] = next_offset
+
+
+def _ends(settings: Settings) -> dict[int, int]:
+    consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap, "group.id": "bench"})
+    try:
+        places = (TopicPartition(settings.topic, partition) for partition in range(settings.topic_partitions))
+        return {place.partition: consumer.get_watermark_offsets(place, timeout=10)[1] for place in places}
+    finally:
+        consumer.close()
+
+
+if __name__ == "__main__":
+    main()
