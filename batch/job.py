@@ -1,10 +1,10 @@
 """The Spark job: slices of the master dataset become rows of every view, a day at a time, written once each.
 
 Spark plans, retries and carries; what it carries between the steps is whole frames as Parquet, since a row at a time through
-the JVM took longer than all the rest. Each task reads its slices from HDFS itself and deals their events out by (day, shard of
-event id), so all copies of an event meet, from whichever partition they came, and one busy day still uses every core. Each
-such group is freed of repeats and folded by the kernel. The small partial rows of a day then meet and are merged and written
-in one claimed transaction.
+the JVM took longer than all the rest. Each task reads its slices from HDFS itself and deals their events out by (day, shard
+of event id), so all copies of an event meet, from whichever partition they came, and one busy day still uses every core.
+Each such group is freed of repeats and folded by the kernel. The small partial rows of a day then meet and are merged and
+written in one claimed transaction.
 """
 
 from __future__ import annotations
