@@ -7,26 +7,17 @@ rival, round by round. The rows also go to build/bench.json, and charts of them 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-# A stack that a running one does not notice; whoever sets these has another in mind.
-_PLACE = {
-    "COMPOSE_PROJECT_NAME": "braid-bench",
-    "BRAID_PORT_KAFKA": "29092",
-    "BRAID_PORT_DATABASE": "25433",
-    "BRAID_PORT_NAMENODE": "29870",
-    "BRAID_PORT_SPARK": "28080",
-    "COMPOSE_OVERRIDE": str(Path(__file__).with_name("compose.yaml")),
-}
-os.environ.update({name: os.environ.get(name, value) for name, value in _PLACE.items()} | {"TRAFFIC": "none"})
+from tests.fixtures.own_stack import claim, compose, own_stack, parser_of
+
+claim("bench", 2, Path(__file__).with_name("compose.yaml"))
 
 from tests.bench import batch, freshness, ingest  # noqa: E402 settings are read from the environment above
 from tests.bench.accuracy import accuracy  # noqa: E402
@@ -54,7 +45,11 @@ _CHARTS = ROOT / "docs" / "charts"
 
 def main() -> int:
     """Exit status: 0 everything measured, whatever the targets; 1 an answer was wrong or the stack did not start."""
-    options = _parser().parse_args()
+    parser = parser_of("bench", __doc__, "cases")
+    parser.add_argument("--rounds", type=int, default=5, help="samples of each candidate (default: %(default)s)")
+    options = parser.parse_args()
+    if unknown := set(options.names) - CASES.keys():
+        parser.error(f"no case is named {' or '.join(sorted(unknown))}; --list names them all")
     if options.list:
         for name, case in CASES.items():
             print(f"{name:12} {(case.__doc__ or '').splitlines()[0]}")
@@ -63,12 +58,13 @@ def main() -> int:
     measured: dict[str, list[Row]] = {}
     wrong = 0
     try:
-        with _stack(options.keep):
+        with own_stack(options.keep):
+            compose("--progress", "plain", "build", "tests", "rivals")
             place = Place(Stack.of_this_project(), Containers(os.environ["COMPOSE_PROJECT_NAME"]), _say)
             place.wait_for_rest()
             if options.format == "table":
                 print(header(), flush=True)
-            for name in options.cases or CASES:
+            for name in options.names or CASES:
                 try:
                     for row in CASES[name](place, options.rounds):
                         measured.setdefault(name, []).append(row)
@@ -97,48 +93,8 @@ def _stored(measured: dict[str, list[Row]]) -> list[Row]:
     return [Row.of_json(row) for name in CASES for row in rows.get(name, [])]
 
 
-@contextmanager
-def _stack(keep: bool) -> Iterator[None]:
-    """The bench's stack, started anew; everything of it goes in the end unless it is to be kept."""
-    if not keep:
-        _remove()
-    try:
-        subprocess.run(["compose/up"], cwd=ROOT, stdout=sys.stderr, check=True)
-        _compose("--progress", "plain", "build", "tests", "rivals")
-        yield
-    finally:
-        if not keep:
-            _remove()
-
-
-def _remove() -> None:
-    _compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5")
-
-
-def _compose(*arguments: str) -> None:
-    with (ROOT / "build" / "bench-compose.log").open("ab") as log:
-        subprocess.run(["compose/engine", "compose", *arguments], cwd=ROOT, stdout=log, stderr=log, check=True)
-
-
 def _say(line: str) -> None:
     print(f"bench: {line}", file=sys.stderr, flush=True)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("cases", nargs="*", metavar="CASE", choices=[[], *CASES], help="what to measure (default: all)")
-    parser.add_argument("--list", action="store_true", help="show the cases and measure none")
-    parser.add_argument("--rounds", type=int, default=5, help="samples of each candidate (default: %(default)s)")
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="the result (default: table)")
-    parser.add_argument(
-        "--keep",
-        action="store_true",
-        default=os.environ.get("KEEP") == "1",
-        help="use the stack that is there, and leave it up (KEEP=1)",
-    )
-    return parser
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from serving.database import Connection, connect
 from tests.bench.rounds import Sample
 from tests.bench.usage import Containers
 from tests.fixtures.kafka import next_offsets_of
+from tests.fixtures.own_stack import compose
 from tests.fixtures.stack import ROOT, Stack
 
 _LOOK_S = 0.1
@@ -66,9 +67,8 @@ class Place:
     def start_anew(self) -> None:
         """An empty stack, as after its first start."""
         self.say("emptying the stack")
-        with (ROOT / "build" / "bench-compose.log").open("ab") as log:
-            for command in (["compose/engine", "compose", "--profile", "*", "down", "--volumes"], ["compose/up"]):
-                subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=True)
+        compose("--profile", "*", "down", "--volumes")
+        subprocess.run(["compose/up"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
         self.__dict__.pop("_eye", None)
         self.wait_for_rest()
 

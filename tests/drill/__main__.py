@@ -9,42 +9,30 @@ recovery took more than 60 s, or if a batch run afterwards changes any row.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-# A stack that a running one does not notice; whoever sets these has another in mind.
-_PLACE = {
-    "COMPOSE_PROJECT_NAME": "braid-drill",
-    "BRAID_PORT_KAFKA": "39092",
-    "BRAID_PORT_DATABASE": "35433",
-    "BRAID_PORT_NAMENODE": "39870",
-    "BRAID_PORT_SPARK": "38080",
-}
-_STACK = {
-    "TRAFFIC": "none",
-    "COMPOSE_OVERRIDE": str(Path(__file__).with_name("compose.yaml")),
-    # So small that no drill meets it: what is compared is the hand-off, not the filter's published error.
-    "BRAID_DEDUPE_FALSE_POSITIVE_RATE": "1e-12",
-}
-os.environ.update({name: os.environ.get(name, value) for name, value in _PLACE.items()} | _STACK)
+from tests.fixtures.own_stack import claim, compose, own_stack, parser_of
+
+claim("drill", 3, Path(__file__).with_name("compose.yaml"))
+# So small that no drill meets it: what is compared is the hand-off, not the filter's published error.
+os.environ["BRAID_DEDUPE_FALSE_POSITIVE_RATE"] = "1e-12"
 
 from tests.drill.drills import DRILLS, Drill  # noqa: E402 settings are read from the environment above
 from tests.drill.report import HEADER, row_of  # noqa: E402
 from tests.drill.run import Result, run_drill  # noqa: E402
-from tests.fixtures.stack import ROOT, Stack  # noqa: E402
+from tests.fixtures.stack import Stack  # noqa: E402
 
 
 def main() -> int:
     """Exit status: 0 all passed, 1 one failed or the stack did not start, 2 wrong usage, 130 after Ctrl-C."""
-    parser = _parser()
+    parser = parser_of("drill", __doc__, "drills")
     options = parser.parse_args()
     if unknown := set(options.names) - {drill.name for drill in DRILLS}:
         parser.error(f"no drill is named {' or '.join(sorted(unknown))}; --list names them all")
@@ -55,7 +43,7 @@ def main() -> int:
     drills = [drill for drill in DRILLS if not options.names or drill.name in options.names]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with _stack(options.keep):
+        with own_stack(options.keep):
             results = list(_all(drills, options.format))
     except subprocess.CalledProcessError as error:
         print(f"drill: {' '.join(error.cmd)} failed; the reason is above", file=sys.stderr)
@@ -85,45 +73,7 @@ def _all(drills: Sequence[Drill], style: str) -> Iterator[Result]:
         yield result
         if not result.passed and number < len(drills):
             say("bringing the stack up again for the next drill")
-            _compose("up", "--detach", "--wait", check=False)
-
-
-@contextmanager
-def _stack(keep: bool) -> Iterator[None]:
-    """The drills' stack, started anew; everything of it goes in the end unless it is to be kept."""
-    if not keep:
-        _remove()
-    try:
-        subprocess.run(["compose/up"], cwd=ROOT, stdout=sys.stderr, check=True)
-        yield
-    finally:
-        if not keep:
-            _remove()
-
-
-def _remove() -> None:
-    _compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5", check=True)
-
-
-def _compose(*arguments: str, check: bool) -> None:
-    with (ROOT / "build" / "drill-compose.log").open("ab") as log:
-        subprocess.run(["compose/engine", "compose", *arguments], cwd=ROOT, stdout=log, stderr=log, check=check)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.drill", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="drills to run (default: all)")
-    parser.add_argument("--list", action="store_true", help="show the drills and run none")
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="the result (default: table)")
-    parser.add_argument(
-        "--keep",
-        action="store_true",
-        default=os.environ.get("KEEP") == "1",
-        help="use the stack that is there, and leave it up (KEEP=1)",
-    )
-    return parser
+            compose("up", "--detach", "--wait", check=False)
 
 
 if __name__ == "__main__":
