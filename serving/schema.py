@@ -178,9 +178,11 @@ def _merge_appended(views: Sequence[View]) -> sql.Composed:
         SELECT count(*) >= needed INTO enough
         FROM (SELECT FROM {table} WHERE partition = of_partition AND level = of_level LIMIT needed) AS at_level;
         EXIT WHEN NOT enough;
+        -- guard: merged rows take the place of their parts
         WITH gone AS (
             DELETE FROM {table} WHERE partition = of_partition AND level = of_level RETURNING *
         )
+        -- guard: merged rows stay in their epoch
         INSERT INTO {table} (partition, epoch, {columns}, keys_digest, first_offset, level)
         SELECT partition, epoch, bucket, {keys}{merges}, keys_digest, min(first_offset), of_level + 1
         FROM gone GROUP BY partition, epoch, bucket, keys_digest;

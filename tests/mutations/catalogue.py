@@ -47,6 +47,32 @@ MUTATIONS = (
         "pg_temp.staged_quarantine ON CONFLICT DO NOTHING",
         "pg_temp.staged_quarantine",
     ),
+    Mutation(
+        "merged rows take the place of their parts",
+        "serving/schema.py",
+        "DELETE FROM {table} WHERE partition = of_partition AND level = of_level RETURNING *",
+        "SELECT * FROM {table} WHERE partition = of_partition AND level = of_level",
+        more=(
+            (
+                "serving/schema.py",
+                "keys_digest, min(first_offset), of_level + 1",
+                "keys_digest, -1 - min(first_offset), of_level + 1",
+            ),
+        ),
+    ),
+    Mutation(
+        "merged rows stay in their epoch",
+        "serving/schema.py",
+        "SELECT partition, epoch, bucket, {keys}{merges}",
+        "SELECT partition, max(epoch), bucket, {keys}{merges}",
+        more=(
+            (
+                "serving/schema.py",
+                "FROM gone GROUP BY partition, epoch, bucket, keys_digest",
+                "FROM gone GROUP BY partition, bucket, keys_digest",
+            ),
+        ),
+    ),
     Mutation("epoch increment", "serving/sql/50_batch.sql", "epoch = p.epoch + 1", "epoch = p.epoch"),
     Mutation(
         "rescued offsets are skipped",
