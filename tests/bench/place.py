@@ -107,6 +107,13 @@ class Place:
         answer: dict[str, Any] = json.loads(said.splitlines()[-1])
         return answer
 
+    def batch_run_s(self, *arguments: str) -> float:
+        """How many seconds a batch run took, from the command to its end."""
+        self.say(f"a batch run {' '.join(arguments)}".rstrip())
+        started_s = time.monotonic()
+        self.stack.compose("run", "--rm", "-T", "--no-deps", "batch", "python", "-m", "batch", "run", *arguments)
+        return time.monotonic() - started_s
+
     def until(self, true: Callable[[], bool]) -> None:
         """Return once it is so; AssertionError if that takes longer than anything measured here may."""
         deadline = time.monotonic() + _WITHIN_S

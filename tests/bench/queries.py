@@ -60,7 +60,7 @@ def queries(place: Place, rounds: int) -> Iterator[Row]:
 def _history(place: Place, events: int, days: int = _DAYS) -> int:
     """Send that many, wait until they are everywhere, and let a batch run take them over; returns how many were sent."""
     sent = _send(place, events, days)
-    _batch_run_s(place)
+    place.batch_run_s()
     return sent
 
 
@@ -69,7 +69,7 @@ def _after_new_events(place: Place, rounds: int) -> tuple[int, list[float]]:
     sent, seconds = 0, []
     for _ in range(rounds):
         sent += _send(place, _EVENTS * _TIMES // 100, 1)
-        seconds.append(_batch_run_s(place))
+        seconds.append(place.batch_run_s())
     return sent, seconds
 
 
@@ -80,13 +80,6 @@ def _send(place: Place, events: int, days: int) -> int:
     records = before + said["sent"]
     place.until(lambda: place.counted() >= records and place.archived() >= records)
     return int(said["sent"])
-
-
-def _batch_run_s(place: Place) -> float:
-    place.say("a batch run")
-    started_s = time.monotonic()
-    place.stack.compose("run", "--rm", "-T", "--no-deps", "batch")
-    return time.monotonic() - started_s
 
 
 def _p99_ms(place: Place, query: str, rounds: int) -> list[float]:

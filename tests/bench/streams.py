@@ -18,9 +18,6 @@ from tests.bench.place import Place
 from tests.bench.rounds import Sample
 from tests.fixtures.stack import ROOT
 
-OVERRIDE = "tests/bench/compose.yaml"
-"""What COMPOSE_OVERRIDE must be where these are run."""
-
 _VIEWS = {"site_traffic": ("site",), "page_traffic": ("site", "page")}
 _COUNTS = "views bigint, errors bigint, bytes_sent bigint"
 _LOOK_S = 0.2

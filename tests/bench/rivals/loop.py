@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import sys
 
-from confluent_kafka import Consumer, TopicPartition
-
 from contract.master import OffsetRange
 from contract.settings import Settings
 from serving.database import connect
@@ -17,6 +15,7 @@ from serving.handoff import Counts, commit_range, positions
 from speed.dedupe import RecentEvents
 from speed.range_counter import Counted, RangeCounter
 from speed.reader import RangeReader
+from tests.fixtures.kafka import next_offsets_of
 
 
 def main() -> None:
@@ -40,7 +39,7 @@ def main() -> None:
             )
             for partition in next_offsets
         }
-        ends = _ends(settings)
+        ends = next_offsets_of(settings)
         while any(next_offsets[partition] < end for partition, end in ends.items()):
             for partition, end in ends.items():
                 first_offset, next_offset = (
@@ -50,15 +49,6 @@ def main() -> None:
                 if first_offset < next_offset:
                     counters[partition].count(OffsetRange(partition, first_offset, next_offset))
                     next_offsets[partition] = next_offset
-
-
-def _ends(settings: Settings) -> dict[int, int]:
-    consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap, "group.id": "bench"})
-    try:
-        places = (TopicPartition(settings.topic, partition) for partition in range(settings.topic_partitions))
-        return {place.partition: consumer.get_watermark_offsets(place, timeout=10)[1] for place in places}
-    finally:
-        consumer.close()
 
 
 if __name__ == "__main__":
