@@ -1,0 +1,37 @@
+"""Loops over the bytes of many records, compiled to machine code by Numba, for what columns of numpy take too long.
+
+A compiled function has one signature, so it is compiled when its module is imported, and read from a cache later
+(NUMBA_CACHE_DIR, else beside the source). Bounds are not checked, except in the unit tests, by NUMBA_BOUNDSCHECK=1.
+Numba takes more than a second to load: modules that have such functions are imported where they are needed first.
+`python -m contract.compiled` compiles all.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable
+from importlib import import_module
+from typing import TypeVar, cast
+
+import numba
+from numba import types
+
+import contract
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def read_only(item: types.Type) -> types.Array:
+    """The type of a contiguous array of one dimension that is only read; one that could be written is taken too."""
+    return types.Array(item, 1, "C", readonly=True)
+
+
+def compiled(signature: object) -> Callable[[F], F]:
+    """Compile a function of exactly these types of arguments; it holds no interpreter lock while it runs."""
+    decorator = numba.njit(signature, cache=True, nogil=True, error_model="numpy")
+    return cast(Callable[[F], F], decorator)
+
+
+if __name__ == "__main__":
+    for module in pkgutil.walk_packages(contract.__path__, "contract."):
+        import_module(module.name)
