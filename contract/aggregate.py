@@ -5,23 +5,27 @@ Rows come sorted by bucket and keys, so equal content is an equal frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
-import pyarrow.compute as pc
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from contract.columns import integers, texts
-from contract.measures import Groups
+from contract.columns import column_of, integers, texts
+from contract.groups import Groups
+from contract.sketches.hash import hash_texts_128
 from contract.views import VIEWS, View
 
-IDENTITY = ("event_day", "event_id")
-"""What makes two records the same event: its id and the day of its time."""
-# Marking the numbers that occur is faster than sorting them unless they are this many times as far apart as they are many.
+# Marking the codes that occur is faster than sorting them unless they are this many times as far apart as they are many.
 _SPARSE_TIMES = 64
-_DAY_US = 86_400_000_000
+_MOST_CODES = 1 << 62
+_FEW_SLOTS = 1 << 10
+_MICROSECOND = timedelta(microseconds=1)
+_DAY_US = timedelta(days=1) // _MICROSECOND
+_TIME = pa.timestamp("us", "UTC")
 
 
 def columns_read(views: Sequence[View] = VIEWS) -> list[str]:
@@ -33,48 +37,40 @@ def columns_read(views: Sequence[View] = VIEWS) -> list[str]:
     return list(dict.fromkeys(needed))
 
 
-event_day = pl.col("event_time").dt.date().alias("event_day")
-"""The day of an event, which is no column of it."""
-
-
 def identity_hashes(events: pl.DataFrame) -> NDArray[np.uint64]:
     """A hash of each event's identity, shape (n,): the same in every process and on every machine.
 
-    Events of one identity share it; events that share it nearly always are of one identity.
+    Two records are the same event if the day of their time and their id are the same. Such records share a hash; others
+    nearly never do.
     """
     return identity_halves(events)[:, 0].copy()
 
 
 def identity_halves(events: pl.DataFrame) -> NDArray[np.uint64]:
     """identity_hashes, and as many bits more, shape (n, 2)."""
-    # Imported late: Numba takes more than a second to load, and whoever only plans work needs no loops.
-    from contract.sketches import murmur
+    from contract.loops import murmur
 
-    halves = np.empty((len(events), 2), np.uint64)
-    murmur.hash_all(*texts(events["event_id"]), halves)
-    murmur.mix_in(integers(events["event_time"]) // _DAY_US, halves)
+    halves = hash_texts_128(events["event_id"])
+    murmur.mix_in(_days(events), halves)
     return halves
 
 
 def first_of_each(events: pl.DataFrame) -> pl.DataFrame:
     """The events without repeats: of each identity the one first by (partition, offset); sorted so."""
+    from contract.loops import grouping
+
     in_order = events if _is_in_order(events) else events.sort("partition", "offset")
-    hashes = in_order.select(pl.struct(event_day, "event_id").hash()).to_series().to_numpy()
-    ordered = np.sort(hashes)
-    shared = ordered[1:][ordered[1:] == ordered[:-1]]
-    if not len(shared):
+    slots = 2 << len(events).bit_length()
+    _, firsts = grouping.number(_days(in_order), *texts(in_order["event_id"]), grouping.keys(), slots)
+    if len(firsts) == len(in_order):
         return in_order
-    # Only events that share a hash with another can be repeats; whether they are, the identities themselves tell.
-    suspects = np.flatnonzero(np.isin(hashes, shared))
-    firsts = (
-        in_order[suspects]
-        .select(event_day, "event_id")
-        .with_row_index("row")
-        .unique(subset=IDENTITY, keep="first", maintain_order=True)["row"]
-    )
-    kept = np.ones(len(in_order), np.bool_)
-    kept[np.delete(suspects, firsts.to_numpy())] = False
+    kept = np.zeros(len(in_order), np.bool_)
+    kept[firsts] = True
     return in_order.filter(kept)
+
+
+def _days(events: pl.DataFrame) -> NDArray[np.int64]:
+    return integers(events["event_time"]) // _DAY_US
 
 
 def _is_in_order(events: pl.DataFrame) -> bool:
@@ -83,51 +79,86 @@ def _is_in_order(events: pl.DataFrame) -> bool:
     return bool(((steps > 0) | ((steps == 0) & further)).all())
 
 
+class _Column(ABC):
+    """A column that rows are grouped by: codes of shape (n,), in [0, below), that sort as its values do."""
+
+    def __init__(self, codes: NDArray[np.int64], below: int) -> None:
+        self.codes, self.below = codes, below
+
+    @abstractmethod
+    def take(self, name: str, rows: NDArray[np.int64]) -> pl.Series:
+        """The values of these rows."""
+
+
+class _Buckets(_Column):
+    def __init__(self, times: NDArray[np.int64], width: timedelta) -> None:
+        self._width_us = width // _MICROSECOND
+        self._numbers = times // self._width_us
+        first, last = (self._numbers.min(), self._numbers.max()) if len(times) else (0, 0)
+        super().__init__(self._numbers - first, int(last - first) + 1)
+
+    def take(self, name: str, rows: NDArray[np.int64]) -> pl.Series:
+        return column_of(name, _TIME, self._numbers[rows] * self._width_us)
+
+
+class _Texts(_Column):
+    def __init__(self, column: pl.Series) -> None:
+        from contract.loops import grouping
+
+        self._content, self._bounds = texts(column)
+        nothing_else = np.zeros(len(column), np.int64)
+        numbers, firsts = grouping.number(nothing_else, self._content, self._bounds, grouping.keys(), _FEW_SLOTS)
+        ranks = np.empty(len(firsts), np.int64)
+        ranks[numbers[grouping.sort(self._content, self._bounds, firsts)]] = np.arange(len(firsts))
+        super().__init__(ranks[numbers], max(1, len(firsts)))
+
+    def take(self, name: str, rows: NDArray[np.int64]) -> pl.Series:
+        from contract.loops import grouping
+
+        return column_of(name, pa.large_string(), *grouping.take(self._content, self._bounds, rows))
+
+
 def aggregate(events: pl.DataFrame, views: Sequence[View] = VIEWS) -> dict[str, pl.DataFrame]:
     """Partial rows of each view, by its name, with the view's schema; the events must be free of repeats."""
-    # Views share measures; what the events bring to one is found out once.
-    items: dict[int, NDArray[Any]] = {}
+    times = integers(events["event_time"])
+    # Views share keys and measures; what the events bring to one is found out once.
+    keys = {key: _Texts(events[key]) for key in dict.fromkeys(key for view in views for key in view.keys)}
+    measures = {id(measure): measure for view in views for measure in view.measures}
+    items = {number: measure.items(events) for number, measure in measures.items()}
     rows = {}
     for view in views:
-        bucket = events["event_time"].dt.truncate(view.bucket).alias("bucket")
-        keys, groups = _grouped(pl.DataFrame([bucket, *(events[key] for key in view.keys)]))
-        for measure in view.measures:
-            if id(measure) not in items:
-                items[id(measure)] = measure.items(events)
-            keys.insert_column(len(keys.columns), measure.fold(items[id(measure)], groups))
-        rows[view.name] = keys
+        distinct, groups = _grouped({"bucket": _Buckets(times, view.bucket)} | {key: keys[key] for key in view.keys})
+        rows[view.name] = pl.DataFrame(distinct + [measure.fold(items[id(measure)], groups) for measure in view.measures])
     return rows
 
 
 def merge(view: View, parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """The rows of all parts as one: what aggregate would have given for all their events at once."""
     rows = pl.concat([pl.DataFrame(schema=view.schema), *parts])
-    keys, groups = _grouped(rows.select(view.group))
-    return keys.hstack([measure.merge(rows[measure.name], groups) for measure in view.measures])
+    buckets = _Buckets(integers(rows["bucket"]), view.bucket)
+    distinct, groups = _grouped({"bucket": buckets} | {key: _Texts(rows[key]) for key in view.keys})
+    return pl.DataFrame(distinct + [measure.merge(rows[measure.name], groups) for measure in view.measures])
 
 
-def _grouped(keys: pl.DataFrame) -> tuple[pl.DataFrame, Groups]:
-    """The different rows, sorted, and which of them each row is."""
-    ids, count = np.zeros(len(keys), np.int64), 1
-    columns = []
-    # Distinct values are few, so only they are sorted: ten times as fast as sorting rows.
-    for column in keys:
-        encoded = column.to_arrow().dictionary_encode()
-        ranks = np.empty(len(encoded.dictionary), np.int64)
-        ranks[pc.array_sort_indices(encoded.dictionary)] = np.arange(len(ranks))
-        ids, count = _dense(ids * len(ranks) + ranks[encoded.indices], count * len(ranks))
-        columns.append((column.name, encoded))
+def _grouped(columns: Mapping[str, _Column]) -> tuple[list[pl.Series], Groups]:
+    """The different rows, sorted, as columns, and which of them each row is."""
+    (_, first), *others = columns.items()
+    codes, below = first.codes, first.below
+    for _, column in others:
+        if below > _MOST_CODES // column.below:
+            codes, below = _dense(codes, below)
+        codes, below = codes * column.below + column.codes, below * column.below
+    ids, count = _dense(codes, below)
     rows = np.empty(count, np.int64)
     rows[ids] = np.arange(len(ids))
-    distinct = [pl.Series(name, column.dictionary.take(column.indices.take(rows))) for name, column in columns]
-    return pl.DataFrame(distinct), Groups(ids, count)
+    return [column.take(name, rows) for name, column in columns.items()], Groups(ids, count)
 
 
-def _dense(numbers: NDArray[np.int64], below: int) -> tuple[NDArray[np.int64], int]:
-    """The rank of each of the numbers, all in [0, below), among the different ones, and how many those are."""
-    if below > _SPARSE_TIMES * len(numbers) + _SPARSE_TIMES:
-        different, ranks = np.unique(numbers, return_inverse=True)
+def _dense(codes: NDArray[np.int64], below: int) -> tuple[NDArray[np.int64], int]:
+    """The rank of each of the codes, all in [0, below), among the different ones, and how many those are."""
+    if below > _SPARSE_TIMES * len(codes) + _SPARSE_TIMES:
+        different, ranks = np.unique(codes, return_inverse=True)
         return ranks, len(different)
     present = np.zeros(below, np.bool_)
-    present[numbers] = True
-    return (np.cumsum(present) - 1)[numbers], int(np.count_nonzero(present))
+    present[codes] = True
+    return (np.cumsum(present) - 1)[codes], int(np.count_nonzero(present))

@@ -26,6 +26,11 @@ def read_only(item: types.Type) -> types.Array:
     return types.Array(item, 1, "C", readonly=True)
 
 
+def pair(first: types.Type, second: types.Type) -> types.Type:
+    """The type of two results."""
+    return types.Tuple((first, second))  # type: ignore[no-untyped-call]
+
+
 def compiled(signature: object) -> Callable[[F], F]:
     """Compile a function of exactly these types of arguments; it holds no interpreter lock while it runs."""
     decorator = numba.njit(signature, cache=True, nogil=True, error_model="numpy")

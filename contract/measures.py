@@ -16,24 +16,13 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from contract.columns import column_of, integers, lists, texts
+from contract.groups import Groups
 from contract.sketches import histogram, hll
 from contract.sketches.hash import hash_texts
 
+_LISTS = pa.large_list(pa.int64())
 INT64_LIST = pl.List(pl.Int64)
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Which of `count` groups each of n rows belongs to: `ids` has shape (n,), from 0 on."""
-
-    ids: NDArray[np.int64]
-    count: int
-
-    def sums(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Of each group the exact sum of its rows' numbers."""
-        totals = np.zeros(self.count, np.int64)
-        np.add.at(totals, self.ids, numbers)
-        return totals
 
 
 @dataclass(frozen=True)
@@ -76,10 +65,10 @@ class _Additive(Measure):
     sql_size: ClassVar[str] = "{0}"
 
     def fold(self, items: NDArray[np.int64], groups: Groups) -> pl.Series:
-        return pl.Series(self.name, groups.sums(items), dtype=self.dtype)
+        return column_of(self.name, pa.int64(), groups.sums(items))
 
     def merge(self, stored: pl.Series, groups: Groups) -> pl.Series:
-        return self.fold(stored.to_numpy(), groups)
+        return self.fold(integers(stored), groups)
 
 
 @dataclass(frozen=True)
@@ -95,7 +84,8 @@ class Count(_Additive):
     def items(self, events: pl.DataFrame) -> NDArray[np.int64]:
         if self.where is None:
             return np.ones(len(events), np.int64)
-        return events.select(self.where.fill_null(False).cast(pl.Int64)).to_series().to_numpy()
+        met = events.select(self.where).to_series()
+        return (met.fill_null(False) if met.null_count() else met).to_numpy().astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -110,7 +100,7 @@ class Sum(_Additive):
 
     def items(self, events: pl.DataFrame) -> NDArray[np.int64]:
         numbers = events[self.of or self.name].cast(pl.Int64)
-        return (numbers.fill_null(0) if numbers.null_count() else numbers).to_numpy()
+        return integers(numbers.fill_null(0) if numbers.null_count() else numbers)
 
 
 @dataclass(frozen=True)
@@ -130,18 +120,13 @@ class Distinct(Measure):
         return [self.of]
 
     def items(self, events: pl.DataFrame) -> NDArray[np.uint16]:
-        # Most values come many times, and each is hashed once.
-        encoded = events[self.of].to_arrow().dictionary_encode()
-        entries = np.append(hll.entries_of(hash_texts(encoded.dictionary.to_pylist())), np.uint16(0))
-        known: NDArray[np.uint16] = entries[encoded.indices.fill_null(len(encoded.dictionary))]
-        return known
+        return hll.entries_of(hash_texts(events[self.of]))
 
     def fold(self, items: NDArray[np.uint16], groups: Groups) -> pl.Series:
-        return pl.Series(self.name, hll.encode_groups(groups.ids, items, groups.count), dtype=self.dtype)
+        return column_of(self.name, pa.large_binary(), *hll.fold(items, groups))
 
     def merge(self, stored: pl.Series, groups: Groups) -> pl.Series:
-        entries, lengths = hll.decode_all(stored.to_list())
-        return self.fold(entries, Groups(np.repeat(groups.ids, lengths), groups.count))
+        return column_of(self.name, pa.large_binary(), *hll.merge(*texts(stored), groups))
 
 
 @dataclass(frozen=True)
@@ -160,21 +145,11 @@ class Quantiles(Measure):
     def reads(self) -> list[str]:
         return [self.of]
 
-    def items(self, events: pl.DataFrame) -> NDArray[np.float64]:
-        return events[self.of].cast(pl.Float64).to_numpy()
+    def items(self, events: pl.DataFrame) -> NDArray[np.int64]:
+        return histogram.entries_of(events[self.of].cast(pl.Float64).to_numpy())
 
-    def fold(self, items: NDArray[np.float64], groups: Groups) -> pl.Series:
-        known = ~np.isnan(items)
-        bins = histogram.bins_of(items[known])
-        return self._encoded(groups.ids[known], bins, np.ones_like(bins), groups.count)
+    def fold(self, items: NDArray[np.int64], groups: Groups) -> pl.Series:
+        return column_of(self.name, _LISTS, *histogram.merge(items, np.arange(len(items) + 1), groups))
 
     def merge(self, stored: pl.Series, groups: Groups) -> pl.Series:
-        array = stored.to_arrow()
-        packed = array.flatten().to_numpy(zero_copy_only=False)
-        ids = np.repeat(groups.ids, array.value_lengths().to_numpy(zero_copy_only=False))
-        return self._encoded(ids, *histogram.decode(packed), groups.count)
-
-    def _encoded(self, ids: NDArray[np.int64], bins: NDArray[np.int64], counts: NDArray[np.int64], count: int) -> pl.Series:
-        packed, lengths = histogram.encode_groups(ids, bins, counts, count)
-        ends = np.append(0, np.cumsum(lengths))
-        return pl.Series(self.name, pa.LargeListArray.from_arrays(pa.array(ends), pa.array(packed)), dtype=self.dtype)
+        return column_of(self.name, _LISTS, *histogram.merge(*lists(stored), groups))

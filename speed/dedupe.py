@@ -12,10 +12,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from contract.aggregate import event_day
+from contract.aggregate import identity_halves
 from contract.sketches.bloom import BloomFilter
-
-_SEEDS = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -46,19 +44,19 @@ class RecentEvents:
         self.next_offset = offset
 
     def identities(self, events: pl.DataFrame) -> Identities:
-        """Of each event. The hashes are Polars': they hold in this process only, and nothing of them is ever stored."""
-        identity = pl.struct(event_day, "event_id")
-        hashes = events.select(identity.hash(seed).alias(str(seed)) for seed in _SEEDS)
-        return Identities(events["offset"].to_numpy() // self._window_offsets, hashes.to_numpy())
+        """Of each event."""
+        return Identities(events["offset"].to_numpy() // self._window_offsets, identity_halves(events))
 
     def repeats(self, events: Identities) -> NDArray[np.bool_]:
         """Which events, of the range from next_offset on and free of repeats among themselves, were there before."""
         found = np.zeros(len(events.hashes), dtype=np.bool_)
         for generation in np.unique(events.generations).tolist():
             inside = events.generations == generation
+            repeated = found[inside]
             for held in (generation - 1, generation):
                 if held in self._generations:
-                    found[inside] |= self._generations[held].contains(events.hashes[inside])
+                    self._generations[held].find(events.hashes[inside], repeated)
+            found[inside] = repeated
         return found
 
     def add(self, events: Identities, next_offset: int) -> None:

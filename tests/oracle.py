@@ -140,13 +140,12 @@ def expected_rows(outcome: Outcome, view: str) -> list[tuple[Any, ...]]:
 
 def sketch_of(visitors: Iterable[str]) -> bytes:
     """The canonical hll of a set."""
-    entries = hll.entries_of(hash_texts(visitors))
-    return hll.encode_groups(np.zeros(len(entries), np.int64), entries, 1)[0]
+    return hll.encode(hll.entries_of(hash_texts(visitors)))
 
 
 def histogram_of(durations: list[float]) -> list[int]:
     """The canonical histogram of a list: bin << 48 | count, sorted."""
-    bins = histogram.bins_of(np.array(durations, dtype=np.float64))
+    bins, _ = histogram.decode(histogram.entries_of(np.array(durations, dtype=np.float64)))
     return [(int(number) << 48) + count for number, count in sorted(Counter(bins.tolist()).items())]
 
 

@@ -1,6 +1,6 @@
 """Blocked Bloom filter: a member is always found, a stranger with at most the stated rate.
 
-Each probe reads one 64-bit word and asks for _BITS_PER_PROBE bits of it (Putze, Sanders, Singler 2007, "Cache-, Hash- and
+Each probe reads one 64-bit word and asks for BITS_PER_PROBE bits of it (Putze, Sanders, Singler 2007, "Cache-, Hash- and
 Space-Efficient Bloom Filters"): two probes, and so two cache misses, do what thirteen single bits do, in twice the memory.
 """
 
@@ -14,41 +14,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 _WORD_BITS = 64
-_BITS_PER_PROBE = 5
+BITS_PER_PROBE = 5
 _MOST_PROBES = 4
-_BIT_MASK = np.uint64(_WORD_BITS - 1)
 
 
 class BloomFilter:
     """A set of 128-bit hashes for up to `capacity` members at `false_positive_rate`; memory is fixed at the start."""
 
     def __init__(self, capacity: int, false_positive_rate: float) -> None:
-        self._log2_words, self._probes = _smallest(capacity, false_positive_rate)
-        self._words = np.zeros(1 << self._log2_words, dtype=np.uint64)
+        log2_words, self._probes = _smallest(capacity, false_positive_rate)
+        self._shift = np.uint64(_WORD_BITS - log2_words)
+        self._words = np.zeros(1 << log2_words, dtype=np.uint64)
 
     def add(self, halves: NDArray[np.uint64]) -> None:
         """Add hashes of shape (n, 2)."""
-        for word, bits in self._probed(halves):
-            np.bitwise_or.at(self._words, word, bits)
+        from contract.loops import bloom
 
-    def contains(self, halves: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Whether each hash of shape (n, 2) may be a member, shape (n,)."""
-        found = np.ones(len(halves), dtype=np.bool_)
-        for word, bits in self._probed(halves):
-            found &= self._words[word] & bits == bits
-        return found
+        bloom.add(self._words, self._shift, self._probes, halves)
 
-    def _probed(self, halves: NDArray[np.uint64]) -> list[tuple[NDArray[np.uint64], NDArray[np.uint64]]]:
-        """Word and bits of each probe: the word from the high bits of h1 + i·h2, the bits from its low ones."""
-        first, step = halves[:, 0], halves[:, 1] | np.uint64(1)
-        probes = []
-        for i in range(self._probes):
-            position = first + np.uint64(i) * step
-            bits = np.zeros(len(halves), dtype=np.uint64)
-            for bit in range(_BITS_PER_PROBE):
-                bits |= np.uint64(1) << (position >> np.uint64(6 * bit) & _BIT_MASK)
-            probes.append((position >> np.uint64(64 - self._log2_words), bits))
-        return probes
+    def find(self, halves: NDArray[np.uint64], found: NDArray[np.bool_]) -> None:
+        """Set found[i], of shape (n,), for each hash i of shape (n, 2) that may be a member; others stay as they are."""
+        from contract.loops import bloom
+
+        bloom.find(self._words, self._shift, self._probes, halves, found)
 
 
 @cache
@@ -67,8 +55,8 @@ def _rate_of_probe(members_per_word: float) -> float:
     rate, probability = 0.0, math.exp(-members_per_word)
     for members in range(1, int(members_per_word + 12 * math.sqrt(members_per_word) + 20)):
         probability *= members_per_word / members
-        filled = 1 - (1 - 1 / _WORD_BITS) ** (_BITS_PER_PROBE * members)
-        rate += probability * _found(filled, _BITS_PER_PROBE)
+        filled = 1 - (1 - 1 / _WORD_BITS) ** (BITS_PER_PROBE * members)
+        rate += probability * _found(filled, BITS_PER_PROBE)
     return rate
 
 

@@ -2,7 +2,7 @@
 
 Bins as in the OpenTelemetry data model (ExponentialHistogram): bin b holds values in (2^(b/32), 2^((b+1)/32)]. Values up to
 2^-10 are in ZERO_BIN and answer 0. A stored histogram is a sorted array of 64-bit integers `bin << 48 | count`, so SQL
-reads it with `>>` and `&`, and equal content is equal bytes.
+reads it with `>>` and `&`, and equal content is equal bytes. An *entry* is one of these integers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from decimal import Decimal, localcontext
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.groups import Groups
+
 SCALE = 5
 BINS_PER_OCTAVE = 1 << SCALE
 ZERO_THRESHOLD = 2.0**-10
@@ -21,9 +23,6 @@ ZERO_BIN = -10 * BINS_PER_OCTAVE - 1
 RELATIVE_ERROR = (2 ** (1 / BINS_PER_OCTAVE) - 1) / (2 ** (1 / BINS_PER_OCTAVE) + 1)
 COUNT_BITS = 48
 SQL_TYPE = "bigint[]"
-# Bins of all finite values are less than 2^16 apart.
-_BIN_BITS = 17
-_BIN_MASK = (1 << _BIN_BITS) - 1
 
 
 def _mantissa_bounds() -> NDArray[np.float64]:
@@ -34,29 +33,31 @@ def _mantissa_bounds() -> NDArray[np.float64]:
         return np.array([float(root**k / 2) for k in range(BINS_PER_OCTAVE)])
 
 
-_MANTISSA_BOUNDS = _mantissa_bounds()
+MANTISSA_BOUNDS = _mantissa_bounds()
 
 
-def bins_of(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The bin of each finite value >= 0, shape (n,); from exact float bits, never from a rounded logarithm."""
-    mantissa, exponent = np.frexp(values)
-    position = np.searchsorted(_MANTISSA_BOUNDS, mantissa, side="left") - 1
-    bins = (exponent.astype(np.int64) - 1) * BINS_PER_OCTAVE + position
-    return np.where(values <= ZERO_THRESHOLD, ZERO_BIN, bins)
+def entries_of(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The entry of each finite value >= 0, shape (n,), and 0 where there is none (NaN).
+
+    The bin comes from exact float bits, never from a rounded logarithm.
+    """
+    from contract.loops import histogram
+
+    return histogram.entries_of(values, values.view(np.int64))
 
 
-def encode_groups(
-    groups: NDArray[np.int64], bins: NDArray[np.int64], counts: NDArray[np.int64], group_count: int
+def merge(
+    entries: NDArray[np.int64], entry_bounds: NDArray[np.int64], groups: Groups
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """One histogram a group, end to end, and their lengths: item i adds counts[i] to bins[i] of groups[i]."""
-    # Group and bin in one number: that sorts several times as fast as two.
-    keyed = (groups << _BIN_BITS) + (bins - ZERO_BIN)
-    order = np.argsort(keyed)
-    keyed = keyed[order]
-    starts = np.flatnonzero(np.append(True, keyed[1:] != keyed[:-1])) if keyed.size else order
-    totals = np.add.reduceat(counts[order], starts) if keyed.size else counts
-    packed = (((keyed[starts] & _BIN_MASK) + ZERO_BIN) << COUNT_BITS) + totals
-    return packed, np.bincount(keyed[starts] >> _BIN_BITS, minlength=group_count).astype(np.int64)
+    """The histogram of each group of histograms, and likewise their bounds; entries that are 0 do not count."""
+    from contract.loops import histogram
+
+    return histogram.merge(entries, entry_bounds, *groups.together)
+
+
+def encode(entries: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The histogram of these entries."""
+    return merge(entries, np.arange(len(entries) + 1), Groups(np.zeros(len(entries), np.int64), 1))[0]
 
 
 def decode(packed: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -31,12 +31,9 @@ def accuracy(place: Place, rounds: int) -> Iterator[Row]:
     distinct_errors, quantile_errors = [], []
     with connect(place.stack.settings, "reader") as reader:
         for number, size in enumerate(sizes.tolist()):
-            entries = hll.entries_of(hash_texts(f"{number}:{one}" for one in range(size)))
-            (sketch,) = hll.encode_groups(np.zeros(size, np.int64), entries, 1)
+            sketch = hll.encode(hll.entries_of(hash_texts(f"{number}:{one}" for one in range(size))))
             values = np.sort(rng.lognormal(3.5, 0.8, size))
-            packed, _ = histogram.encode_groups(
-                np.zeros(size, np.int64), histogram.bins_of(values), np.ones(size, np.int64), 1
-            )
+            packed = histogram.encode(histogram.entries_of(values))
             estimate, *percentiles = (
                 reader.execute(
                     f"SELECT distinct_count(%s::bytea::hll), {', '.join(['approx_percentile(%s, %s)'] * len(_FRACTIONS))}",

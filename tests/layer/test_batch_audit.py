@@ -17,7 +17,7 @@ from batch.audit import audit
 from batch.audit_archive import ArchiveAudit
 from batch.findings import Check, Report
 from batch.run import run
-from contract.aggregate import IDENTITY, aggregate, event_day, first_of_each
+from contract.aggregate import aggregate, first_of_each
 from contract.archive_file import Contents, decode, encode
 from contract.event import Decoded
 from contract.event import decode as decode_records
@@ -68,10 +68,11 @@ class Pipeline:
             self.next_offsets[partition] = offsets.next_offset
 
     def _commit(self, offsets: OffsetRange, decoded: Decoded) -> None:
-        fresh = first_of_each(decoded.events).with_columns(event_day)
+        identity = ("event_day", "event_id")
+        fresh = first_of_each(decoded.events).with_columns(pl.col("event_time").dt.date().alias("event_day"))
         if self.seen is not None:
-            fresh = fresh.join(self.seen, on=IDENTITY, how="anti")
-        self.seen = pl.concat([fresh.select(IDENTITY), *([] if self.seen is None else [self.seen])])
+            fresh = fresh.join(self.seen, on=identity, how="anti")
+        self.seen = pl.concat([fresh.select(identity), *([] if self.seen is None else [self.seen])])
         counts = Counts(len(decoded.events) + len(decoded.rejects), len(fresh), len(decoded.events) - len(fresh))
         rows = aggregate(fresh.drop("event_day"))
         with connect(self.settings, "speed") as connection:

@@ -30,19 +30,15 @@ def value(connection: Connection, query: str, *parameters: object) -> object:
 
 
 def python_sketch(texts: list[str]) -> str:
-    entries = hll.entries_of(hash_texts(texts))
-    return "\\x" + hll.encode_groups(np.zeros(len(texts), np.int64), entries, 1)[0].hex()
+    return "\\x" + hll.encode(hll.entries_of(hash_texts(texts))).hex()
 
 
 def python_histogram(values: list[float]) -> list[int]:
-    bins = histogram.bins_of(np.array(values, np.float64))
-    zeros = np.zeros(len(values), np.int64)
-    return histogram.encode_groups(zeros, bins, np.ones_like(zeros), 1)[0].tolist()
+    return histogram.encode(histogram.entries_of(np.array(values, np.float64))).tolist()
 
 
 def merged(histograms: list[list[int]]) -> list[int]:
-    bins, counts = histogram.decode(np.array([entry for packed in histograms for entry in packed], np.int64))
-    return histogram.encode_groups(np.zeros_like(bins), bins, counts, 1)[0].tolist()
+    return histogram.encode(np.array([entry for packed in histograms for entry in packed], np.int64)).tolist()
 
 
 def random_histograms(seed: int, number: int) -> list[list[int]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,13 @@ def test_imports_follow_the_data(package: str, file: Path):
             assert node.level == 0, "relative imports hide the arrow"
             imported.add((node.module or "").split(".")[0])
     assert imported & set(ALLOWED) <= ALLOWED[package] | {package}
+
+
+def test_numba_is_not_loaded_before_it_is_needed():
+    # It takes more than a second, which no command line should wait for that only asks or plans.
+    imports = "import batch.__main__, contract.aggregate, ingest.__main__, serving.__main__, speed.submit, speed.topology"
+    code = f"import sys, warnings; warnings.simplefilter('ignore'); {imports}; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_only_settings_read_the_environment():

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from datetime import timedelta
+
+import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.aggregate import aggregate, columns_read, first_of_each, identity_halves, identity_hashes, merge
+from contract.columns import column_of, texts
 from contract.errors import CatalogueError
 from contract.event import EVENT_SCHEMA
+from contract.loops import grouping
 from contract.measures import Count, Distinct, Sum
 from contract.views import VIEWS, View
 
@@ -71,6 +78,62 @@ def test_first_of_each_keeps_the_first_by_partition_and_offset(events: pl.DataFr
         seen.setdefault((row["event_time"].date(), row["event_id"]), (row["partition"], row["offset"]))
     kept = first_of_each(events.sample(fraction=1, shuffle=True, seed=1))
     assert list(zip(kept["partition"], kept["offset"], strict=True)) == sorted(seen.values())
+
+
+TEXTS = st.text(max_size=3) | st.text(max_size=40) | st.sampled_from(["a" * length for length in (7, 8, 9, 16, 255, 300)])
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), TEXTS)), st.booleans())
+def test_rows_are_numbered_as_they_come(rows: list[tuple[int, str]], all_meet: bool):
+    numbers: dict[tuple[int, str], int] = {}
+    expected = [numbers.setdefault(row, len(numbers)) for row in rows]
+    integers = np.array([integer for integer, _ in rows], np.int64)
+    # With keys of zeros all texts of one length below 5 have the same hash, and so do others.
+    keys = np.zeros(32, np.uint64) if all_meet else grouping.keys()
+    found, firsts = grouping.number(integers, *texts(pl.Series([text for _, text in rows], dtype=pl.String)), keys, 2)
+    assert found.tolist() == expected
+    assert firsts.tolist() == [expected.index(number) for number in range(len(numbers))]
+
+
+def test_many_rows_are_numbered():
+    names = [f"{i % 3_000}" for i in range(10_000)]
+    found, firsts = grouping.number(np.zeros(10_000, np.int64), *texts(pl.Series(names)), grouping.keys(), 2)
+    assert found.tolist() == [i % 3_000 for i in range(10_000)]
+    assert firsts.tolist() == list(range(3_000))
+
+
+@given(st.lists(TEXTS))
+def test_texts_are_sorted_by_their_bytes(names: list[str]):
+    column = pl.Series(names, dtype=pl.String)
+    in_order = grouping.sort(*texts(column), np.arange(len(names)))
+    # Equal ones stay in their order.
+    assert in_order.tolist() == sorted(range(len(names)), key=lambda row: names[row].encode())
+    assert column_of("", pa.large_string(), *grouping.take(*texts(column), in_order)).to_list() == sorted(names)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(TEXTS, TEXTS, st.integers(0, 4 * 86_400_000_000)), max_size=30))
+def test_rows_come_sorted_by_bucket_and_keys(items: list[tuple[str, str, int]]):
+    events = pl.DataFrame(items, schema={"site": pl.String, "page": pl.String, "event_time": pl.Int64}, orient="row")
+    view = View("v", ("site", "page"), timedelta(hours=1), (Count("views"),))
+    rows = aggregate(events.cast({"event_time": EVENT_SCHEMA["event_time"]}), [view])["v"]
+    expected = Counter((time // 3_600_000_000 * 3_600_000_000, site, page) for site, page, time in items)
+    assert rows.cast({"bucket": pl.Int64}).rows() == sorted((*key, count) for key, count in expected.items())
+    assert rows.schema == view.schema
+
+
+def test_more_combinations_of_keys_than_64_bits_can_number():
+    count = 3_000
+    names = [str(i) for i in range(count)]
+    first, last = 0, 60 * 365 * 86_400_000_000
+    events = pl.DataFrame(dict.fromkeys(("site", "page", "visitor_id", "event_id"), names)).with_columns(
+        event_time=pl.Series([first] * (count - 1) + [last]).cast(EVENT_SCHEMA["event_time"])
+    )
+    assert ((last - first) // 1_000_000) * count**4 > 1 << 64
+    view = View("v", ("site", "page", "visitor_id", "event_id"), timedelta(seconds=1), (Count("views"),))
+    rows = aggregate(pl.concat([events, events[::-1]]), [view])["v"]
+    assert rows["event_id"].to_list() == [*sorted(names[:-1]), names[-1]]
+    assert rows["views"].to_list() == [2] * count
 
 
 def of_identities(*identities: tuple[str, int]) -> pl.DataFrame:

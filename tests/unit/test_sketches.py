@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from decimal import Decimal, localcontext
+from itertools import pairwise
+from typing import Any
 
+import mmh3
 import numpy as np
 import pytest
 from datasketch import HyperLogLogPlusPlus
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from contract.groups import Groups
 from contract.sketches import histogram, hll
 from contract.sketches.bloom import BloomFilter
 from contract.sketches.hash import hash_text, hash_texts, hash_texts_128
 
 
 def sketch(texts: list[str]) -> bytes:
-    return hll.encode_groups(np.zeros(len(texts), np.int64), hll.entries_of(hash_texts(texts)), 1)[0]
+    return hll.encode(hll.entries_of(hash_texts(texts)))
+
+
+def in_groups(*ids: int) -> Groups:
+    return Groups(np.array(ids, np.int64), max(ids, default=0) + 1)
+
+
+def pieces(content: NDArray[Any], bounds: NDArray[np.int64]) -> list[Any]:
+    """What is between the bounds, one by one."""
+    return [content[first:after] for first, after in pairwise(bounds.tolist())]
+
+
+def merged(*sketches: bytes) -> bytes:
+    bounds = np.cumsum([0, *map(len, sketches)])
+    return hll.merge(np.frombuffer(b"".join(sketches), np.uint8), bounds, in_groups(*[0] * len(sketches)))[0].tobytes()
 
 
 def test_hash_is_murmur3_x64_128_with_seed_0():
@@ -26,6 +47,13 @@ def test_hash_is_murmur3_x64_128_with_seed_0():
     assert hash_texts(["a", "ä"]).tolist() == [hash_text("a"), hash_text("ä")]
     assert hash_texts_128(["a", "b"])[:, 0].tolist() == [hash_text("a"), hash_text("b")]
     assert hash_texts_128([]).shape == (0, 2)
+
+
+@given(st.lists(st.text(max_size=100)))
+def test_hash_is_that_of_another_implementation(texts: list[str]):
+    assert [tuple(halves) for halves in hash_texts_128(texts).tolist()] == [
+        mmh3.hash64(t.encode(), 0, signed=False) for t in texts
+    ]
 
 
 @pytest.mark.parametrize(("count", "kind"), [(0, 0x11), (1, 0x13), (600, 0x13), (740, 0x13), (800, 0x14), (20_000, 0x14)])
@@ -48,22 +76,35 @@ def test_hll_entry_of_known_hashes():
 
 @given(st.lists(st.text(max_size=5)), st.lists(st.text(max_size=5)))
 def test_hll_merge_is_the_sketch_of_all(left: list[str], right: list[str]):
-    entries, lengths = hll.decode_all([sketch(left), sketch(right)])
-    merged = hll.encode_groups(np.zeros(lengths.sum(), np.int64), entries, 1)[0]
-    assert merged == sketch(right + left)
+    assert merged(sketch(left), sketch(right)) == sketch(right + left)
+
+
+@pytest.mark.parametrize("sizes", [(0, 0), (639, 1), (600, 500), (5_000, 3), (0, 9_000), (4_000, 4_000, 4_000)])
+def test_hll_merge_of_every_form(sizes: Sequence[int]):
+    parts = [[f"{number}:{one}" for one in range(size)] for number, size in enumerate(sizes)]
+    assert (
+        merged(*map(sketch, parts))
+        == merged(*map(sketch, reversed(parts)))
+        == sketch([text for part in parts for text in part])
+    )
 
 
 def test_hll_groups_do_not_mix():
     texts = [f"v{i}" for i in range(3_000)]
-    groups = np.array([0 if i < 10 else 2 if i < 20 else 3 for i in range(3_000)], np.int64)
-    encoded = hll.encode_groups(groups, hll.entries_of(hash_texts(texts)), 4)
-    assert encoded == [sketch(texts[:10]), sketch([]), sketch(texts[10:20]), sketch(texts[20:])]
+    ids = [0 if i < 10 else 2 if i < 20 else 3 for i in range(3_000)]
+    apart = [sketch(texts[:10]), sketch([]), sketch(texts[10:20]), sketch(texts[20:])]
+    folded = pieces(*hll.fold(hll.entries_of(hash_texts(texts)), in_groups(*ids)))
+    assert [one.tobytes() for one in folded] == apart
+    stored = np.frombuffer(b"".join(apart), np.uint8), np.cumsum([0, *map(len, apart)])
+    assert [one.tobytes() for one in pieces(*hll.merge(*stored, in_groups(1, 0, 0, 2)))] == [apart[2], apart[0], apart[3]]
 
 
 @pytest.mark.parametrize("wrong", [b"", b"\x13", b"\x13\x8b\x40\x01", b"\x12\x8b\x40", b"\x14\x8b\x40\x00"])
 def test_hll_refuses_other_bytes(wrong: bytes):
     with pytest.raises(ValueError, match="not an hll"):
         hll.decode(wrong)
+    with pytest.raises(ValueError, match="not an hll"):
+        merged(sketch(["a"]), wrong, sketch(["b"]))
 
 
 @pytest.mark.parametrize("count", [0, 3, 500, 5_000])
@@ -87,33 +128,54 @@ def exact_bin(value: float) -> int:
 
 @given(st.floats(min_value=2**-9, max_value=1e12))
 def test_bin_is_the_exact_one(value: float):
-    assert histogram.bins_of(np.array([value]))[0] == exact_bin(value)
+    assert bins_of(value) == [exact_bin(value)]
+
+
+def test_a_bin_ends_at_its_rounded_bound():
+    for k in range(1, 32):
+        bound = float(Decimal(2) ** (Decimal(k) / 32))
+        assert bins_of(np.nextafter(bound, 0), bound, np.nextafter(bound, 4)) == [k - 1, k - 1, k]
+        assert bins_of(bound * 2**20) == [k - 1 + 20 * 32]
+
+
+def bins_of(*values: float) -> list[int]:
+    bins, counts = histogram.decode(histogram.entries_of(np.array(values, np.float64)))
+    assert counts.tolist() == [1] * len(values)
+    return bins.tolist()
 
 
 def test_bin_bounds_are_upper_inclusive():
     powers = 2.0 ** np.arange(-9, 30)
-    assert histogram.bins_of(powers).tolist() == [32 * k - 1 for k in range(-9, 30)]
-    assert histogram.bins_of(np.nextafter(powers, np.inf)).tolist() == [32 * k for k in range(-9, 30)]
-    assert histogram.bins_of(np.array([0.0, 5e-324, 2**-10])).tolist() == [histogram.ZERO_BIN] * 3
+    assert bins_of(*powers) == [32 * k - 1 for k in range(-9, 30)]
+    assert bins_of(*np.nextafter(powers, np.inf)) == [32 * k for k in range(-9, 30)]
+    assert bins_of(0.0, 5e-324, 2**-10) == [histogram.ZERO_BIN] * 3
+    assert histogram.entries_of(np.array([np.nan, -np.nan])).tolist() == [0, 0]
 
 
 @given(st.lists(st.floats(min_value=0.001, max_value=86_400_000), min_size=1), st.floats(0, 1))
 def test_percentile_is_within_the_relative_error(values: list[float], fraction: float):
-    bins = histogram.bins_of(np.array(values))
-    packed, lengths = histogram.encode_groups(np.zeros_like(bins), bins, np.ones_like(bins), 1)
+    packed = histogram.encode(histogram.entries_of(np.array(values)))
     exact = sorted(values)[max(1, math.ceil(fraction * len(values))) - 1]
-    assert lengths.tolist() == [len(packed)]
     assert histogram.percentile(fraction, packed.tolist()) == pytest.approx(exact, rel=histogram.RELATIVE_ERROR * 1.001)
 
 
 def test_histogram_of_nothing_and_of_many_groups():
     assert histogram.percentile(0.5, []) is None
-    groups, bins = np.array([2, 0, 2, 2]), np.array([5, -3, 5, -9])
-    packed, lengths = histogram.encode_groups(groups, bins, np.array([1, 1, 2, 1]), 4)
-    assert lengths.tolist() == [1, 0, 2, 0]
-    assert [array.tolist() for array in histogram.decode(packed)] == [[-3, -9, 5], [1, 1, 3]]
-    empty, lengths = histogram.encode_groups(groups[:0], bins[:0], bins[:0], 2)
-    assert (empty.tolist(), lengths.tolist()) == ([], [0, 0])
+    one, two, three = ((bin_ << histogram.COUNT_BITS) + count for bin_, count in ((5, 2), (-9, 1), (-3, (1 << 40) + 1)))
+    entries, bounds = np.array([one, two, three, one, 0]), np.array([0, 2, 3, 5])
+    assert [part.tolist() for part in pieces(*histogram.merge(entries, bounds, in_groups(2, 0, 2)))] == [
+        [three], [], [two, one + 2],
+    ]  # fmt: skip
+    assert [part.tolist() for part in histogram.merge(entries[:0], bounds[:1], in_groups())] == [[], [0, 0]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, exclude_min=False, allow_infinity=False)), max_size=200))
+def test_histograms_of_groups_are_those_of_their_values(items: list[tuple[int, float]]):
+    entries = histogram.entries_of(np.array([value for _, value in items], np.float64))
+    groups = Groups(np.array([group for group, _ in items], np.int64), 4)
+    bins = [Counter((entries[[one == group for one, _ in items]] >> histogram.COUNT_BITS).tolist()) for group in range(4)]
+    expected = [[(number << histogram.COUNT_BITS) + count for number, count in sorted(one.items())] for one in bins]
+    assert [one.tolist() for one in pieces(*histogram.merge(entries, np.arange(len(entries) + 1), groups))] == expected
 
 
 def test_bloom_finds_members_and_few_others():
@@ -121,7 +183,14 @@ def test_bloom_finds_members_and_few_others():
     strangers = hash_texts_128(f"s{i}" for i in range(200_000))
     bloom = BloomFilter(20_000, 1e-3)
     bloom.add(members)
-    assert bloom.contains(members).all()
-    assert not BloomFilter(20_000, 1e-3).contains(members).any()
+
+    def found(bloom: BloomFilter, halves: NDArray[np.uint64], before: bool = False) -> NDArray[np.bool_]:
+        known = np.full(len(halves), before)
+        bloom.find(halves, known)
+        return known
+
+    assert found(bloom, members).all()
+    assert not found(BloomFilter(20_000, 1e-3), members).any()
+    assert found(BloomFilter(20_000, 1e-3), members, before=True).all()
     # 200 are expected at most; 300 would be seven standard deviations more.
-    assert bloom.contains(strangers).sum() < 300
+    assert found(bloom, strangers).sum() < 300
