@@ -12,8 +12,7 @@ from contract.aggregate import aggregate
 from contract.errors import OffsetRefused, RunRefused
 from contract.settings import Settings
 from serving.database import Connection, connect
-from serving.handoff import Cut, begin_run, collect_garbage, fail_run, publish, write_task
-from serving.staging import LEDGER_SCHEMA
+from serving.handoff import LEDGER_SCHEMA, Cut, begin_run, collect_garbage, fail_run, publish, write_task
 from tests.fixtures.handoff import TOPIC, assert_merged, commit, compute, full_run, ledger, ledger_of, parts
 from tests.fixtures.pageviews import NO_REJECTS, PAGES, events, reject
 
