@@ -16,6 +16,7 @@ from contract.errors import CatalogueError
 from contract.measures import Measure
 from contract.views import VIEWS, View
 from serving.schema_parts import (
+    attribute_definitions,
     batch_table,
     column_definitions,
     digest,
@@ -88,7 +89,7 @@ def _row_types(views: Sequence[View]) -> sql.Composed:
     # No table has columns of these types; the functions that take them follow.
     each = (
         sql.SQL("DROP TYPE IF EXISTS {type} CASCADE;\nCREATE TYPE {type} AS ({columns});").format(
-            type=row_type(view), columns=column_definitions(view, suffix="")
+            type=row_type(view), columns=attribute_definitions(view)
         )
         for view in views
     )

@@ -34,13 +34,23 @@ def row_type(view: View) -> sql.Identifier:
     return sql.Identifier("serving", f"{view.name}_row")
 
 
-def column_definitions(view: View, suffix: LiteralString = " NOT NULL") -> sql.Composed:
-    """The view's columns, each with its type."""
-    columns = [("bucket", "timestamptz"), *((key, "text") for key in view.keys)]
-    columns += [(measure.name, measure.sql_type) for measure in view.measures]
+def column_definitions(view: View) -> sql.Composed:
+    """The columns of the view's tables."""
     return sql.SQL(", ").join(
-        sql.SQL("{} {}{}").format(sql.Identifier(name), sql.SQL(kind), sql.SQL(suffix)) for name, kind in columns
+        sql.SQL("{} {} NOT NULL").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in _columns(view)
     )
+
+
+def attribute_definitions(view: View) -> sql.Composed:
+    """The attributes of its row type. Types have no modifiers here: a column checks a value where it adds its own."""
+    return sql.SQL(", ").join(
+        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind.partition("(")[0])) for name, kind in _columns(view)
+    )
+
+
+def _columns(view: View) -> list[tuple[str, LiteralString]]:
+    columns: list[tuple[str, LiteralString]] = [("bucket", "timestamptz"), *((key, "text") for key in view.keys)]
+    return columns + [(measure.name, measure.sql_type) for measure in view.measures]
 
 
 def indexes(view: View, half: str) -> sql.Composed:
