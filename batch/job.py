@@ -29,8 +29,7 @@ from contract.settings import Settings
 from contract.sketches.hash import hash_texts
 from contract.views import VIEWS
 from serving.database import connect
-from serving.handoff import write_task
-from serving.staging import STORED_VALUE_BYTES
+from serving.handoff import STORED_VALUE_BYTES, write_task
 
 _LEDGER = "ledger"
 _SHARD_EVENTS = 500_000

@@ -16,14 +16,13 @@ Role = Literal["reader", "speed", "batch", "postgres"]
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 CONNECT_TIMEOUT_S = 5
-_WRITERS = ("speed", "batch")
 
 
 def connect(settings: Settings, role: Role, database_name: str | None = None) -> Connection:
-    """A connection in autocommit mode; a writing role's has its staging tables. Raises EngineUnavailable."""
+    """A connection in autocommit mode. Raises EngineUnavailable."""
     secret = "database_superuser_password" if role == "postgres" else f"database_{role}_password"
     try:
-        connection = psycopg.connect(
+        return psycopg.connect(
             host=settings.database_host,
             port=settings.database_port,
             dbname=database_name or settings.database_name,
@@ -39,21 +38,24 @@ def connect(settings: Settings, role: Role, database_name: str | None = None) ->
             keepalives_count=3,
             tcp_user_timeout=20_000,
         )
-        if role in _WRITERS:
-            connection.execute("SELECT serving.open_staging()")
     except psycopg.OperationalError as error:
         raise EngineUnavailable.at("TimescaleDB", f"{settings.database_host}:{settings.database_port}", error) from None
-    return connection
+
+
+@contextmanager
+def answering(connection: Connection) -> Iterator[None]:
+    """A server that goes away meanwhile raises EngineUnavailable; repeat the call on a new connection."""
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        raise EngineUnavailable.at("TimescaleDB", f"{connection.info.host}:{connection.info.port}", error) from error
 
 
 @contextmanager
 def transaction(connection: Connection) -> Iterator[None]:
-    """All or nothing. A server that goes away meanwhile raises EngineUnavailable; repeat the call on a new connection."""
-    try:
-        with connection.transaction():
-            yield
-    except psycopg.OperationalError as error:
-        raise EngineUnavailable.at("TimescaleDB", f"{connection.info.host}:{connection.info.port}", error) from error
+    """Several statements, all or nothing; one alone is a transaction anyway. Raises EngineUnavailable too."""
+    with answering(connection), connection.transaction():
+        yield
 
 
 def reader_dsn(settings: Settings, host: str, port: int) -> str:

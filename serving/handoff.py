@@ -18,11 +18,15 @@ from psycopg.types.json import Jsonb
 
 from contract.errors import OffsetRefused, RunRefused
 from contract.master import OffsetRange
-from serving.database import Connection, transaction
-from serving.staging import stage_ledger, stage_rejects, stage_rows
+from serving.database import Connection, answering, transaction
+from serving.row_arrays import Argument, row_array, view_rows
 
+STORED_VALUE_BYTES = 4_096
+LEDGER_SCHEMA = pl.Schema({"day": pl.Date, "partition": pl.Int32, "counted": pl.Int64, "duplicate": pl.Int64})
 _RUN_REFUSED = "BR001"  # as raised in sql/50_batch.sql
 _GARBAGE_ROWS = 20_000
+_ARGUMENT_ROWS = 20_000
+"""So many rows of a view, or rejects, are in memory as one argument of a batch run's call."""
 
 
 Kind = Literal["full", "incremental", "audit"]
@@ -108,7 +112,7 @@ class Run:
 
 def positions(connection: Connection, partitions: int = 0) -> dict[int, int]:
     """The next offset to commit of each partition; `partitions` of them exist afterwards, or more. Any writing role."""
-    with transaction(connection):
+    with answering(connection):
         rows = connection.execute("SELECT partition, next_offset FROM serving.positions(%s)", [partitions]).fetchall()
     return dict(rows)
 
@@ -125,12 +129,10 @@ def commit_range(
 
     Raises OffsetRefused, and changes nothing, if the partition does not stand at the range's first offset.
     """
-    with transaction(connection):
-        stage_rows(connection, rows)
-        stage_rejects(connection, topic, rejects)
+    with answering(connection):
         position = _value(
             connection,
-            "SELECT serving.commit_range(%s, %s, %s, %s, %s, %s)",
+            "SELECT serving.commit_range(%s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 offsets.partition,
                 offsets.first_offset,
@@ -138,6 +140,8 @@ def commit_range(
                 counts.received,
                 counts.counted,
                 counts.duplicate,
+                view_rows(connection, rows),
+                None if rejects.is_empty() else _quarantined(connection, topic, rejects),
             ],
         )
     if position >= offsets.next_offset:
@@ -152,7 +156,7 @@ def merge_appended(connection: Connection, partition: int, least_rows: int) -> i
 
     Returns how many rows came of it. Each commit appends its rows, because merging them at once takes ten times as long.
     """
-    with transaction(connection):
+    with answering(connection):
         return int(_value(connection, "SELECT serving.merge_appended(%s, %s)", [partition, least_rows]))
 
 
@@ -180,13 +184,13 @@ def begin_run(connection: Connection, kind: Kind, archive_next: Mapping[int, int
 def add_surveyed(connection: Connection, found: Iterable[tuple[OffsetRange, Iterable[date]]]) -> None:
     """Of each range the days that its events are on, for later runs. Role batch."""
     facts = [{**asdict(offsets), "days": [day.isoformat() for day in days]} for offsets, days in found]
-    with transaction(connection):
+    with answering(connection):
         connection.execute("SELECT serving.add_surveyed(%s)", [Jsonb(facts)])
 
 
 def surveyed_without(connection: Connection, days: Iterable[date]) -> list[OffsetRange]:
     """Ranges of which it is known that none of their events is on any of the days; they may overlap. Role batch."""
-    with transaction(connection):
+    with answering(connection):
         rows = connection.execute("SELECT * FROM serving.surveyed_without(%s::date[])", [list(days)]).fetchall()
     return [OffsetRange(*row) for row in rows]
 
@@ -197,12 +201,24 @@ def write_task(
     """A task's rows become the run's, unseen by readers: True if this call did it, False if an earlier one did. Role batch.
 
     Tasks of a run must not share a row's bucket and keys; they may share a day and partition of the ledger, which has
-    staging.LEDGER_SCHEMA. Raises RunRefused if the run has ended.
+    LEDGER_SCHEMA. Raises RunRefused if the run has ended.
     """
     with _refusing(), transaction(connection):
-        stage_rows(connection, rows)
-        stage_ledger(connection, ledger)
-        return bool(_value(connection, "SELECT serving.write_task(%s, %s)", [run_id, task_id]))
+        for number, part in enumerate(_parts(rows)):
+            # All parts or none are there, so the first one's claim speaks for all.
+            written = _value(
+                connection,
+                "SELECT serving.write_task(%s, %s, %s, %s::date[], %s, %s, %s)",
+                [
+                    run_id,
+                    f"{task_id}/{number}",
+                    view_rows(connection, part),
+                    *(ledger[name].to_list() if number == 0 else [] for name in LEDGER_SCHEMA),
+                ],
+            )
+            if not written:
+                return False
+    return True
 
 
 def compare(connection: Connection, run_id: int, false_positive_rate: float) -> list[Drift]:
@@ -223,7 +239,7 @@ def compare(connection: Connection, run_id: int, false_positive_rate: float) -> 
 
 def differing_rows(connection: Connection, run_id: int, view_name: str, limit: int) -> list[DifferingRow]:
     """The first rows of drift_rows of a compared run, unexplained ones first. Role batch."""
-    with transaction(connection):
+    with answering(connection):
         rows = connection.execute(
             "SELECT bucket, keys, cause, array_agg(measure), array_agg(speed_value), array_agg(batch_value) FROM drift_rows "
             "WHERE run_id = %s AND view_name = %s GROUP BY bucket, keys, cause "
@@ -238,13 +254,13 @@ def differing_rows(connection: Connection, run_id: int, view_name: str, limit: i
 
 def received_below_cut(connection: Connection, run_id: int) -> dict[int, int]:
     """How many records the ledger counts below the run's cut, by partition. Role batch."""
-    with transaction(connection):
+    with answering(connection):
         return dict(connection.execute("SELECT partition, received FROM serving.received_below(%s)", [run_id]).fetchall())
 
 
 def end_audit(connection: Connection, run_id: int) -> None:
     """A run of kind audit has done its work; garbage collection may take its rows. Role batch."""
-    with transaction(connection):
+    with answering(connection):
         connection.execute("SELECT serving.end_audit(%s)", [run_id])
 
 
@@ -259,14 +275,14 @@ def publish(
     """
     try:
         with _refusing(), transaction(connection):
-            stage_rejects(connection, topic, rejects)
-            return int(
-                _value(
-                    connection,
-                    "SELECT serving.publish(%s, %s::date[], %s, %s)",
-                    [run_id, list(days), list(received), list(received.values())],
-                )
+            generation = _value(
+                connection,
+                "SELECT serving.publish(%s, %s::date[], %s, %s)",
+                [run_id, list(days), list(received), list(received.values())],
             )
+            for part in rejects.iter_slices(_ARGUMENT_ROWS):
+                connection.execute("SELECT serving.add_rejects(%s)", [_quarantined(connection, topic, part)])
+            return int(generation)
     except RunRefused as refusal:
         fail_run(connection, run_id, str(refusal))
         raise
@@ -274,7 +290,7 @@ def publish(
 
 def fail_run(connection: Connection, run_id: int, error: str) -> None:
     """The run ends without effect on readers; a run that was published or has failed stays as it is. Role batch."""
-    with transaction(connection):
+    with answering(connection):
         connection.execute("SELECT serving.fail_run(%s, %s)", [run_id, error])
 
 
@@ -283,7 +299,7 @@ def collect_garbage(connection: Connection, keep_runs: int) -> dict[str, int]:
 
     Works in small transactions, so it may be stopped at any time and run beside everything else. Role batch.
     """
-    with transaction(connection):
+    with answering(connection):
         pruned = _value(connection, "SELECT serving.prune_publications(%s)", [keep_runs])
     batch_rows = _until(connection, "SELECT serving.collect_run_day()", [], lambda deleted: deleted is None)
     speed_rows = _until(connection, "SELECT serving.collect_epochs(%s)", [_GARBAGE_ROWS], lambda deleted: deleted == 0)
@@ -293,11 +309,24 @@ def collect_garbage(connection: Connection, keep_runs: int) -> dict[str, int]:
 def _until(connection: Connection, query: LiteralString, parameters: list[Any], done: Callable[[Any], bool]) -> int:
     total = 0
     while True:
-        with transaction(connection):
+        with answering(connection):
             deleted = _value(connection, query, parameters)
         if done(deleted):
             return total
         total += deleted
+
+
+def _parts(rows: Mapping[str, pl.DataFrame]) -> Iterator[dict[str, pl.DataFrame]]:
+    """The rows in parts of limited size, one at least."""
+    longest = max(map(len, rows.values()), default=0)
+    for first in range(0, max(longest, 1), _ARGUMENT_ROWS):
+        yield {name: frame[first : first + _ARGUMENT_ROWS] for name, frame in rows.items() if first < len(frame)}
+
+
+def _quarantined(connection: Connection, topic: str, rejects: pl.DataFrame) -> Argument:
+    """Rejects as contract.event.decode gives them; of the value only the first STORED_VALUE_BYTES."""
+    stored = rejects.with_columns(pl.lit(topic).alias("topic"), pl.col("value").bin.slice(0, STORED_VALUE_BYTES))
+    return row_array(connection, "public.quarantine", stored)
 
 
 @contextmanager

@@ -1,34 +1,39 @@
 """The database's SQL: numbered files in sql/, and between them (30) what follows from the catalogue of views.
 
-Of each view there are: `serving.batch_<view>` and `serving.speed_<view>`, a staging table `staged_<view>` in each writing
-session, and `public.<view>`, which merges what is live of both.
+Of each view there are: `serving.<view>_row`, the type in which rows come, `serving.batch_<view>` and `serving.speed_<view>`,
+where they stay, and `public.<view>`, which merges what is live of both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from typing import LiteralString
 
 from psycopg import sql
 
 from contract.errors import CatalogueError
-from contract.event import json_schema
 from contract.measures import Measure
 from contract.views import VIEWS, View
+from serving.schema_parts import (
+    attribute_definitions,
+    batch_table,
+    column_definitions,
+    digest,
+    function,
+    indexes,
+    lines,
+    names,
+    row_type,
+    speed_table,
+)
+from serving.schema_speed import speed_half
 
 CHUNK_INTERVAL = "7 days"
-SPEED_ROWS_LOCK = 0x42_72_61_69_65
-"""Advisory lock of whoever deletes speed rows."""
 DRIFT_ROWS = 1_000
 """So many rows that differ are kept of a run and view."""
 _CATALOGUE_PLACE = "30"
-_RESERVED = {"partition", "epoch", "run_id", "keys_digest", "day", "first_offset", "level"}
-# A B-tree entry has at most 2,704 bytes and a UTF-8 character up to 4, so longer keys get a hash index.
-_LONGEST_BTREE_KEY = 512
-_KEY_LIMITS = {
-    name: field["maxLength"] for name, field in json_schema()["$defs"]["Event"]["properties"].items() if "maxLength" in field
-}
+_RESERVED = {"partition", "epoch", "run_id", "keys_digest", "day", "level"}
 
 
 def script(views: Sequence[View] = VIEWS) -> str:
@@ -41,20 +46,18 @@ def script(views: Sequence[View] = VIEWS) -> str:
 
 
 def catalogue_sql(views: Sequence[View] = VIEWS) -> str:
-    """Tables, staging, merges and merged views of the catalogue."""
+    """Types, tables, functions and merged views of the catalogue."""
     for view in views:
         _check(view)
-    parts = [part for view in views for part in (_speed_table(view), _batch_table(view))]
-    parts += [
-        _open_staging(views),
-        _append_staged(views),
-        _merge_appended(views),
-        _insert_staged(views),
+    parts = [
+        _row_types(views),
+        *speed_half(views),
+        *map(_batch_table, views),
+        _insert_rows(views),
         _delete_run_day(views),
-        _delete_absorbed(views),
         _compare_views(views),
+        *map(_merged_view, views),
     ]
-    parts += [_merged_view(view) for view in views]
     return sql.Composed(parts).join("\n").as_string() + "\n"
 
 
@@ -62,27 +65,6 @@ def _check(view: View) -> None:
     reserved = _RESERVED | {f"batch_{view.measures[0].name}", f"speed_{view.measures[0].name}"}
     if taken := reserved & set(view.schema.names()):
         raise CatalogueError(f"view {view.name}: the column name {', '.join(sorted(taken))} is used by the serving layer")
-
-
-def _speed_table(view: View) -> sql.Composed:
-    # What was added later stands apart from the table, so that an older one gets it too.
-    return sql.SQL(
-        """CREATE TABLE IF NOT EXISTS {table} (
-    partition int NOT NULL, epoch bigint NOT NULL, {columns}, keys_digest bytea NOT NULL
-);
-ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {old_key}, RESET (fillfactor),
-    ADD COLUMN IF NOT EXISTS first_offset bigint NOT NULL DEFAULT 0, ADD COLUMN IF NOT EXISTS level int NOT NULL DEFAULT 0;
-CREATE UNIQUE INDEX IF NOT EXISTS {key} ON {table} (bucket, keys_digest, partition, epoch, first_offset);
-CREATE INDEX IF NOT EXISTS {level} ON {table} (partition, level);
-{indexes}"""
-    ).format(
-        table=_speed(view),
-        columns=_column_definitions(view),
-        old_key=sql.Identifier(f"speed_{view.name}_pkey"),
-        key=sql.Identifier(f"speed_{view.name}_row"),
-        level=sql.Identifier(f"speed_{view.name}_level"),
-        indexes=_indexes(view, "speed"),
-    )
 
 
 def _batch_table(view: View) -> sql.Composed:
@@ -95,153 +77,64 @@ SELECT public.create_hypertable({name}, public.by_range('bucket', interval {inte
     create_default_indexes => false, if_not_exists => true);
 {indexes}"""
     ).format(
-        table=_batch(view),
+        table=batch_table(view),
         name=sql.Literal(f"serving.batch_{view.name}"),
         interval=sql.Literal(CHUNK_INTERVAL),
-        columns=_column_definitions(view),
-        indexes=_indexes(view, "batch"),
+        columns=column_definitions(view),
+        indexes=indexes(view, "batch"),
     )
 
 
-def _indexes(view: View, half: str) -> sql.Composed:
-    """What predicates on keys reach; those on bucket alone reach the primary key."""
-    short = [key for key in view.keys if _KEY_LIMITS[key] <= _LONGEST_BTREE_KEY]
-    long = [key for key in view.keys if key not in short]
-    table = sql.Identifier("serving", f"{half}_{view.name}")
-    lines = (
-        [
-            sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} ({});").format(
-                sql.Identifier(f"{half}_{view.name}_keys"), table, _names((*short, "bucket"))
-            )
-        ]
-        if short
-        else []
-    )
-    lines += [
-        sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hash ({});").format(
-            sql.Identifier(f"{half}_{view.name}_{key}"), table, sql.Identifier(key)
+def _row_types(views: Sequence[View]) -> sql.Composed:
+    # No table has columns of these types; the functions that take them follow.
+    each = (
+        sql.SQL("DROP TYPE IF EXISTS {type} CASCADE;\nCREATE TYPE {type} AS ({columns});").format(
+            type=row_type(view), columns=attribute_definitions(view)
         )
-        for key in long
-    ]
-    return sql.SQL("\n").join(lines)
-
-
-def _open_staging(views: Sequence[View]) -> sql.Composed:
+        for view in views
+    )
     return sql.SQL(
-        """
--- Staging tables of this session; they are empty at the start of each transaction. The calling role may only insert.
-CREATE OR REPLACE FUNCTION serving.open_staging() RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET client_min_messages = warning
-AS $function$
-BEGIN
-    CREATE TEMP TABLE IF NOT EXISTS staged_quarantine (LIKE public.quarantine) ON COMMIT DELETE ROWS;
-    CREATE TEMP TABLE IF NOT EXISTS staged_ledger (day date, partition int, counted bigint, duplicate bigint)
-        ON COMMIT DELETE ROWS;
-{tables}
-    EXECUTE format('GRANT INSERT ON pg_temp.staged_quarantine, pg_temp.staged_ledger, {stages} TO %I', session_user);
-END
-$function$;"""
+        """-- What a commit or a task brings: of each view an array of rows, or null.
+DROP TYPE IF EXISTS serving.rows CASCADE;
+{each}
+CREATE TYPE serving.rows AS ({arrays});"""
     ).format(
-        tables=_lines(
-            sql.SQL("    CREATE TEMP TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS;").format(
-                sql.Identifier(f"staged_{view.name}"), _column_definitions(view)
-            )
-            for view in views
-        ),
-        stages=sql.SQL(", ").join(_staged(view) for view in views),
+        each=lines(each),
+        arrays=sql.SQL(", ").join(sql.SQL("{} {}[]").format(sql.Identifier(view.name), row_type(view)) for view in views),
     )
 
 
-def _append_staged(views: Sequence[View]) -> sql.Composed:
-    statements = (
-        sql.SQL(
-            """    INSERT INTO {table} (partition, epoch, {columns}, keys_digest, first_offset)
-    SELECT to_partition, to_epoch, {columns}, {digest}, of_first_offset FROM {staged};"""
-        ).format(table=_speed(view), columns=_names(view.schema.names()), digest=_digest(view), staged=_staged(view))
-        for view in views
-    )
-    return _function(
-        "-- Staged rows of the range that begins at an offset join those of its partition's epoch.",
-        "append_staged(to_partition int, to_epoch bigint, of_first_offset bigint)",
-        "void",
-        statements,
-    )
-
-
-def _merge_appended(views: Sequence[View]) -> sql.Composed:
-    statements = (
-        sql.SQL(
-            """    of_level := 0;
-    LOOP
-        -- Each level holds four times as many rows as the one below, so a row is merged a few times in its life.
-        needed := least_rows::bigint << (2 * of_level);
-        SELECT count(*) >= needed INTO enough
-        FROM (SELECT FROM {table} WHERE partition = of_partition AND level = of_level LIMIT needed) AS at_level;
-        EXIT WHEN NOT enough;
-        -- guard: merged rows take the place of their parts
-        WITH gone AS (
-            DELETE FROM {table} WHERE partition = of_partition AND level = of_level RETURNING *
-        )
-        -- guard: merged rows stay in their epoch
-        INSERT INTO {table} (partition, epoch, {columns}, keys_digest, first_offset, level)
-        SELECT partition, epoch, bucket, {keys}{merges}, keys_digest, min(first_offset), of_level + 1
-        FROM gone GROUP BY partition, epoch, bucket, keys_digest;
-        GET DIAGNOSTICS inserted = ROW_COUNT;
-        total := total + inserted;
-        of_level := of_level + 1;
-    END LOOP;"""
-        ).format(
-            table=_speed(view),
-            columns=_names(view.schema.names()),
-            keys=sql.SQL("").join(sql.SQL("any_value({}), ").format(sql.Identifier(key)) for key in view.keys),
-            merges=sql.SQL(", ").join(
-                sql.SQL(measure.sql_merge).format(sql.Identifier(measure.name)) for measure in view.measures
-            ),
-        )
-        for view in views
-    )
-    return sql.SQL(
-        """
--- Rows of a partition that came in many commits become one a key and epoch, which no reader notices; returns how many rows
--- that made. Garbage collection deletes rows in another order, so the two exclude each other.
-CREATE OR REPLACE FUNCTION serving.merge_appended(of_partition int, least_rows int) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-AS $function$
-DECLARE
-    of_level int;
-    needed bigint;
-    enough boolean;
-    inserted bigint;
-    total bigint := 0;
-BEGIN
-    PERFORM pg_advisory_xact_lock({lock});
-{statements}
-    RETURN total;
-END
-$function$;"""
-    ).format(lock=sql.Literal(SPEED_ROWS_LOCK), statements=_lines(statements))
-
-
-def _insert_staged(views: Sequence[View]) -> sql.Composed:
+def _insert_rows(views: Sequence[View]) -> sql.Composed:
     statements = (
         sql.SQL(
             """    INSERT INTO {table} (run_id, {columns}, keys_digest)
-    SELECT to_run_id, {columns}, {digest} FROM {staged};"""
-        ).format(table=_batch(view), columns=_names(view.schema.names()), digest=_digest(view), staged=_staged(view))
+    SELECT to_run_id, {columns}, {digest} FROM unnest(new_rows.{view});"""
+        ).format(
+            table=batch_table(view),
+            columns=names(view.schema.names()),
+            digest=digest(view),
+            view=sql.Identifier(view.name),
+        )
         for view in views
     )
     # Tasks of a run share days: in order and in one statement, so that two cannot lock each other out.
     days = sql.SQL(
         """    INSERT INTO serving.run_day SELECT to_run_id, day FROM (
-        SELECT day FROM pg_temp.staged_ledger
+        SELECT unnest(ledger_days) AS day
         UNION {days}
     ) AS days ORDER BY day ON CONFLICT DO NOTHING;"""
     ).format(
         days=sql.SQL(" UNION ").join(
-            sql.SQL("SELECT (bucket AT TIME ZONE 'UTC')::date FROM {}").format(_staged(view)) for view in views
+            sql.SQL("SELECT (bucket AT TIME ZONE 'UTC')::date FROM unnest(new_rows.{})").format(sql.Identifier(view.name))
+            for view in views
         )
     )
-    return _function("-- Staged rows become a run's.", "insert_staged(to_run_id bigint)", "void", [*statements, days])
+    return function(
+        "-- Rows of a task become its run's.",
+        "insert_rows(new_rows serving.rows, to_run_id bigint, ledger_days date[])",
+        "void",
+        [*statements, days],
+    )
 
 
 def _delete_run_day(views: Sequence[View]) -> sql.Composed:
@@ -252,35 +145,16 @@ def _delete_run_day(views: Sequence[View]) -> sql.Composed:
         AND bucket < (of_day + 1)::timestamp AT TIME ZONE 'UTC';
     GET DIAGNOSTICS deleted = ROW_COUNT;
     total := total + deleted;"""
-        ).format(table=_batch(view))
+        ).format(table=batch_table(view))
         for view in views
     )
-    return _function(
+    return function(
         "-- Deletes a run's rows of one day.", "delete_run_day(of_run_id bigint, of_day date)", "bigint", statements
     )
 
 
-def _delete_absorbed(views: Sequence[View]) -> sql.Composed:
-    statements = (
-        sql.SQL(
-            """    DELETE FROM {table} WHERE ctid = ANY (ARRAY(
-        SELECT s.ctid FROM {table} AS s JOIN serving.absorbed_epoch AS a
-        ON a.partition = s.partition AND s.epoch <= a.epoch LIMIT row_limit));
-    GET DIAGNOSTICS deleted = ROW_COUNT;
-    total := total + deleted;"""
-        ).format(table=_speed(view))
-        for view in views
-    )
-    return _function(
-        "-- Deletes speed rows that no kept publication needs.",
-        "delete_absorbed(row_limit int)",
-        "bigint",
-        [sql.SQL("    PERFORM pg_advisory_xact_lock({});").format(sql.Literal(SPEED_ROWS_LOCK)), *statements],
-    )
-
-
 def _compare_views(views: Sequence[View]) -> sql.Composed:
-    return _function(
+    return function(
         "-- Compares a run's rows with what readers had below its cut, and records how they differ; see 55_drift.sql.",
         "compare_views(of_run_id bigint, ledger_difference bigint, speed_counted bigint, false_positive_rate float8)",
         "void",
@@ -307,10 +181,10 @@ def _compare_view(view: View) -> sql.Composed:
         SELECT b.* FROM {batch} AS b JOIN serving.run AS r ON r.run_id = of_run_id
         JOIN LATERAL serving.compared_day(r) AS d ON d.run_id = b.run_id AND d.day = (b.bucket AT TIME ZONE 'UTC')::date
     ), absorbed AS (
-        SELECT s.bucket, s.keys_digest{any_keys}, {merges}
+        SELECT s.bucket, {digest} AS keys_digest{speed_keys}, {merges}
         FROM {speed} AS s JOIN serving.cuts(of_run_id) AS c ON c.partition = s.partition
         WHERE s.epoch > coalesce(c.base_epoch, 0) AND s.epoch <= c.epoch
-        GROUP BY s.bucket, s.keys_digest
+        GROUP BY s.bucket{speed_keys}
     ), had AS (
         SELECT bucket, keys_digest, a.{counted} IS NOT NULL AS of_speed{had_keys}, {sums}
         FROM base AS b FULL JOIN absorbed AS a USING (bucket, keys_digest)
@@ -343,11 +217,12 @@ def _compare_view(view: View) -> sql.Composed:
     CROSS JOIN LATERAL (VALUES {values}) AS m (measure, speed_value, batch_value, differs)
     WHERE m.differs;"""
     ).format(
-        batch=_batch(view),
-        speed=_speed(view),
+        batch=batch_table(view),
+        speed=speed_table(view),
         name=sql.Literal(view.name),
         counted=sql.Identifier(view.measures[0].name),
-        any_keys=each_key(", any_value(s.{key}) AS {key}"),
+        digest=digest(view),
+        speed_keys=each_key(", s.{key}"),
         had_keys=each_key(", coalesce(b.{key}, a.{key}) AS {key}"),
         pairs=sql.SQL(", ").join(
             sql.SQL("{}, coalesce(h.{key}, n.{key})").format(sql.Literal(key), key=sql.Identifier(key)) for key in view.keys
@@ -387,28 +262,6 @@ def _measure_sql(number: int, measure: Measure) -> dict[str, sql.Composable]:
     }
 
 
-def _function(comment: str, signature: str, returns: str, statements: Iterable[sql.Composable]) -> sql.Composed:
-    counting = returns == "bigint"
-    return sql.SQL(
-        """
-{comment}
-CREATE OR REPLACE FUNCTION serving.{signature} RETURNS {returns}
-LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp
-AS $function${declare}
-BEGIN
-{statements}{result}
-END
-$function$;"""
-    ).format(
-        comment=sql.SQL(comment),
-        signature=sql.SQL(signature),
-        returns=sql.SQL(returns),
-        declare=sql.SQL("\nDECLARE\n    deleted bigint;\n    total bigint := 0;" if counting else ""),
-        statements=_lines(statements),
-        result=sql.SQL("\n    RETURN total;" if counting else ""),
-    )
-
-
 def _merged_view(view: View) -> sql.Composed:
     counted = view.measures[0].name
     batch_part, speed_part = sql.Identifier(f"batch_{counted}"), sql.Identifier(f"speed_{counted}")
@@ -432,7 +285,7 @@ FROM (
 GROUP BY {group};"""
     ).format(
         view=sql.Identifier("public", view.name),
-        group=_names(view.group),
+        group=names(view.group),
         measures=sql.SQL(",\n    ").join(
             sql.SQL("{} AS {}").format(
                 sql.SQL(measure.sql_merge).format(sql.Identifier(measure.name)), sql.Identifier(measure.name)
@@ -444,8 +297,8 @@ GROUP BY {group};"""
         counted=sql.Identifier(counted),
         batch_columns=sql.SQL(", ").join(sql.Identifier("b", name) for name in view.schema.names()),
         speed_columns=sql.SQL(", ").join(sql.Identifier("s", name) for name in view.schema.names()),
-        batch=_batch(view),
-        speed=_speed(view),
+        batch=batch_table(view),
+        speed=speed_table(view),
     )
 
 
@@ -455,37 +308,3 @@ def _grants(views: Sequence[View]) -> str:
         .format(sql.SQL(", ").join(sql.Identifier("public", view.name) for view in views))
         .as_string()
     )
-
-
-def _column_definitions(view: View) -> sql.Composed:
-    columns = [("bucket", "timestamptz"), *((key, "text") for key in view.keys)]
-    columns += [(measure.name, measure.sql_type) for measure in view.measures]
-    return sql.SQL(", ").join(
-        sql.SQL("{} {} NOT NULL").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in columns
-    )
-
-
-def _digest(view: View) -> sql.Composed:
-    """The keys in 16 bytes, since long texts do not fit an index; lengths keep ('a', 'bc') apart from ('ab', 'c')."""
-    parts: list[sql.Composable] = [sql.SQL("length({0}) || ':' || {0}").format(sql.Identifier(key)) for key in view.keys]
-    return sql.SQL("substring(sha256(convert_to({}, 'UTF8')) FOR 16)").format(sql.SQL(" || ").join(parts or [sql.SQL("''")]))
-
-
-def _speed(view: View) -> sql.Identifier:
-    return sql.Identifier("serving", f"speed_{view.name}")
-
-
-def _batch(view: View) -> sql.Identifier:
-    return sql.Identifier("serving", f"batch_{view.name}")
-
-
-def _staged(view: View) -> sql.Identifier:
-    return sql.Identifier("pg_temp", f"staged_{view.name}")
-
-
-def _names(names: Iterable[str]) -> sql.Composed:
-    return sql.SQL(", ").join(map(sql.Identifier, names))
-
-
-def _lines(parts: Iterable[sql.Composable]) -> sql.Composed:
-    return sql.SQL("\n").join(list(parts))

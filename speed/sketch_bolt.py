@@ -7,27 +7,24 @@ from typing import Any
 import psycopg
 from confluent_kafka import KafkaException
 from pystorm.component import Tuple
-from streamparse import Bolt
 
 from contract.errors import BraidError, OffsetRefused
 from contract.master import OffsetRange
-from contract.settings import Settings
-from serving.database import connect
 from serving.handoff import Counts, commit_range, positions
+from speed.database_bolt import DatabaseBolt
 from speed.dedupe import RecentEvents
 from speed.range_counter import Counted, RangeCounter
 from speed.reader import RangeReader
 
 
-class SketchBolt(Bolt):
+class SketchBolt(DatabaseBolt):
     outputs = ("partition", "rows")
     auto_ack = False
     auto_anchor = False
 
     def initialize(self, storm_conf: dict[str, Any], context: dict[str, Any]) -> None:
-        self._settings = Settings.from_env()
+        super().initialize(storm_conf, context)
         self._counters: dict[int, RangeCounter] = {}
-        self._connection: psycopg.Connection[Any] | None = None
 
     def process(self, tup: Tuple) -> None:
         """Ack what is committed; fail what is not, and the spout plans it again from the committed position."""
@@ -39,7 +36,7 @@ class SketchBolt(Bolt):
             self.fail(tup)
         except (psycopg.Error, BraidError, KafkaException) as error:
             self.logger.warning("range %s is not committed and will be read again: %s", wanted, error)
-            self._disconnect()
+            self.disconnect()
             self.fail(tup)
         else:
             self.ack(tup)
@@ -47,7 +44,7 @@ class SketchBolt(Bolt):
 
     def _counter_of(self, partition: int) -> RangeCounter:
         if partition not in self._counters:
-            settings = self._settings
+            settings = self.settings
             self._counters[partition] = RangeCounter(
                 RangeReader(settings, partition),
                 RecentEvents(settings.dedupe_window_offsets, settings.dedupe_false_positive_rate),
@@ -58,19 +55,9 @@ class SketchBolt(Bolt):
             )
         return self._counters[partition]
 
-    def _database(self) -> psycopg.Connection[Any]:
-        if self._connection is None:
-            self._connection = connect(self._settings, "speed")
-        return self._connection
-
     def _committed_offset(self, partition: int) -> int:
-        return positions(self._database())[partition]
+        return positions(self.database())[partition]
 
     def _commit(self, committed: OffsetRange, counted: Counted) -> None:
         counts = Counts(counted.received, counted.counted, counted.duplicate)
-        commit_range(self._database(), committed, counted.rows, counts, counted.rejects, self._settings.topic)
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        commit_range(self.database(), committed, counted.rows, counts, counted.rejects, self.settings.topic)

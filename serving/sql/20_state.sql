@@ -156,3 +156,8 @@ CREATE TABLE IF NOT EXISTS public.quarantine (
     PRIMARY KEY (topic, partition, "offset")
 );
 COMMENT ON COLUMN public.quarantine.value IS 'the first 4,096 bytes of the record';
+
+-- What an older schema had and nothing calls any more.
+DROP FUNCTION IF EXISTS serving.open_staging(), serving.append_staged(int, bigint, bigint), serving.insert_staged(bigint),
+    serving.insert_staged_quarantine(), serving.commit_range(int, bigint, bigint, bigint, bigint, bigint),
+    serving.write_task(bigint, text);

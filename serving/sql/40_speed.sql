@@ -10,21 +10,21 @@ AS $$
     SELECT p.partition, p.next_offset FROM serving.speed_progress AS p ORDER BY p.partition;
 $$;
 
--- Rejects wait in pg_temp.staged_quarantine. Two layers may bring the same one.
-CREATE OR REPLACE FUNCTION serving.insert_staged_quarantine() RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+-- Two layers may bring the same reject.
+CREATE OR REPLACE FUNCTION serving.add_rejects(rejects public.quarantine[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     -- guard: quarantine once
-    INSERT INTO public.quarantine SELECT * FROM pg_temp.staged_quarantine ON CONFLICT DO NOTHING;
+    INSERT INTO public.quarantine SELECT * FROM unnest(rejects) ON CONFLICT DO NOTHING;
 END
 $$;
 
--- Offsets [first_offset, next_offset) of a partition, whose rows are staged, count from now on. position_before says where
--- the partition stood: if that is not first_offset nothing is changed.
+-- Offsets [first_offset, next_offset) of a partition, which hold these rows and rejects, count from now on. position_before
+-- says where the partition stood: if that is not first_offset nothing is changed.
 CREATE OR REPLACE FUNCTION serving.commit_range(
     range_partition int, first_offset bigint, range_next_offset bigint, received bigint, counted bigint, duplicate bigint,
-    OUT position_before bigint
+    new_rows serving.rows, rejects public.quarantine[], OUT position_before bigint
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -43,8 +43,8 @@ BEGIN
     IF position_before <> first_offset OR range_next_offset <= first_offset THEN
         RETURN;
     END IF;
-    PERFORM serving.append_staged(range_partition, current_epoch, first_offset);
-    PERFORM serving.insert_staged_quarantine();
+    PERFORM serving.append_rows(new_rows, range_partition, current_epoch);
+    PERFORM serving.add_rejects(rejects);
     INSERT INTO serving.speed_ledger AS l VALUES
         (range_partition, current_epoch, range_next_offset - first_offset, received, counted, duplicate)
     ON CONFLICT ON CONSTRAINT speed_ledger_pkey DO UPDATE SET

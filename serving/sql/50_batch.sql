@@ -59,8 +59,11 @@ AS $$
     SELECT partition, first_offset, next_offset FROM serving.surveyed WHERE NOT days && sought ORDER BY 1, 2, 3
 $$;
 
--- The staged rows and ledger of a task become the run's; false if they did before. Refuses if the run has ended.
-CREATE OR REPLACE FUNCTION serving.write_task(task_run_id bigint, new_task_id text, OUT written boolean)
+-- Rows and ledger of a task become the run's; false if they did before. Refuses if the run has ended.
+CREATE OR REPLACE FUNCTION serving.write_task(
+    task_run_id bigint, new_task_id text, new_rows serving.rows,
+    days date[], partitions int[], counted bigint[], duplicate bigint[], OUT written boolean
+)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -75,10 +78,11 @@ BEGIN
     IF NOT written THEN
         RETURN;
     END IF;
-    PERFORM serving.insert_staged(task_run_id);
+    PERFORM serving.insert_rows(new_rows, task_run_id, days);
     INSERT INTO serving.batch_ledger AS l
-    SELECT task_run_id, day, partition, sum(counted), sum(duplicate) FROM pg_temp.staged_ledger
-    GROUP BY day, partition ORDER BY day, partition
+    SELECT task_run_id, t.day, t.partition, sum(t.counted), sum(t.duplicate)
+    FROM unnest(days, partitions, write_task.counted, write_task.duplicate) AS t (day, partition, counted, duplicate)
+    GROUP BY t.day, t.partition ORDER BY t.day, t.partition
     ON CONFLICT (run_id, day, partition) DO UPDATE SET
         counted = l.counted + EXCLUDED.counted, duplicate = l.duplicate + EXCLUDED.duplicate;
 END
@@ -129,7 +133,6 @@ BEGIN
         RAISE EXCEPTION 'run % does not say how many records it received of partition %', published_run_id, missing
             USING ERRCODE = 'BR001';
     END IF;
-    PERFORM serving.insert_staged_quarantine();
     generation := coalesce(live.generation, 0) + 1;
     -- guard: pointer flip in one transaction
     INSERT INTO serving.publication VALUES (publish.generation, published_run_id);

@@ -249,7 +249,7 @@ def test_merged_is_truth_after_every_step(database: Settings) -> None:
         ("begin_run", "epoch = p.epoch + 1", "epoch = p.epoch"),
         ("write_task", "IF NOT written", "IF false"),
         ("publish", "<> planned.base_generation", "< 0"),
-        ("publish", "PERFORM serving.insert_staged_quarantine();", ""),
+        ("add_rejects", "FROM unnest(rejects)", "FROM unnest(rejects) WHERE session_user <> 'batch'"),
         ("absorbed_epoch", "min(", "max("),
         ("collect_run_day", "serving.publication_day AS p", "serving.live_day AS p"),
     ],

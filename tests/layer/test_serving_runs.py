@@ -6,14 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import polars as pl
+import psycopg
 import pytest
 
 from contract.aggregate import aggregate
 from contract.errors import OffsetRefused, RunRefused
 from contract.settings import Settings
 from serving.database import Connection, connect
-from serving.handoff import Cut, begin_run, collect_garbage, fail_run, publish, write_task
-from serving.staging import LEDGER_SCHEMA
+from serving.handoff import LEDGER_SCHEMA, Cut, begin_run, collect_garbage, fail_run, publish, write_task
 from tests.fixtures.handoff import TOPIC, assert_merged, commit, compute, full_run, ledger, ledger_of, parts
 from tests.fixtures.pageviews import NO_REJECTS, PAGES, events, reject
 
@@ -210,3 +210,29 @@ def test_a_run_planned_before_a_rollback_is_refused(database: Settings, speed: C
         roll_back(owner, 1)
     with pytest.raises(RunRefused, match=r"planned on generation 2, but generation 3"):
         publish(batch, run.run_id, [], dict.fromkeys(range(4), 0), NO_REJECTS, TOPIC)
+
+
+def test_a_task_and_rejects_of_several_arguments_are_written_whole_or_not_at_all(
+    database: Settings, speed: Connection, batch: Connection, reader: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.handoff._ARGUMENT_ROWS", 7)
+    frame = events(1, 0, 0, 300)
+    rejects = pl.concat(reject(0, offset) for offset in range(300, 320))
+    commit(speed, frame)
+    run = begin_run(batch, "full", {0: 320})
+    rows = aggregate(frame)
+    assert len(rows["site_traffic"]) > 3 * 7
+    broken = rows["site_traffic"].with_columns(
+        bytes_sent=pl.when(pl.int_range(pl.len()) == 20).then(None).otherwise("bytes_sent")
+    )
+    with pytest.raises(psycopg.errors.NotNullViolation):
+        write_task(batch, run.run_id, "all", rows | {"site_traffic": broken}, ledger_of(frame))
+    with connect(database, "postgres") as owner:
+        for table in ("batch_site_traffic", "batch_page_traffic", "batch_ledger", "run_task", "run_day"):
+            assert owner.execute(f"SELECT count(*) FROM serving.{table}".encode()).fetchone() == (0,), table
+    days = compute(batch, run, frame)
+    assert not write_task(batch, run.run_id, "all", rows, ledger_of(frame))
+    publish(batch, run.run_id, days, {0: 320, 1: 0, 2: 0, 3: 0}, rejects, TOPIC)
+    assert_merged(reader, frame)
+    state = ledger(reader)[0]
+    assert (state["counted"], state["quarantined"], state["difference"]) == (300, 20, 0)

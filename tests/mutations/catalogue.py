@@ -44,32 +44,25 @@ MUTATIONS = (
     Mutation(
         "quarantine once",
         "serving/sql/40_speed.sql",
-        "pg_temp.staged_quarantine ON CONFLICT DO NOTHING",
-        "pg_temp.staged_quarantine",
+        "FROM unnest(rejects) ON CONFLICT DO NOTHING",
+        "FROM unnest(rejects)",
     ),
     Mutation(
         "merged rows take the place of their parts",
-        "serving/schema.py",
+        "serving/schema_speed.py",
         "DELETE FROM {table} WHERE partition = of_partition AND level = of_level RETURNING *",
         "SELECT * FROM {table} WHERE partition = of_partition AND level = of_level",
-        more=(
-            (
-                "serving/schema.py",
-                "keys_digest, min(first_offset), of_level + 1",
-                "keys_digest, -1 - min(first_offset), of_level + 1",
-            ),
-        ),
     ),
     Mutation(
         "merged rows stay in their epoch",
-        "serving/schema.py",
-        "SELECT partition, epoch, bucket, {keys}{merges}",
-        "SELECT partition, max(epoch), bucket, {keys}{merges}",
+        "serving/schema_speed.py",
+        "SELECT partition, epoch, {group}",
+        "SELECT partition, max(epoch), {group}",
         more=(
             (
-                "serving/schema.py",
-                "FROM gone GROUP BY partition, epoch, bucket, keys_digest",
-                "FROM gone GROUP BY partition, bucket, keys_digest",
+                "serving/schema_speed.py",
+                "FROM gone GROUP BY partition, epoch, {group}",
+                "FROM gone GROUP BY partition, {group}",
             ),
         ),
     ),
@@ -99,26 +92,18 @@ MUTATIONS = (
         # The pointer flips in the call's transaction and its days follow in the next one.
         "pointer flip in one transaction",
         "serving/handoff.py",
-        """            stage_rejects(connection, topic, rejects)
-            return int(
-                _value(
-                    connection,
-                    "SELECT serving.publish(%s, %s::date[], %s, %s)",
-                    [run_id, list(days), list(received), list(received.values())],
-                )
+        """                [run_id, list(days), list(received), list(received.values())],
             )
+            for part in rejects.iter_slices(_ARGUMENT_ROWS):
+                connection.execute("SELECT serving.add_rejects(%s)", [_quarantined(connection, topic, part)])
 """,
-        """            stage_rejects(connection, topic, rejects)
-            generation = int(
-                _value(
-                    connection,
-                    "SELECT serving.publish(%s, %s::date[], %s, %s)",
-                    [run_id, [], list(received), list(received.values())],
-                )
+        """                [run_id, [], list(received), list(received.values())],
             )
+            for part in rejects.iter_slices(_ARGUMENT_ROWS):
+                connection.execute("SELECT serving.add_rejects(%s)", [_quarantined(connection, topic, part)])
         with transaction(connection):
             connection.execute("SELECT serving.publish_days(%s, %s::date[], %s)", [generation, list(days), run_id])
-        return generation
+        with transaction(connection):
 """,
         more=(
             (

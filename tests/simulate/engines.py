@@ -16,6 +16,7 @@ import psycopg
 import pyarrow as pa
 from confluent_kafka import TopicPartition
 from hdfs import HdfsError
+from psycopg.pq import TransactionStatus
 from requests import RequestException
 
 from contract.errors import EngineUnavailable
@@ -63,10 +64,14 @@ class Session:
     def __init__(self, sessions: Sessions, user: str, connection: psycopg.Connection[Any]) -> None:
         self._sessions, self._connection = sessions, connection
         self._given_back = self._lost = False
-        self.user, self.owner, self.info = user, current(), connection.info
+        self.user, self.owner, self.info, self.adapters = user, current(), connection.info, connection.adapters
 
     def execute(self, *arguments: Any) -> psycopg.Cursor[Any]:
         self._require()
+        if self.info.transaction_status == TransactionStatus.IDLE:
+            # A statement alone is a transaction, which can be cut off at the same points.
+            with self.transaction():
+                return self._connection.execute(*arguments)
         return self._connection.execute(*arguments)
 
     def cursor(self) -> psycopg.Cursor[Any]:

@@ -1,0 +1,115 @@
+"""What the generated SQL is made of: names, columns, indexes and functions of a view."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import LiteralString
+
+from psycopg import sql
+
+from contract.event import json_schema
+from contract.views import View
+
+SPEED_ROWS_LOCK = 0x42_72_61_69_65
+"""Advisory lock of whoever deletes speed rows."""
+# A B-tree entry has at most 2,704 bytes and a UTF-8 character up to 4, so longer keys get a hash index.
+_LONGEST_BTREE_KEY = 512
+_KEY_LIMITS = {
+    name: field["maxLength"] for name, field in json_schema()["$defs"]["Event"]["properties"].items() if "maxLength" in field
+}
+
+
+def speed_table(view: View) -> sql.Identifier:
+    """Rows that speed commits bring."""
+    return sql.Identifier("serving", f"speed_{view.name}")
+
+
+def batch_table(view: View) -> sql.Identifier:
+    """Rows of runs."""
+    return sql.Identifier("serving", f"batch_{view.name}")
+
+
+def row_type(view: View) -> sql.Identifier:
+    """A partial row, as both layers bring it."""
+    return sql.Identifier("serving", f"{view.name}_row")
+
+
+def column_definitions(view: View) -> sql.Composed:
+    """The columns of the view's tables."""
+    return sql.SQL(", ").join(
+        sql.SQL("{} {} NOT NULL").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in _columns(view)
+    )
+
+
+def attribute_definitions(view: View) -> sql.Composed:
+    """The attributes of its row type. Types have no modifiers here: a column checks a value where it adds its own."""
+    return sql.SQL(", ").join(
+        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind.partition("(")[0])) for name, kind in _columns(view)
+    )
+
+
+def _columns(view: View) -> list[tuple[str, LiteralString]]:
+    columns: list[tuple[str, LiteralString]] = [("bucket", "timestamptz"), *((key, "text") for key in view.keys)]
+    return columns + [(measure.name, measure.sql_type) for measure in view.measures]
+
+
+def indexes(view: View, half: str) -> sql.Composed:
+    """What predicates on keys reach; those on bucket alone reach an index that begins with it."""
+    short = [key for key in view.keys if _KEY_LIMITS[key] <= _LONGEST_BTREE_KEY]
+    long = [key for key in view.keys if key not in short]
+    table = sql.Identifier("serving", f"{half}_{view.name}")
+    statements = (
+        [
+            sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} ({});").format(
+                sql.Identifier(f"{half}_{view.name}_keys"), table, names((*short, "bucket"))
+            )
+        ]
+        if short
+        else []
+    )
+    statements += [
+        sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hash ({});").format(
+            sql.Identifier(f"{half}_{view.name}_{key}"), table, sql.Identifier(key)
+        )
+        for key in long
+    ]
+    return lines(statements)
+
+
+def digest(view: View) -> sql.Composed:
+    """The keys in 16 bytes, since long texts do not fit an index; lengths keep ('a', 'bc') apart from ('ab', 'c')."""
+    parts: list[sql.Composable] = [sql.SQL("length({0}) || ':' || {0}").format(sql.Identifier(key)) for key in view.keys]
+    return sql.SQL("substring(sha256(convert_to({}, 'UTF8')) FOR 16)").format(sql.SQL(" || ").join(parts or [sql.SQL("''")]))
+
+
+def function(comment: str, signature: str, returns: str, statements: Iterable[sql.Composable]) -> sql.Composed:
+    """A function of the owner's; one that returns a bigint counts in `deleted` and `total`."""
+    counting = returns == "bigint"
+    return sql.SQL(
+        """
+{comment}
+CREATE OR REPLACE FUNCTION serving.{signature} RETURNS {returns}
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp
+AS $function${declare}
+BEGIN
+{statements}{result}
+END
+$function$;"""
+    ).format(
+        comment=sql.SQL(comment),
+        signature=sql.SQL(signature),
+        returns=sql.SQL(returns),
+        declare=sql.SQL("\nDECLARE\n    deleted bigint;\n    total bigint := 0;" if counting else ""),
+        statements=lines(statements),
+        result=sql.SQL("\n    RETURN total;" if counting else ""),
+    )
+
+
+def names(columns: Iterable[str]) -> sql.Composed:
+    """Quoted, with commas between."""
+    return sql.SQL(", ").join(map(sql.Identifier, columns))
+
+
+def lines(parts: Iterable[sql.Composable]) -> sql.Composed:
+    """One below the other."""
+    return sql.SQL("\n").join(list(parts))

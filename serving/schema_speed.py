@@ -1,0 +1,125 @@
+"""The speed half of the generated SQL: its tables, and the functions that append, merge and delete their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from contract.views import View
+from serving.schema_parts import SPEED_ROWS_LOCK, column_definitions, function, indexes, lines, names, speed_table
+
+
+def speed_half(views: Sequence[View]) -> list[sql.Composed]:
+    """Tables and functions; the type serving.rows must be there."""
+    return [*map(_table, views), _append_rows(views), _merge_appended(views), _delete_absorbed(views)]
+
+
+def _table(view: View) -> sql.Composed:
+    # No unique key: it would cost a commit more than all other indexes, and the progress fence lets no range in twice.
+    # What changed later stands apart from the table, so that an older one changes too.
+    return sql.SQL(
+        """CREATE TABLE IF NOT EXISTS {table} (partition int NOT NULL, epoch bigint NOT NULL, {columns});
+ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {old_key}, RESET (fillfactor),
+    DROP COLUMN IF EXISTS keys_digest, DROP COLUMN IF EXISTS first_offset,
+    ADD COLUMN IF NOT EXISTS level int NOT NULL DEFAULT 0;
+CREATE INDEX IF NOT EXISTS {bucket} ON {table} (bucket);
+CREATE INDEX IF NOT EXISTS {level} ON {table} (partition, level);
+{indexes}"""
+    ).format(
+        table=speed_table(view),
+        columns=column_definitions(view),
+        old_key=sql.Identifier(f"speed_{view.name}_pkey"),
+        bucket=sql.Identifier(f"speed_{view.name}_bucket"),
+        level=sql.Identifier(f"speed_{view.name}_level"),
+        indexes=indexes(view, "speed"),
+    )
+
+
+def _append_rows(views: Sequence[View]) -> sql.Composed:
+    statements = (
+        sql.SQL(
+            """    INSERT INTO {table} (partition, epoch, {columns})
+    SELECT to_partition, to_epoch, {columns} FROM unnest(new_rows.{view});"""
+        ).format(table=speed_table(view), columns=names(view.schema.names()), view=sql.Identifier(view.name))
+        for view in views
+    )
+    return function(
+        "-- Rows of a commit join those of its partition's epoch.",
+        "append_rows(new_rows serving.rows, to_partition int, to_epoch bigint)",
+        "void",
+        statements,
+    )
+
+
+def _merge_appended(views: Sequence[View]) -> sql.Composed:
+    statements = (
+        sql.SQL(
+            """    of_level := 0;
+    LOOP
+        -- Each level holds four times as many rows as the one below, so a row is merged a few times in its life.
+        needed := least_rows::bigint << (2 * of_level);
+        SELECT count(*) >= needed INTO enough
+        FROM (SELECT FROM {table} WHERE partition = of_partition AND level = of_level LIMIT needed) AS at_level;
+        EXIT WHEN NOT enough;
+        -- guard: merged rows take the place of their parts
+        WITH gone AS (
+            DELETE FROM {table} WHERE partition = of_partition AND level = of_level RETURNING *
+        )
+        -- guard: merged rows stay in their epoch
+        INSERT INTO {table} (partition, epoch, {columns}, level)
+        SELECT partition, epoch, {group}, {merges}, of_level + 1
+        FROM gone GROUP BY partition, epoch, {group};
+        GET DIAGNOSTICS inserted = ROW_COUNT;
+        total := total + inserted;
+        of_level := of_level + 1;
+    END LOOP;"""
+        ).format(
+            table=speed_table(view),
+            columns=names(view.schema.names()),
+            group=names(view.group),
+            merges=sql.SQL(", ").join(
+                sql.SQL(measure.sql_merge).format(sql.Identifier(measure.name)) for measure in view.measures
+            ),
+        )
+        for view in views
+    )
+    return sql.SQL(
+        """
+-- Rows of a partition that came in many commits become one a key and epoch, which no reader notices; returns how many rows
+-- that made. Garbage collection deletes rows in another order, so the two exclude each other.
+CREATE OR REPLACE FUNCTION serving.merge_appended(of_partition int, least_rows int) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+AS $function$
+DECLARE
+    of_level int;
+    needed bigint;
+    enough boolean;
+    inserted bigint;
+    total bigint := 0;
+BEGIN
+    PERFORM pg_advisory_xact_lock({lock});
+{statements}
+    RETURN total;
+END
+$function$;"""
+    ).format(lock=sql.Literal(SPEED_ROWS_LOCK), statements=lines(statements))
+
+
+def _delete_absorbed(views: Sequence[View]) -> sql.Composed:
+    statements = (
+        sql.SQL(
+            """    DELETE FROM {table} WHERE ctid = ANY (ARRAY(
+        SELECT s.ctid FROM {table} AS s JOIN serving.absorbed_epoch AS a
+        ON a.partition = s.partition AND s.epoch <= a.epoch LIMIT row_limit));
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    total := total + deleted;"""
+        ).format(table=speed_table(view))
+        for view in views
+    )
+    return function(
+        "-- Deletes speed rows that no kept publication needs.",
+        "delete_absorbed(row_limit int)",
+        "bigint",
+        [sql.SQL("    PERFORM pg_advisory_xact_lock({});").format(sql.Literal(SPEED_ROWS_LOCK)), *statements],
+    )

@@ -1,0 +1,30 @@
+"""What bolts that write to the database have in common: one connection, opened when it is needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamparse import Bolt
+
+from contract.settings import Settings
+from serving.database import Connection, connect
+
+
+class DatabaseBolt(Bolt):
+    """A bolt with `settings`, and a connection of role speed that lasts until something has gone wrong with it."""
+
+    def initialize(self, storm_conf: dict[str, Any], context: dict[str, Any]) -> None:
+        self.settings = Settings.from_env()
+        self._connection: Connection | None = None
+
+    def database(self) -> Connection:
+        """The connection; raises EngineUnavailable."""
+        if self._connection is None:
+            self._connection = connect(self.settings, "speed")
+        return self._connection
+
+    def disconnect(self) -> None:
+        """The next use of the database is on a new connection, since nobody knows what this one's last call has done."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
