@@ -53,12 +53,16 @@ END
 $$;
 
 -- A state is one canonical histogram, or the mark and then entries in any order. The first histogram becomes the state
--- without a call, so groups of one row, most rows of a merged view, cost next to nothing.
+-- without a call, so groups of one row, most rows of a merged view, cost next to nothing. Small ones are added at once: to
+-- sort a few entries at the end takes as long as to sort many.
 CREATE OR REPLACE FUNCTION serving.histogram_gather(state bigint[], more bigint[]) RETURNS bigint[]
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
 AS $$
 BEGIN
     IF state[1] IS DISTINCT FROM 9223372036854775807 THEN
+        IF cardinality(more) <= 20 AND more[1] IS DISTINCT FROM 9223372036854775807 THEN
+            RETURN public.histogram_add(state, more);
+        END IF;
         state := 9223372036854775807 || state;
     END IF;
     state := state || more;
