@@ -6,20 +6,22 @@ decode() is a pure function of Kafka records, so archiver and speed layer always
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import repeat
-from operator import attrgetter
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from msgspec import Meta
+from numpy.typing import NDArray
 
-from contract.plain_time import plain_times
-from contract.wire import WireForm
+if TYPE_CHECKING:
+    from contract.wire import WireForm
 
 MAX_VALUE_BYTES = 65_536
 MAX_NESTING = 64
@@ -78,8 +80,6 @@ EVENT_SCHEMA = pl.Schema(
         "user_agent": pl.String(),
     }
 )
-FIELD_SCHEMA = pl.Schema({name: pl.String() if name == "event_time" else EVENT_SCHEMA[name] for name in FIELDS})
-"""The fields as they are in the value, event_time as its text."""
 REJECT_SCHEMA = pl.Schema(
     {
         "partition": pl.Int32(),
@@ -117,19 +117,18 @@ _time_decoder = msgspec.json.Decoder(datetime)
 # A string that is never closed matches too, or the search for its end would start again at every quote in it.
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 _ESCAPED_NUL = b"\\u0000"
-_wire_form = WireForm(Event, FIELD_SCHEMA)
-# Below that, reading the wire form takes longer than the JSON decoder.
-_FEW_RECORDS = 1_000
-# So many records stay in the processor's cache.
-_CHUNK_RECORDS = 5_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_REASON_OF_TIME = (
-    pl.when(pl.col("event_time").is_null() | (pl.col("event_time") < _EPOCH))
-    .then(pl.lit("bad_time"))
-    .when(pl.col("event_time") > pl.col("kafka_time").cast(EVENT_SCHEMA["event_time"]) + MAX_AHEAD)
-    .then(pl.lit("too_far_ahead"))
+_MICROSECONDS_PER_MS = 1_000
+_NO_TIME = -1
+_ARROW_EVENTS, _ARROW_REJECTS = (
+    schema.to_frame().to_arrow(compat_level=pl.CompatLevel.newest()).schema for schema in (EVENT_SCHEMA, REJECT_SCHEMA)
 )
+_NO_REJECTS = pl.DataFrame(schema=REJECT_SCHEMA)
+
+Columns = Mapping[str, Any]
+Rows = tuple[NDArray[np.int64], Columns]
+"""The positions of some records, and columns of what they hold."""
 
 
 @dataclass(frozen=True)
@@ -147,45 +146,34 @@ class _Rejected(Exception):
 
 
 def decode(partition: int, offsets: Sequence[int], kafka_times_ms: Sequence[int], values: Sequence[bytes | None]) -> Decoded:
-    """Every record of one partition becomes an event or a reject; the three sequences have one item a record."""
-    chunks = [_parse(values[first : first + _CHUNK_RECORDS]) for first in range(0, len(values), _CHUNK_RECORDS)]
-    rejected = [
-        (number * _CHUNK_RECORDS + position, reason, detail)
-        for number, (_, some) in enumerate(chunks)
-        for position, reason, detail in some
-    ]
-    kept = np.delete(np.arange(len(values)), [position for position, _, _ in rejected])
-    frame = _frame(
-        partition,
-        np.asarray(offsets, np.int64)[kept],
-        np.asarray(kafka_times_ms, np.int64)[kept],
-        [one for one, _ in chunks],
-    )
-    reasons = frame.select(_REASON_OF_TIME).to_series()
-    wrong = np.flatnonzero(reasons.is_not_null())
-    if len(wrong):
-        rejected += [
-            (int(kept[at]), reason, REASONS[reason]) for at, reason in zip(wrong, reasons.gather(wrong), strict=True)
-        ]
-        rejected.sort()
-        frame = frame.filter(reasons.is_null())
-    return Decoded(frame, _rejects(partition, offsets, kafka_times_ms, values, rejected))
+    """Every record of one partition becomes an event or a reject; the three sequences have one item a record.
 
+    What is of wire form is read as that; all else is read, and judged, by the JSON decoder.
+    """
+    offset, kafka_time_ms = np.asarray(offsets, np.int64), np.asarray(kafka_times_ms, np.int64)
+    latest_us = kafka_time_ms * _MICROSECONDS_PER_MS + MAX_AHEAD // _MICROSECOND
 
-def _rejects(
-    partition: int,
-    offsets: Sequence[int],
-    kafka_times_ms: Sequence[int],
-    values: Sequence[bytes | None],
-    rejected: list[tuple[int, str, str]],
-) -> pl.DataFrame:
-    rows = [
-        (partition, offsets[at], kafka_times_ms[at], reason, detail, len(values[at] or b""), values[at])
-        for at, reason, detail in rejected
-    ]
-    if not rows:
-        return pl.DataFrame(schema=REJECT_SCHEMA)
-    return pl.DataFrame(rows, schema={**REJECT_SCHEMA, "kafka_time": pl.Int64}, orient="row").cast(REJECT_SCHEMA)
+    def frame(schema: pa.Schema, at: NDArray[np.int64], columns: Columns) -> pl.DataFrame:
+        of_record = {
+            "partition": np.full(len(at), partition, np.int32),
+            "offset": offset[at],
+            "kafka_time": kafka_time_ms[at],
+        }
+        every = {**of_record, **columns}
+        arrays = [pa.array(every[field.name], field.type) for field in schema]
+        # A call of Polars takes as long as a hundred records do, so there is only this one.
+        return pl.DataFrame(pa.RecordBatch.from_arrays(arrays, schema=schema))
+
+    at, fields = wire_form().read(values, latest_us)
+    events = frame(_ARROW_EVENTS, at, fields)
+    if len(at) == len(values):
+        return Decoded(events, _NO_REJECTS.clone())
+    others = np.delete(np.arange(len(values)), at)
+    (json_at, json_fields), (rejects_at, reasons) = _read_json(values, latest_us, others.tolist())
+    if len(json_at):
+        in_order = np.argsort(np.concatenate([at, json_at]))
+        events = pl.concat([events, frame(_ARROW_EVENTS, json_at, json_fields)])[in_order]
+    return Decoded(events, frame(_ARROW_REJECTS, rejects_at, reasons))
 
 
 def encode(event: Event) -> bytes:
@@ -198,40 +186,38 @@ def json_schema() -> dict[str, Any]:
     return msgspec.json.schema(Event)
 
 
-def _parse(values: Sequence[bytes | None]) -> tuple[pl.DataFrame, list[tuple[int, str, str]]]:
-    """The fields of those values that are events by JSON and limits, as they are; position, reason, detail of the others."""
-    if len(values) < _FEW_RECORDS:
-        return _parse_json(values)
-    written, is_written = _wire_form.read([value if value and len(value) <= MAX_VALUE_BYTES else b"" for value in values])
-    others = np.flatnonzero(~is_written)
-    if not len(others):
-        return written, []
-    events, rejected = _parse_json([values[position] for position in others.tolist()])
-    row_of = np.arange(len(values))
-    row_of[np.delete(others, [position for position, _, _ in rejected])] = len(values) + np.arange(len(events))
-    kept = np.delete(row_of, [others[position] for position, _, _ in rejected])
-    return pl.concat([written, events])[kept], [
-        (int(others[position]), reason, detail) for position, reason, detail in rejected
-    ]
+@cache
+def wire_form() -> WireForm:
+    """The reader of what encode() writes."""
+    # Numba takes more than a second to load, and what decodes nothing need not wait for it.
+    from contract.wire import WireForm
+
+    return WireForm(Event, dict(zip(_ARROW_EVENTS.names, _ARROW_EVENTS.types, strict=True)), MAX_VALUE_BYTES)
 
 
-def _parse_json(values: Sequence[bytes | None]) -> tuple[pl.DataFrame, list[tuple[int, str, str]]]:
-    """What the JSON decoder says of the values, in the form of _parse."""
-    events: list[Event] = []
-    rejected: list[tuple[int, str, str]] = []
+def _read_json(values: Sequence[bytes | None], latest_us: NDArray[np.int64], positions: list[int]) -> tuple[Rows, Rows]:
+    """What the JSON decoder says of the values at these positions: the fields of the events, and why others are none."""
+    events: dict[int, Event] = {}
+    times_us: list[int] = []
+    reasons: dict[int, tuple[str, str]] = {}
     # One by one gives the same and takes longer.
-    decode_one: Callable[[Any], Event] = _decode_event if _none_is_exceptional(values) else _decode_closely
-    decoded = map(decode_one, values)
-    while True:
+    is_simple = _none_is_exceptional([values[at] for at in positions])
+    decode_one: Callable[[Any], Event] = _decode_event if is_simple else _decode_closely
+    for at in positions:
         try:
-            for event in decoded:
-                events.append(event)
-            break
+            event = decode_one(values[at])
+            times_us.append(_time_us(event.event_time, latest_us[at]))
+            events[at] = event
         except (_Rejected, msgspec.DecodeError, UnicodeDecodeError) as error:
-            position = len(events) + len(rejected)
-            rejected.append((position, *_reason_of(values[position] or b"", error)))
-    columns = {name: list(map(attrgetter(name), events)) for name in FIELDS}
-    return pl.DataFrame(columns, schema=FIELD_SCHEMA, strict=False), rejected
+            reasons[at] = _reason_of(values[at] or b"", error)
+    fields = {name: [getattr(event, name) for event in events.values()] for name in FIELDS}
+    rejected = {
+        "reason": [reason for reason, _ in reasons.values()],
+        "detail": [detail for _, detail in reasons.values()],
+        "value_bytes": [len(values[at] or b"") for at in reasons],
+        "value": [values[at] for at in reasons],
+    }
+    return (_positions(events), fields | {"event_time": times_us}), (_positions(reasons), rejected)
 
 
 def _none_is_exceptional(values: Sequence[bytes | None]) -> bool:
@@ -305,29 +291,19 @@ def _reason_of_validation(message: str) -> str:
     return "wrong_type"
 
 
-def _frame(partition: int, offsets: np.ndarray, kafka_times_ms: np.ndarray, parts: list[pl.DataFrame]) -> pl.DataFrame:
-    fields = pl.concat([pl.DataFrame(schema=FIELD_SCHEMA), *parts]).to_dict()
-    columns = fields | {
-        "partition": pl.Series(np.full(len(offsets), partition, np.int32)),
-        "offset": pl.Series(offsets),
-        "kafka_time": pl.Series(kafka_times_ms).cast(EVENT_SCHEMA["kafka_time"]),
-        "event_time": _times(fields["event_time"]),
-    }
-    return pl.DataFrame({name: columns[name] for name in EVENT_SCHEMA})
-
-
-def _times(texts: pl.Series) -> pl.Series:
-    parsed = plain_times(texts)
-    if parsed.null_count():
-        others = parsed.is_null().arg_true()
-        parsed = parsed.scatter(others, [_time(text) for text in texts.gather(others)])
-    return parsed.cast(EVENT_SCHEMA["event_time"])
-
-
-def _time(text: str) -> int | None:
-    """Microseconds since 1970 of any RFC 3339 time with offset; None if it is not one."""
+def _time_us(text: str, latest_us: int) -> int:
+    """Microseconds since 1970 of any RFC 3339 time with offset that is within the limits."""
     try:
         moment = _time_decoder.decode(msgspec.json.encode(text))
-        return (moment - _EPOCH) // _MICROSECOND if moment.tzinfo else None
+        time_us = (moment - _EPOCH) // _MICROSECOND if moment.tzinfo else _NO_TIME
     except (msgspec.MsgspecError, OverflowError):
-        return None
+        time_us = _NO_TIME
+    if time_us < 0:
+        raise _Rejected("bad_time", REASONS["bad_time"])
+    if time_us > latest_us:
+        raise _Rejected("too_far_ahead", REASONS["too_far_ahead"])
+    return time_us
+
+
+def _positions(at: Iterable[int]) -> NDArray[np.int64]:
+    return np.fromiter(at, np.int64)

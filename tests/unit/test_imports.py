@@ -42,3 +42,11 @@ def test_numba_is_not_loaded_before_it_is_needed():
 def test_only_settings_read_the_environment():
     readers = [file.relative_to(ROOT).as_posix() for _, file in MODULES if "os.environ" in file.read_text(encoding="utf-8")]
     assert readers == ["contract/settings.py"]
+
+
+@pytest.mark.parametrize("package", [file.parent.name for file in sorted(ROOT.glob("*/__main__.py"))])
+def test_help_does_not_wait_for_numba(package: str):
+    command = [sys.executable, "-X", "importtime", "-m", package, "--help"]
+    imports = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stderr
+    assert "argparse" in imports
+    assert "numba" not in imports

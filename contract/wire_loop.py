@@ -1,0 +1,281 @@
+"""The compiled loop of contract/wire.py: each record is walked once, from its first byte to its last.
+
+Bounds. Every record is followed by a byte 0, and the buffer ends with READ_AHEAD bytes more than the longest name has.
+A record's cursor moves only over bytes that were found to be right, and 0 never is, so it stops there at the latest.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numba import types
+from numpy.typing import NDArray
+
+from contract.compiled import compiled, read_only
+
+TEXT, TIME, INTEGER, FLOAT = range(4)
+FIELD = np.dtype(
+    [
+        ("kind", np.int64),
+        ("required", np.bool_),
+        ("name_bytes", np.int64),
+        ("least", np.float64),  # of a text's bytes, of a number; times have limits of their own
+        ("most", np.float64),
+    ]
+)
+WORD_BYTES = 8
+INLINE_BYTES = 12
+READ_AHEAD = 64
+"""No more than so many bytes are read from a cursor on, except for names."""
+
+_QUOTE, _BRACE, _POINT, _PLUS, _MINUS, _COLON, _ZERO, _T, _Z = b'"}.+-:0TZ'
+# So long integers and these powers of ten are exact as floats, so their quotient is correctly rounded (Clinger 1990).
+_MOST_DIGITS = 15
+_POWERS_OF_TEN = np.array([float(10**power) for power in range(_MOST_DIGITS + 1)])
+_DAYS_BEFORE_MONTH = np.cumsum([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+_LEAP_DAYS_BEFORE_1970 = 1969 // 4 - 1969 // 100 + 1969 // 400
+_MICROSECONDS = 1_000_000
+_MOST_FRACTION_DIGITS = 6
+_LAST_YEAR = 9_999
+_NO_DIGITS = _LAST_YEAR + 1
+_NOWHERE = -1
+
+_ONE, _U7, _U32, _U56 = map(np.uint64, (1, 7, 32, 56))
+_EACH = np.uint64(0x0101010101010101)
+_HIGH_BITS = np.uint64(0x80) * _EACH
+_SPACES, _QUOTES, _BACKSLASHES = (np.uint64(byte) * _EACH for byte in b' "\\')
+
+_BYTES, _LONGS = read_only(types.uint8), read_only(types.int64)
+# At any position, so they overlap.
+_WORDS = types.Array(types.uint64, 1, "A", readonly=True, aligned=False)
+_FIELDS = read_only(numba.from_dtype(FIELD))
+_NAMES = types.Array(types.uint64, 2, "C", readonly=True)
+_PAIR, _TRIPLE, _VIEW = map(numba.typeof, ((0, 0), (0, 0, 0), (_ONE, _ONE)))
+
+
+@compiled(types.uint64(types.uint64, types.int64))
+def _first_bytes(word: np.uint64, count: int) -> np.uint64:
+    """The word with all but its first `count` bytes, 0 to 8, set to zero."""
+    bits = np.uint64(count << 3)
+    return word & ((_ONE << (bits >> _ONE) << (bits - (bits >> _ONE))) - _ONE)
+
+
+@compiled(_PAIR(_WORDS, types.int64))
+def _text_end(words: NDArray[np.uint64], at: int) -> tuple[int, int]:
+    """Where the first quote, backslash or control character is; not 0 if there may be bytes other than ASCII before it."""
+    seen = np.uint64(0)
+    while True:
+        word = words[at]
+        quote, backslash = word ^ _QUOTES, word ^ _BACKSLASHES
+        # A byte's high bit is set where it is less than what is subtracted. Borrowing spoils only the bytes after a find.
+        found = ((word - _SPACES) & ~word | (quote - _EACH) & ~quote | (backslash - _EACH) & ~backslash) & _HIGH_BITS
+        seen |= word
+        if found:
+            lowest = found & (~found + _ONE)
+            bytes_before = ((lowest >> _U7) - _ONE & _EACH) * _EACH >> _U56
+            return at + int(bytes_before), int((seen & _HIGH_BITS) >> _U7)
+        at += WORD_BYTES
+
+
+@compiled(_TRIPLE(_BYTES, types.int64))
+def _number(text: NDArray[np.uint8], at: int) -> tuple[int, int, int]:
+    """A JSON number's digits as one integer, how many of them are after the point, and where it ends.
+
+    It ends nowhere if it has a sign, an exponent or too many digits, or is none.
+    """
+    first, digits = at, 0
+    while _ZERO <= text[at] < _ZERO + 10:
+        digits = digits * 10 + text[at] - _ZERO
+        at += 1
+    count = at - first
+    if count == 0 or count > _MOST_DIGITS or (count > 1 and text[first] == _ZERO):
+        return 0, 0, _NOWHERE
+    if text[at] != _POINT:
+        return digits, 0, at
+    at += 1
+    first = at
+    while _ZERO <= text[at] < _ZERO + 10:
+        digits = digits * 10 + text[at] - _ZERO
+        at += 1
+    if at == first or count + at - first > _MOST_DIGITS:
+        return 0, 0, _NOWHERE
+    return digits, at - first, at
+
+
+@compiled(types.int64(_BYTES, types.int64))
+def _two_digits(text: NDArray[np.uint8], at: int) -> int:
+    """The number of these two digits; a larger one if they are none."""
+    tens, units = text[at] - _ZERO, text[at + 1] - _ZERO
+    return tens * 10 + units if 0 <= tens <= 9 and 0 <= units <= 9 else _NO_DIGITS
+
+
+@compiled(_PAIR(_BYTES, types.int64))
+def _time(text: NDArray[np.uint8], at: int) -> tuple[int, int]:
+    """Microseconds since 1970 of `YYYY-MM-DDThh:mm:ss[.f](Z|±hh:mm)` with up to six digits f, and where it ends.
+
+    It ends nowhere if it is of another form, has no such date or begins before 1970.
+    """
+    if not (text[at + 4] == text[at + 7] == _MINUS and text[at + 10] == _T and text[at + 13] == text[at + 16] == _COLON):
+        return 0, _NOWHERE
+    year = _two_digits(text, at) * 100 + _two_digits(text, at + 2)
+    month, day = _two_digits(text, at + 5), _two_digits(text, at + 8)
+    hour, minute, second = _two_digits(text, at + 11), _two_digits(text, at + 14), _two_digits(text, at + 17)
+    if not (1970 <= year <= _LAST_YEAR and 1 <= month <= 12 and hour < 24 and minute < 60 and second < 60):
+        return 0, _NOWHERE
+    is_leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    first_day = _DAYS_BEFORE_MONTH[month - 1] + (is_leap and month > 2)
+    next_first_day = _DAYS_BEFORE_MONTH[month] + (is_leap and month > 1)
+    if not 1 <= day <= next_first_day - first_day:
+        return 0, _NOWHERE
+    last = year - 1
+    leap_days = last // 4 - last // 100 + last // 400 - _LEAP_DAYS_BEFORE_1970
+    days = 365 * (year - 1970) + leap_days + first_day + day - 1
+    at += 19
+    fraction = 0
+    if text[at] == _POINT:
+        at += 1
+        unit, first = _MICROSECONDS, at
+        while _ZERO <= text[at] < _ZERO + 10 and at < first + _MOST_FRACTION_DIGITS:
+            unit //= 10
+            fraction += (text[at] - _ZERO) * unit
+            at += 1
+        if at == first:
+            return 0, _NOWHERE
+    sign = text[at]
+    at += 1
+    if sign != _Z:
+        hours, minutes = _two_digits(text, at), _two_digits(text, at + 3)
+        if not (sign in (_PLUS, _MINUS) and hours < 24 and minutes < 60 and text[at + 2] == _COLON):
+            return 0, _NOWHERE
+        east = hours * 60 + minutes
+        minute -= east if sign == _PLUS else -east
+        at += 5
+    return (((days * 24 + hour) * 60 + minute) * 60 + second) * _MICROSECONDS + fraction, at
+
+
+@compiled(types.boolean(_BYTES, types.int64, types.int64))
+def _is_utf8(text: NDArray[np.uint8], at: int, after: int) -> bool:
+    """Whether the bytes from `at` to `after` are UTF-8: no character cut, written longer than it must be, or a surrogate."""
+    while at < after:
+        lead = text[at]
+        if lead < 0x80:
+            at += 1
+            continue
+        if lead < 0xC2 or lead > 0xF4:
+            return False
+        following = 1 + (lead >= 0xE0) + (lead >= 0xF0)
+        if at + following >= after:
+            return False
+        point = lead & (0x3F >> following)
+        for place in range(at + 1, at + 1 + following):
+            if text[place] & 0xC0 != 0x80:
+                return False
+            point = point << 6 | (text[place] & 0x3F)
+        if following == 2 and (point < 0x800 or 0xD800 <= point <= 0xDFFF):
+            return False
+        if following == 3 and not 0x10000 <= point <= 0x10FFFF:
+            return False
+        at += 1 + following
+    return True
+
+
+@compiled(_VIEW(_WORDS, types.int64, types.int64, types.int64))
+def _view(words: NDArray[np.uint64], at: int, length: int, buffer: int) -> tuple[np.uint64, np.uint64]:
+    """A text in Arrow's string_view: its length, then all bytes of a short one, or the first four and where the text is.
+
+    https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout
+    """
+    first = words[at]
+    if length > INLINE_BYTES:
+        return np.uint64(length) | first << _U32, np.uint64(buffer) | np.uint64(at) << _U32
+    first = _first_bytes(first, min(length, WORD_BYTES))
+    rest = _first_bytes(words[at + WORD_BYTES], max(length - WORD_BYTES, 0))
+    return np.uint64(length) | first << _U32, first >> _U32 | rest << _U32
+
+
+@compiled(
+    types.int64(
+        _FIELDS, _NAMES, _NAMES,
+        _BYTES, _WORDS, _LONGS, _LONGS, types.int64, types.int64, types.int64,
+        types.int64[::1], types.boolean[:, ::1], types.uint64[:, :, ::1], types.int64[:, ::1], types.float64[:, ::1],
+    )
+)  # fmt: skip
+def read_records(
+    fields: np.ndarray,
+    names: NDArray[np.uint64],
+    name_masks: NDArray[np.uint64],
+    text: NDArray[np.uint8],
+    words: NDArray[np.uint64],
+    lengths: NDArray[np.int64],
+    latest_us: NDArray[np.int64],
+    buffer: int,
+    first_record: int,
+    row: int,
+    records: NDArray[np.int64],
+    present: NDArray[np.bool_],
+    views: NDArray[np.uint64],
+    integers: NDArray[np.int64],
+    floats: NDArray[np.float64],
+) -> int:
+    """Write the records that are of wire form to the rows from `row` on; returns the row after them.
+
+    `text` is one of several buffers, and begins with record `first_record`; `words` are the eight bytes from each of its
+    positions on. A field's name is with all punctuation before the value. `records` says of which record a row is. Of
+    `views`, `integers` and `floats` each has a column for each field, which uses that of its kind.
+    """
+    after = -1
+    for number in range(len(lengths)):
+        at = start = after + 1
+        after = start + lengths[number]
+        record = first_record + number
+        good, may_be_other_than_ascii = True, 0
+        for column in range(len(fields)):
+            field = fields[column]
+            kind = field.kind
+            there = True
+            for place in range(names.shape[1]):
+                there &= (words[at + place * WORD_BYTES] ^ names[column, place]) & name_masks[column, place] == 0
+            present[column, row] = there
+            if not there:
+                if field.required:
+                    good = False
+                    break
+                # What is under a null is nobody's, but it must not be whatever was in memory.
+                if kind == TEXT:
+                    views[column, row, 0] = views[column, row, 1] = 0
+                elif kind == FLOAT:
+                    floats[column, row] = 0
+                else:
+                    integers[column, row] = 0
+                continue
+            at += field.name_bytes
+            if kind == TEXT:
+                end, other = _text_end(words, at)
+                may_be_other_than_ascii |= other
+                good = text[end] == _QUOTE and field.least <= end - at <= field.most
+                views[column, row, 0], views[column, row, 1] = _view(words, at, end - at, buffer)
+                at = end + 1
+            elif kind == TIME:
+                time, end = _time(text, at)
+                good = end != _NOWHERE and text[end] == _QUOTE and 0 <= time <= latest_us[record]
+                integers[column, row] = time
+                at = end + 1
+            else:
+                digits, fraction_digits, end = _number(text, at)
+                value = digits / _POWERS_OF_TEN[fraction_digits]
+                good = end != _NOWHERE and field.least <= value <= field.most
+                if kind == FLOAT:
+                    floats[column, row] = value
+                else:
+                    good = good and fraction_digits == 0
+                    integers[column, row] = digits
+                at = end
+            if not good:
+                break
+        if not good or text[at] != _BRACE or at + 1 != after:
+            continue
+        if may_be_other_than_ascii and not _is_utf8(text, start, after):
+            continue
+        records[row] = record
+        row += 1
+    return row
