@@ -10,6 +10,7 @@ from ingest.stop import Stop
 
 _ANSWER_S = 10
 _POLL_EVERY = 1_000
+_BY_KEY = -1  # the partitioner chooses
 
 
 def connect(settings: Settings) -> Producer:
@@ -54,7 +55,8 @@ class Sender:
         """Queue one record; waits while the queue is full."""
         while True:
             try:
-                self._producer.produce(self._topic, value, key, on_delivery=self._on_failure)
+                # By position, because names would take as long again.
+                self._producer.produce(self._topic, value, key, _BY_KEY, self._on_failure)
                 break
             except BufferError:
                 self._producer.poll(0.1)
