@@ -10,10 +10,14 @@ import hashlib
 import hmac
 import re
 from datetime import UTC, datetime, timedelta, timezone
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 from contract.event import MAX_VALUE_BYTES, Event
+
+if TYPE_CHECKING:
+    from contract.log_line import UsualLines
 
 _QUOTED = r'[^"\\]*(?:\\.[^"\\]*)*'
 # The user agent is the last counted field; a line that was cut inside it still states everything that is counted.
@@ -42,6 +46,13 @@ class AccessLog:
     def __init__(self, source: str, site: str, visitor_key: str) -> None:
         self._source, self._site, self._key = source, site, visitor_key.encode()
         self._visitor_id = lru_cache(_CACHED)(self._pseudonym)
+
+    @cached_property
+    def usual_lines(self) -> UsualLines:
+        """What reads lines of the usual form many at once, as event() and encode() do."""
+        from contract.log_line import UsualLines  # takes a second: short logs and other verbs do without
+
+        return UsualLines(self._source, self._site, self._visitor_id)
 
     def event(self, offset: int, line: bytes) -> Event | None:
         """The event of the line at a byte offset; its id is source + offset, so a file read again counts nothing twice."""

@@ -1,4 +1,4 @@
-"""An input file as lines with their byte offsets, in bounded memory whatever the file holds."""
+"""An input file as blocks of lines with their byte offsets, in bounded memory whatever the file holds."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # One byte more than a value may have: a longer line is cut to this and so is still quarantined as too large.
 CUT_LINE_BYTES = MAX_VALUE_BYTES + 1
 _ROOM_BYTES = CUT_LINE_BYTES + 2  # and the line end
+_BLOCK_BYTES = 1 << 18
 _HEAD_BYTES = 8_192
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -59,11 +60,11 @@ class InputFile:
             self.size_bytes = path.stat().st_size if pipe is None else size_bytes
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-        self._raw: BinaryIO = io.BufferedReader(self._counted, 1 << 18)
+        self._raw: BinaryIO = io.BufferedReader(self._counted, _BLOCK_BYTES)
         self._text: BinaryIO = self._raw
         try:
             if self._peek(self._raw)[:2] == _GZIP_MAGIC:
-                self._text = io.BufferedReader(gzip.GzipFile(fileobj=self._raw), 1 << 18)
+                self._text = io.BufferedReader(gzip.GzipFile(fileobj=self._raw), _BLOCK_BYTES)
             self._check_head()
         except InputError:
             self.close()
@@ -93,18 +94,29 @@ class InputFile:
         """The first bytes of the text, without moving on."""
         return self._peek(self._text)[:_HEAD_BYTES]
 
-    def lines(self) -> Iterator[tuple[int, bytes]]:
-        """(byte offset in the uncompressed text, line without its end) of each line; a long one is cut to CUT_LINE_BYTES."""
-        offset = 0
+    def blocks(self) -> Iterator[tuple[int, bytes]]:
+        """(byte offset in the uncompressed text, whole lines without the last one's end) until all lines are there.
+
+        Of a line that is longer than any may be only the beginning comes, as a block of its own.
+        """
+        offset, begun = 0, b""
         try:
-            while line := self._text.readline(_ROOM_BYTES):
-                length = len(line)
-                if length == _ROOM_BYTES and line[-1:] != b"\n":
-                    length += self._skip_rest_of_line()
-                yield offset, line.removesuffix(b"\n").removesuffix(b"\r")[:CUT_LINE_BYTES]
-                offset += length
+            while more := self._text.read1(_BLOCK_BYTES):  # type: ignore[attr-defined]
+                lines, end, following = more.rpartition(b"\n")
+                if end:
+                    yield offset, begun + lines
+                    offset += len(begun) + len(lines) + len(end)
+                    begun = following
+                else:
+                    begun += following
+                if len(begun) >= _ROOM_BYTES:
+                    yield offset, begun[:_ROOM_BYTES]
+                    offset += len(begun) + self._skip_rest_of_line()
+                    begun = b""
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{self.path} breaks off or is damaged after byte {offset} of its text: {error}") from error
+        if begun:
+            yield offset, begun
 
     def _check_head(self) -> None:
         head = self.head()
@@ -128,3 +140,15 @@ class InputFile:
             return file.peek(_HEAD_BYTES)  # type: ignore[attr-defined,no-any-return]
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{self.path} cannot be read: {error}") from error
+
+
+def lines_of(offset: int, block: bytes) -> Iterator[tuple[int, bytes]]:
+    """(byte offset, line without its end) of each line of a block; a long one is cut to CUT_LINE_BYTES."""
+    for line in block.split(b"\n"):
+        yield offset, without_end(line)
+        offset += len(line) + 1
+
+
+def without_end(line: bytes) -> bytes:
+    """A line of a block as it counts: without CR, and not longer than CUT_LINE_BYTES."""
+    return line.removesuffix(b"\r")[:CUT_LINE_BYTES]

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
 
 import msgspec
 
 from contract.errors import InputError
-from contract.event import MAX_VALUE_BYTES, SITE_LENGTH, encode
+from contract.event import SITE_LENGTH
 from contract.settings import Settings
 from ingest.access_log import AccessLog
 from ingest.lines import InputFile
 from ingest.progress import LineProgress
+from ingest.records import BlockReader, json_record, log_records, one_by_one
 from ingest.sender import Sender, connect
 from ingest.stop import Stop
 from ingest.topics import next_offsets
 
 FORMATS = ("auto", "log", "jsonl")
-_SHOW_EVERY = 5_000
 _NAME_LENGTH = 100
-
-
-class Record(Protocol):
-    """(key, value) of one line; the key is None for a line that does not parse and goes as it is, to be quarantined."""
-
-    def __call__(self, offset: int, line: bytes) -> tuple[str | None, bytes]: ...
 
 
 @dataclass
@@ -55,11 +48,11 @@ class Result:
 def produce(settings: Settings, file: InputFile, site: str | None, file_format: str, stop: Stop) -> Result:
     """Send a file; returns when Kafka has all of it. Ctrl-C says how far it came; the same command goes on from there."""
     with file:
-        record = _record_of(settings, file, site, file_format)
+        read = _reader_of(settings, file, site, file_format)
         sender, result = Sender(settings, connect(settings), stop), Result()
         try:
             with LineProgress(file.path.name, file.size_bytes) as progress:
-                for _ in send_lines(file.lines(), record, sender, result):
+                for _ in send_blocks(file.blocks(), read, sender, result):
                     progress.update(result.lines, file.read_bytes)
             sender.finish()
         except KeyboardInterrupt:
@@ -72,56 +65,27 @@ def produce(settings: Settings, file: InputFile, site: str | None, file_format: 
         return result
 
 
-def send_lines(lines: Iterator[tuple[int, bytes]], record: Record, sender: Sender, result: Result) -> Iterator[None]:
-    """Send each line that is not empty and count into `result`; yields now and then, for a look at it."""
-    send = sender.send
-    for offset, line in lines:
-        result.lines += 1
-        if result.lines % _SHOW_EVERY == 0:
-            yield
-        # Of a line that is too long only the beginning is here, so nobody can say that it is empty.
-        if not line or (line.isspace() and len(line) <= MAX_VALUE_BYTES):
-            result.skipped_empty += 1
-            continue
-        key, value = record(offset, line)
-        result.unparsed += key is None
-        send(key, value)
-        result.sent += 1
+def send_blocks(blocks: Iterable[tuple[int, bytes]], read: BlockReader, sender: Sender, result: Result) -> Iterator[None]:
+    """Send the records of each block and count into `result`; yields after each, for a look at it."""
+    for offset, block in blocks:
+        records = read(offset, block)
+        result.lines += records.lines
+        result.skipped_empty += records.lines - len(records.values)
+        result.unparsed += records.keys.count(None)
+        sender.send(zip(records.keys, records.values, strict=True))
+        sender.poll()
+        result.sent += len(records.values)
+        yield
 
 
-def log_record(log: AccessLog) -> Record:
-    """Records of an access log's lines."""
-
-    def record(offset: int, line: bytes) -> tuple[str | None, bytes]:
-        event = log.event(offset, line)
-        return (None, line) if event is None else (event.visitor_id, encode(event))
-
-    return record
-
-
-class _Keyed(msgspec.Struct):
-    visitor_id: str
-
-
-_decode_key = msgspec.json.Decoder(_Keyed).decode
-
-
-def json_record(offset: int, line: bytes) -> tuple[str | None, bytes]:
-    """The record of a JSON line: sent as it is, judged by nobody but decode() downstream."""
-    try:
-        return _decode_key(line).visitor_id, line
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None, line
-
-
-def _record_of(settings: Settings, file: InputFile, site: str | None, file_format: str) -> Record:
+def _reader_of(settings: Settings, file: InputFile, site: str | None, file_format: str) -> BlockReader:
     if file_format == "jsonl" or (file_format == "auto" and file.head().lstrip()[:1] == b"{"):
-        return json_record
+        return one_by_one(json_record)
     name = file.path.name.encode("utf-8", "backslashreplace").decode()
     site = name.partition(".")[0] or name if site is None else site
     if not 1 <= len(site) <= SITE_LENGTH or not site.isprintable():
         raise InputError(f"site {site!r} is not a printable text of 1 to {SITE_LENGTH} characters; give another with --site")
-    return log_record(AccessLog(source_of(name, site, file.first_line()), site, settings.secret("visitor_key")))
+    return log_records(AccessLog(source_of(name, site, file.first_line()), site, settings.secret("visitor_key")))
 
 
 def source_of(name: str, site: str, first_line: bytes) -> str:

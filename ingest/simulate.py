@@ -98,7 +98,7 @@ def day_curve(moment: datetime) -> float:
 def pace(
     records: Iterable[Record],
     rate: Callable[[], float],
-    send: Callable[[str, bytes], None],
+    send: Callable[[Sequence[Record]], None],
     wait: Callable[[float], bool],
     clock_s: Callable[[], float] = time.monotonic,
 ) -> Iterator[int]:
@@ -109,13 +109,12 @@ def pace(
     records = iter(records)
     due, last_s = 1.0, clock_s()
     while True:
-        wanted, sent = int(due), 0
-        for record in islice(records, wanted):
-            send(*record)
-            sent += 1
+        wanted = int(due)
+        together = list(islice(records, wanted))
+        send(together)
         due -= wanted
-        yield sent
-        if sent < wanted or wait(_TICK_S):
+        yield len(together)
+        if len(together) < wanted or wait(_TICK_S):
             return
         now_s, per_s = clock_s(), rate()
         due += min(now_s - last_s, 1.0) * per_s

@@ -14,7 +14,7 @@ from tests.bench.report import Row, throughput_rows
 from tests.bench.rounds import Sample, in_turn
 from tests.bench.usage import Used
 
-_LINES, _RECORDS = 500_000, 2_000_000
+_LINES = _RECORDS = 2_000_000
 _ARCHIVED_EVENTS = 3_000_000
 _SEED = 3
 _KAFKA_TOOLS = ("run", "--rm", "-T", "--no-deps", "rivals", "java", "-cp", "/opt/braid/rivals/kafka/*")

@@ -12,10 +12,10 @@ from contract.errors import InputError
 from contract.event import REASONS, decode
 from ingest.access_log import AccessLog
 from ingest.lines import InputFile
-from ingest.produce import log_record
+from ingest.records import log_record
 from tests.fixtures.corpus import EVENT, KAFKA_TIME_MS, MALFORMED, TIME, VALUES, Case, malformed
 from tests.fixtures.judges import by_decode, by_oracle
-from tests.fixtures.log_corpus import FILES, LINES, FileCase
+from tests.fixtures.log_corpus import FILES, LINES, FileCase, lines_in
 
 YEAR_2200_MS = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp() * 1000)
 
@@ -66,7 +66,7 @@ def test_each_file_is_the_lines_or_the_refusal_that_it_must_be(case: FileCase, t
 
     def lines() -> tuple[tuple[int, bytes], ...]:
         with InputFile(path) as file:
-            return tuple(file.lines())
+            return tuple(lines_in(file))
 
     if isinstance(case.expected, tuple):
         assert lines() == case.expected

@@ -18,12 +18,13 @@ from contract.errors import InputError
 from contract.event import MAX_VALUE_BYTES
 from ingest.access_log import AccessLog
 from ingest.lines import CUT_LINE_BYTES, InputFile
-from ingest.produce import log_record
+from ingest.records import FEW_BYTES, Records, log_record, log_records, one_by_one
 from tests.fixtures.corpus import KAFKA_TIME_MS
 from tests.fixtures.judges import by_decode, by_oracle
-from tests.fixtures.log_corpus import COMBINED, COMMON, LINES
+from tests.fixtures.log_corpus import COMBINED, COMMON, LINES, lines_in
 
 LOG = AccessLog("access.log", "demo", "a key")
+FAR = FEW_BYTES  # so far into a text lines are read together
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -163,6 +164,56 @@ def test_a_line_that_was_cut_inside_the_user_agent_still_counts(it: dict[str, An
     assert agent.startswith((judgement["user_agent"] or "").rstrip())
 
 
+plain = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters='"\\'), max_size=40)
+plain_words = st.from_regex(r"[!#-\[\]-~]{1,40}", fullmatch=True)
+usual_lines = st.tuples(
+    fields,
+    st.fixed_dictionaries(
+        {
+            "user": st.just("-") | plain,
+            "target": plain_words | st.sampled_from(["/a b", "/ HTTP/1.1", "[17/May/2015:12:05:03 +0200]"]),
+            "protocol": st.sampled_from([" HTTP/1.0", " HTTP/2.0"]),
+            "combined": st.none() | st.tuples(st.none() | plain, st.none() | plain),
+            "more": st.lists(plain, max_size=4),
+            "duration_us": st.none(),
+        }
+    ),
+    st.sampled_from(["", " -", " 0.000", " 0.120", " 007.001", " 86400.001", " 999999.999"]),
+).map(lambda parts: line_of(parts[0] | parts[1]) + (parts[2] if parts[1]["combined"] else ""))
+names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=9)
+
+
+@given(st.lists(usual_lines, min_size=1, max_size=5), names, names, st.integers(0, 2**62))
+def test_usual_lines_are_written_together_as_they_are_one_by_one(lines: list[str], source: str, site: str, offset: int):
+    log = AccessLog(source, site, "a key")
+    block = "\n".join(lines).encode()
+    keys, values, others = log.usual_lines.read(offset, block)
+    assert others == []
+    assert Records(len(lines), keys, values) == one_by_one(log_record(log))(offset, block)
+
+
+@given(
+    st.lists(
+        st.tuples(usual_lines.map(str.encode) | damaged_lines(), st.sampled_from([b"\n", b"\r\n", b"\n\n"])), min_size=1
+    )
+)
+def test_lines_that_are_read_together_are_what_they_are_one_by_one(parts: list[tuple[bytes, bytes]]):
+    block = b"".join(line + end for line, end in parts)
+    assert log_records(LOG)(FAR, block) == one_by_one(log_record(LOG))(FAR, block)
+
+
+@given(usual_lines.map(str.encode), st.integers(0, 400), st.integers(0, 255))
+def test_a_line_with_one_byte_changed_is_what_it_is_by_itself(line: bytes, at: int, byte: int):
+    before, after = line[: at % len(line)], line[at % len(line) :]
+    for changed in (before + bytes([byte]) + after[1:], before + after[1:], before, before + bytes([byte]) + after):
+        assert log_records(LOG)(FAR, changed) == one_by_one(log_record(LOG))(FAR, changed)
+
+
+def test_the_corpus_is_read_together_as_one_by_one():
+    block = b"\n".join(case.value or b"" for case in LINES)
+    assert log_records(LOG)(FAR, block) == one_by_one(log_record(LOG))(FAR, block)
+
+
 PARTS = (
     "",
     "1.1.1.1 ",
@@ -234,7 +285,7 @@ def read(stored: bytes) -> list[tuple[int, bytes]] | str:
     """The lines of a file with this content as it comes through a pipe, or why it is refused."""
     try:
         with InputFile(Path("log"), io.BytesIO(stored)) as file:  # type: ignore[arg-type]
-            return list(file.lines())
+            return lines_in(file)
     except InputError as refused:
         return str(refused)
 

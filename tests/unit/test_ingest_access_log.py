@@ -11,7 +11,7 @@ import pytest
 from contract.event import decode, encode
 from ingest.access_log import AccessLog
 from ingest.lines import InputFile
-from tests.fixtures.log_corpus import COMMON
+from tests.fixtures.log_corpus import COMMON, lines_in
 
 REAL_LOG = Path(os.environ.get("BRAID_TEST_LOG") or Path(__file__).parents[3] / "shared/data/access.log")
 NOW_MS = 1_763_712_000_000
@@ -47,7 +47,7 @@ def test_the_real_log_gives_what_awk_counts(tmp_path: Path, packed: bool):
     file.write_bytes(gzip.compress(text, 1) if packed else text)
     with InputFile(file) as source:
         parser = log()
-        events = [parser.event(offset, line) for offset, line in source.lines()]
+        events = [parser.event(offset, line) for offset, line in lines_in(source)]
     parsed = [event for event in events if event is not None]
     fields = [line.split() for line in text.decode().splitlines()]
     assert len(parsed) == len(events) == len(fields) == 10_000

@@ -10,11 +10,12 @@ import pytest
 
 from contract.errors import InputError
 from ingest.lines import CUT_LINE_BYTES, InputFile
+from tests.fixtures.log_corpus import lines_in
 
 
 def lines_of(path: Path) -> list[tuple[int, bytes]]:
     with InputFile(path) as file:
-        return list(file.lines())
+        return lines_in(file)
 
 
 @pytest.mark.parametrize(

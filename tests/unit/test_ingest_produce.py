@@ -18,9 +18,11 @@ from ingest import __main__ as main_module
 from ingest.__main__ import main
 from ingest.access_log import AccessLog
 from ingest.lines import InputFile
-from ingest.produce import Result, json_record, log_record, send_lines, source_of
+from ingest.produce import Result, send_blocks, source_of
+from ingest.records import json_record, log_record, one_by_one
 from ingest.sender import Sender
 from ingest.stop import Stop, stop_on_signals
+from tests.fixtures.log_corpus import lines_in
 
 LINE = b'198.51.100.7 - - [17/May/2015:12:05:03 +0200] "GET /a HTTP/1.1" 200 512'
 
@@ -36,7 +38,7 @@ class MemoryProducer:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def produce(self, topic: str, value: bytes, key: str | None, on_delivery: Callable[..., None]) -> None:
+    def produce(self, topic: str, value: bytes, key: str | None, partition: int, on_delivery: Callable[..., None]) -> None:
         if len(self._waiting) >= self._room:
             raise BufferError
         self._waiting.append(on_delivery)
@@ -53,8 +55,8 @@ class MemoryProducer:
 
 def sent(lines: list[bytes], producer: MemoryProducer) -> tuple[Result, Sender]:
     sender, result = Sender(Settings(), producer, Stop()), Result()  # type: ignore[arg-type]
-    record = log_record(AccessLog("f", "s", "k"))
-    for _ in send_lines(iter(enumerate(lines)), record, sender, result):
+    read = one_by_one(log_record(AccessLog("f", "s", "k")))
+    for _ in send_blocks([(0, b"\n".join(lines))], read, sender, result):
         pass
     sender.finish()
     return result, sender
@@ -86,7 +88,7 @@ def test_a_failed_delivery_stops_with_numbers_and_the_next_command():
     with pytest.raises(DeliveryFailed) as failed:
         sent([LINE] * 5_000, MemoryProducer(refuse=True))
     assert str(failed.value) == (
-        "Kafka at kafka:29092 did not take 1000 records after 0 delivered ones (Local: Message timed out); "
+        "Kafka at kafka:29092 did not take 5000 records after 0 delivered ones (Local: Message timed out); "
         "`make status` shows what is up; the same command again sends the rest, what is there counts once"
     )
 
@@ -162,12 +164,12 @@ def test_ctrl_c_while_sending_says_what_arrived(
             pass
 
     (tmp_path / "visitor_key").write_text("key")
-    (tmp_path / "log").write_bytes((LINE + b"\n") * 3_000)
+    (tmp_path / "log").write_bytes((LINE + b"\n") * 30_000)
     monkeypatch.setenv("BRAID_SECRETS_DIR", str(tmp_path))
     monkeypatch.setattr("ingest.produce.connect", lambda settings: Interrupted())
     assert main(["produce", str(tmp_path / "log")]) == 130
     assert capsys.readouterr().err == (
-        "ingest produce: interrupted: of 1,000 lines of log 1,000 are in Kafka as records; "
+        "ingest produce: interrupted: of 3,640 lines of log 3,640 are in Kafka as records; "
         "the same command again sends the rest, what is there counts once\n"
     )
 
@@ -204,5 +206,5 @@ def test_a_pipe_is_read_like_a_file(tmp_path: Path):
     (tmp_path / "log.gz").write_bytes(gzip.compress(content))
     with (tmp_path / "log.gz").open("rb", buffering=0) as pipe, InputFile(Path("name.log"), pipe, 99) as file:
         assert (file.path.name, file.size_bytes, file.first_line()) == ("name.log", 99, b"line 0")
-        assert b"".join(line + b"\n" for _, line in file.lines()) == content
+        assert b"".join(line + b"\n" for _, line in lines_in(file)) == content
         assert file.read_bytes == (tmp_path / "log.gz").stat().st_size

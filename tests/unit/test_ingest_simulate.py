@@ -92,15 +92,11 @@ def test_the_pace_is_the_rate_and_a_stall_costs_at_most_a_second():
         clock_s[0] += passed or 0
         return passed is None
 
-    ticks = list(
-        pace(iter([("k", b"")] * 10**6), lambda: 1_000.0, lambda key, value: sent.append(key), wait, lambda: clock_s[0])
-    )
+    ticks = list(pace(iter([("k", b"")] * 10**6), lambda: 1_000.0, sent.extend, wait, lambda: clock_s[0]))
     assert sum(ticks) == len(sent) == pytest.approx(10_000 + 1_000 + 1_000, abs=2)
     assert max(ticks) == pytest.approx(1_000, abs=1)
 
 
 def test_the_pace_ends_with_the_records():
     clock_s = iter(range(100))
-    assert (
-        sum(pace([("k", b"")] * 7, lambda: 3.0, lambda key, value: None, lambda seconds: False, lambda: next(clock_s))) == 7
-    )
+    assert sum(pace([("k", b"")] * 7, lambda: 3.0, lambda records: None, lambda seconds: False, lambda: next(clock_s))) == 7

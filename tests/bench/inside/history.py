@@ -25,8 +25,7 @@ def main() -> None:
         return start + min(asked, count) * step
 
     sender = Sender(settings, connect(settings), Stop())
-    for key, value in islice(events(seed, now, f"history{seed}", shares=Shares(late=0)), count):
-        sender.send(key, value)
+    sender.send(islice(events(seed, now, f"history{seed}", shares=Shares(late=0)), count))
     sender.finish()
     print(json.dumps({"sent": sender.sent}))
 
