@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from contract.columns import integers, texts
 from contract.measures import Groups
 from contract.views import VIEWS, View
 
@@ -20,6 +21,7 @@ IDENTITY = ("event_day", "event_id")
 """What makes two records the same event: its id and the day of its time."""
 # Marking the numbers that occur is faster than sorting them unless they are this many times as far apart as they are many.
 _SPARSE_TIMES = 64
+_DAY_US = 86_400_000_000
 
 
 def columns_read(views: Sequence[View] = VIEWS) -> list[str]:
@@ -33,6 +35,25 @@ def columns_read(views: Sequence[View] = VIEWS) -> list[str]:
 
 event_day = pl.col("event_time").dt.date().alias("event_day")
 """The day of an event, which is no column of it."""
+
+
+def identity_hashes(events: pl.DataFrame) -> NDArray[np.uint64]:
+    """A hash of each event's identity, shape (n,): the same in every process and on every machine.
+
+    Events of one identity share it; events that share it nearly always are of one identity.
+    """
+    return identity_halves(events)[:, 0].copy()
+
+
+def identity_halves(events: pl.DataFrame) -> NDArray[np.uint64]:
+    """identity_hashes, and as many bits more, shape (n, 2)."""
+    # Imported late: Numba takes more than a second to load, and whoever only plans work needs no loops.
+    from contract.sketches import murmur
+
+    halves = np.empty((len(events), 2), np.uint64)
+    murmur.hash_all(*texts(events["event_id"]), halves)
+    murmur.mix_in(integers(events["event_time"]) // _DAY_US, halves)
+    return halves
 
 
 def first_of_each(events: pl.DataFrame) -> pl.DataFrame:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.aggregate import aggregate, columns_read, first_of_each, merge
+from contract.aggregate import aggregate, columns_read, first_of_each, identity_halves, identity_hashes, merge
 from contract.errors import CatalogueError
 from contract.event import EVENT_SCHEMA
 from contract.measures import Count, Distinct, Sum
@@ -71,6 +71,36 @@ def test_first_of_each_keeps_the_first_by_partition_and_offset(events: pl.DataFr
         seen.setdefault((row["event_time"].date(), row["event_id"]), (row["partition"], row["offset"]))
     kept = first_of_each(events.sample(fraction=1, shuffle=True, seed=1))
     assert list(zip(kept["partition"], kept["offset"], strict=True)) == sorted(seen.values())
+
+
+def of_identities(*identities: tuple[str, int]) -> pl.DataFrame:
+    """Events with these ids and times in microseconds since 1970."""
+    ids, times = zip(*identities, strict=True) if identities else ((), ())
+    return pl.DataFrame({"event_id": pl.Series(ids, dtype=pl.String), "event_time": pl.Series(times, dtype=pl.Int64)}).cast(
+        {"event_time": EVENT_SCHEMA["event_time"]}
+    )
+
+
+@given(st.lists(st.tuples(st.text(max_size=40), st.integers(0, 3 * 86_400_000_000))), st.integers(0, 5))
+def test_identity_hashes_are_equal_where_id_and_day_are(identities: list[tuple[str, int]], first: int):
+    events = of_identities(*identities, *identities)
+    hashes = identity_hashes(events).tolist()
+    assert len(set(hashes)) == len({(event_id, time // 86_400_000_000) for event_id, time in identities})
+    assert hashes == identity_halves(events)[:, 0].tolist() == hashes[: len(identities)] * 2
+    # Neither slices nor chunks of a frame change them.
+    assert identity_hashes(events[first:]).tolist() == hashes[first:]
+    assert identity_hashes(pl.concat([events[:first], events[first:]], rechunk=False)).tolist() == hashes
+
+
+def test_identity_hashes_never_change():
+    # Other processes and machines, of another version perhaps, must find the same ones.
+    events = of_identities(("a", 0), ("a", 86_400_000_000), ("foobar", 0), ("ä" * 40, 1_431_820_800_000_000))
+    assert identity_halves(events).tolist() == [
+        [0x702F766A14C1ABD4, 0xA4D187592E34B57D],
+        [0x66B663077CAC1A1D, 0xDD1483D5951D1373],
+        [0xD5C031F18A285244, 0x39F1FDC2BE3650ED],
+        [0xD47CA07C4BFA72D3, 0xDD632D7BDEAE8984],
+    ]
 
 
 def test_only_columns_that_views_read_are_needed():
