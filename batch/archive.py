@@ -38,6 +38,8 @@ class Archive:
         self._settings = settings
         self.root = settings.archive_root
         self._client = InsecureClient(settings.webhdfs_url, user=_USER, timeout=_TIMEOUT_S)
+        # Making one for each request would take as long as the request.
+        self._http = requests.Session()
 
     def files(self, dataset: str) -> dict[int, list[OffsetRange]]:
         """The files of MASTER or QUARANTINE, by partition; a partition without files has an empty list."""
@@ -100,7 +102,7 @@ class Archive:
             options = {"op": "OPEN", "noredirect": "true", "excludedatanodes": ",".join(unavailable)}
             place = self._get(path, **options).json()["Location"]
             try:
-                answer = requests.get(place, timeout=_TIMEOUT_S)
+                answer = self._http.get(place, timeout=_TIMEOUT_S)
             except RequestException as error:
                 address = urlsplit(place).netloc
                 if address in unavailable:
@@ -152,7 +154,7 @@ class Archive:
     def _get(self, path: str, **options: str) -> requests.Response:
         with self._failures_named(path):
             url = f"{self._settings.webhdfs_url}/webhdfs/v1{path}"
-            answer = requests.get(url, {"user.name": _USER, **options}, timeout=_TIMEOUT_S)
+            answer = self._http.get(url, params={"user.name": _USER, **options}, timeout=_TIMEOUT_S)
             answer.raise_for_status()
             return answer
 

@@ -1,15 +1,18 @@
-"""The Spark job: slices of the master dataset become rows of every view, a day at a time, written once each.
+"""The Spark job: slices of the master dataset become rows of every view, written once each.
 
-Spark plans, retries and carries; what it carries between the steps is whole frames as Parquet, since a row at a time through
-the JVM took longer than all the rest. Each task reads its slices from HDFS itself and deals their events out by (day, shard
-of event id), so all copies of an event meet, from whichever partition they came, and one busy day still uses every core.
-Each such group is freed of repeats and folded by the kernel. The small partial rows of a day then meet and are merged and
-written in one claimed transaction.
+Spark plans, retries and carries; what it carries between the steps is byte strings, a few for each task. Each task takes a
+share of the slices and reads it from HDFS itself. Events stay where they are read, because most of the work is to move them:
+
+1. Each task hashes the identities of its events, and sends the hashes on by range of hash.
+2. A task that has all hashes of a range tells each share which of its hashes others have too.
+3. Each task folds the events that share their hash with no other; the few that do are sent on whole, by range of hash.
+4. A task that has all such events of a range removes the repeats and folds the rest, and merges rows of some shares.
+5. The rows of a view and day are merged and written in one claimed transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -18,32 +21,39 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark import RDD, SparkConf, SparkContext
 
 from batch.archive import Archive
-from contract.aggregate import aggregate, columns_read, first_of_each, merge
+from batch.fold import (
+    LEDGER,
+    PARTS,
+    day_of,
+    fold,
+    fold_alone,
+    merged,
+    packed,
+    ranges_of,
+    shared_hashes,
+    split,
+    unpacked,
+)
+from contract.aggregate import columns_read, identity_hashes
 from contract.event import EVENT_SCHEMA, REJECT_SCHEMA
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice
 from contract.settings import Settings
-from contract.sketches.hash import hash_texts
-from contract.views import VIEWS
 from serving.database import connect
-from serving.handoff import STORED_VALUE_BYTES, write_task
+from serving.handoff import LEDGER_SCHEMA, STORED_VALUE_BYTES, write_task
 
-_LEDGER = "ledger"
-_SHARD_EVENTS = 500_000
-_TASK_OFFSETS = 500_000
-_FOUND = pa.schema([("slice", pa.int64()), ("records", pa.int64()), ("days", pa.list_(pa.date32()))])
-_DEALT = pa.schema([("day", pa.date32()), ("shard", pa.int64()), ("rows", pa.binary())])
-_PARTIAL = pa.schema([("day", pa.date32()), ("name", pa.string()), ("rows", pa.binary())])
-_DONE = pa.schema([("day", pa.date32()), ("partition", pa.int32()), ("counted", pa.int64()), ("duplicate", pa.int64())])
-_FOUND_DDL = "slice bigint, records bigint, days array<date>"
-_DEALT_DDL = "day date, shard bigint, rows binary"
-_PARTIAL_DDL = "day date, name string, rows binary"
-_DONE_DDL = "day date, partition int, counted bigint, duplicate bigint"
-_REJECTS_DDL = "rows binary"
-_REJECTS = pa.schema([("rows", pa.binary())])
+_SUSPECTS = "suspects"
+# A task holds that many of what it works on in memory: an event takes some hundred bytes, a hash 24.
+_TASK_EVENTS = 500_000
+_TASK_HASHES = 4_000_000
+_TASK_SHARES = 32
+_WRITERS_PER_CORE = 16
+
+Share = Sequence[Slice]
+Sent = tuple[int, Any]
+"""The number of the task that is to have it, and what it is."""
 
 
 @dataclass(frozen=True)
@@ -65,167 +75,164 @@ class DayCounts:
     duplicate: int
 
 
-def session(settings: Settings) -> SparkSession:
-    """A Spark session on settings.spark_master, in UTC."""
-    return (
-        SparkSession.builder.appName("braid batch")
-        .master(settings.spark_master)
-        .config("spark.sql.session.timeZone", "UTC")
-        .config("spark.ui.enabled", "false")
-        .getOrCreate()
-    )
+def context(settings: Settings) -> SparkContext:
+    """Spark on settings.spark_master."""
+    return SparkContext.getOrCreate(SparkConf().setAppName("braid batch").setMaster(settings.spark_master))
 
 
-def survey(spark: SparkSession, settings: Settings, dataset: str, slices: Sequence[Slice]) -> list[Found]:
+def survey(spark: SparkContext, settings: Settings, dataset: str, slices: Sequence[Slice]) -> list[Found]:
     """What is in each slice of MASTER or QUARANTINE, in their order."""
-    if not slices:
-        return []
-    rows = _tasks(spark, slices, partial(survey_slices, settings, dataset), _FOUND_DDL).collect()
-    found = {row.slice: row for row in rows}
-    return [
-        Found(
-            OffsetRange(piece.file.partition, piece.first_offset, piece.next_offset),
-            found[number].records,
-            tuple(found[number].days),
-        )
-        for number, piece in enumerate(slices)
-    ]
+    return _of_each_share(spark, slices, partial(survey_share, settings, dataset)).collect() if slices else []
 
 
-def read_rejects(spark: SparkSession, settings: Settings, slices: Sequence[Slice]) -> pl.DataFrame:
+def read_rejects(spark: SparkContext, settings: Settings, slices: Sequence[Slice]) -> pl.DataFrame:
     """The rejects of slices of QUARANTINE, their values cut to what the database stores."""
     if not slices:
         return pl.DataFrame(schema=REJECT_SCHEMA)
-    rows = _tasks(spark, slices, partial(reject_slices, settings), _REJECTS_DDL).collect()
-    return pl.concat(_unpacked(row.rows) for row in rows)
+    return pl.concat(map(unpacked, _of_each_share(spark, slices, partial(reject_share, settings)).collect()))
 
 
 def compute(
-    spark: SparkSession, settings: Settings, run_id: int, slices: Sequence[Slice], days: Sequence[date]
+    spark: SparkContext, settings: Settings, run_id: int, slices: Sequence[Slice], days: Sequence[date]
 ) -> list[DayCounts]:
-    """Write the rows of every view under the run, one claimed task a day; returns how each day's events were judged.
+    """Write the rows of every view under the run, one claimed task a day and view; returns how events were judged.
 
     The slices hold all events of the days below the run's cut, and others, which are left out.
     """
     if not days:
         return []
-    # A group is held in memory whole: 490 bytes an event, measured.
-    shards = max(spark.sparkContext.defaultParallelism, -(-_offsets(slices) // _SHARD_EVENTS))
-    dealt = _tasks(spark, slices, partial(deal_slices, settings, frozenset(days), shards), _DEALT_DDL)
-    partials = dealt.groupBy("day", "shard").applyInArrow(fold_group, _PARTIAL_DDL)
-
-    def write(key: tuple[Any, ...], day: pa.Table) -> pa.Table:
-        return write_day(settings, run_id, key, day)
-
-    done = partials.groupBy("day").applyInArrow(write, _DONE_DDL)
-    return [DayCounts(row.day, row.partition, row.counted, row.duplicate) for row in done.collect()]
-
-
-def survey_slices(settings: Settings, dataset: str, slices: Iterable[tuple[int, Slice]]) -> pa.Table:
-    """Of numbered slices: (slice, records, days)."""
-    archive, rows = Archive(settings), []
-    for number, piece in slices:
-        records = _read(archive, dataset, piece, ["event_time"] if dataset == MASTER else [])
-        days = records["event_time"].dt.date().unique().sort().to_list() if dataset == MASTER else []
-        rows.append({"slice": number, "records": len(records), "days": days})
-    return pa.Table.from_pylist(rows, schema=_FOUND)
+    reader = Reader(settings, frozenset(days))
+    shares, cores = shared_out(slices, _tasks(spark, slices)), spark.defaultParallelism
+    ranges = max(cores, -(-_offsets(slices) // _TASK_HASHES))
+    hashes = spark.parallelize(list(enumerate(shares)), len(shares)).flatMap(partial(send_hashes, reader, ranges))
+    answers = hashes.partitionBy(ranges, int).mapPartitions(send_answers).partitionBy(len(shares), int)
+    # Asked for already here, because it decides into how many ranges the suspects are dealt out; nothing is done twice.
+    suspects = sum(answers.map(_count).collect())
+    groups = max(cores, -(-suspects // _TASK_EVENTS), len(shares) // _TASK_SHARES)
+    rows = answers.mapPartitionsWithIndex(partial(send_folded, reader, shares, groups)).partitionBy(groups, int)
+    places = [(day, part) for day in days for part in PARTS]
+    writers = min(len(places), cores * _WRITERS_PER_CORE)
+    rows = rows.mapPartitions(partial(send_merged, {place: number % writers for number, place in enumerate(places)}))
+    return rows.partitionBy(writers, int).mapPartitions(partial(write, settings, run_id)).collect()
 
 
-def reject_slices(settings: Settings, slices: Iterable[tuple[int, Slice]]) -> pa.Table:
-    """The rejects of the slices, packed, one frame a slice."""
-    archive, rows = Archive(settings), []
-    for _, piece in slices:
-        rejects = _read(archive, QUARANTINE, piece, list(REJECT_SCHEMA))
-        cut = rejects.with_columns(pl.col("value").bin.slice(0, STORED_VALUE_BYTES))
-        rows.append({"rows": _packed(cut.cast(REJECT_SCHEMA))})
-    return pa.Table.from_pylist(rows, schema=_REJECTS)
+@dataclass(frozen=True)
+class Reader:
+    """Reads events of some days."""
+
+    settings: Settings
+    days: Collection[date]
+
+    def frames(self, slices: Iterable[Slice], columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """These columns of the events of each slice that are on one of the days; event_time must be one of them."""
+        archive, wanted = Archive(self.settings), pl.Series(sorted(self.days), dtype=pl.Date)
+        for piece in slices:
+            events = _read(archive, MASTER, piece, columns)
+            yield events.filter(pl.col("event_time").dt.date().is_in(wanted.implode()))
 
 
-def deal_slices(settings: Settings, days: frozenset[date], shards: int, slices: Iterable[tuple[int, Slice]]) -> pa.Table:
-    """The slices' events of these days, packed, with columns_read(), by (day, shard)."""
-    archive = Archive(settings)
+def send_hashes(reader: Reader, ranges: int, numbered: tuple[int, Share]) -> Iterator[Sent]:
+    """To each range of hashes: the number of the share and its hashes."""
+    share, slices = numbered
+    hashes = [identity_hashes(events) for events in reader.frames(slices, ("event_id", "event_time"))]
+    for number, some in enumerate(ranges_of(np.concatenate(hashes), ranges)):
+        yield number, (share, some.tobytes())
+
+
+def send_answers(sent: Iterable[Sent]) -> Iterator[Sent]:
+    """To each share: those of its hashes that occur more than once."""
+    received = [of_share for _, of_share in sent]
+    if received:
+        answers = shared_hashes([np.frombuffer(content, np.uint64) for _, content in received])
+        for (share, _), shared in zip(received, answers, strict=True):
+            yield share, shared.tobytes()
+
+
+def send_folded(reader: Reader, shares: Sequence[Share], groups: int, share: int, sent: Iterable[Sent]) -> Iterator[Sent]:
+    """To a group: rows of a share's events that are no repeats; to each group: the suspects among its hashes."""
     columns = columns_read()
-    wanted = pl.Series(sorted(days), dtype=pl.Date)
-    frames = [_read(archive, MASTER, piece, columns) for _, piece in slices]
-    events = pl.concat([pl.DataFrame(schema={name: EVENT_SCHEMA[name] for name in columns}), *frames])
-    events = events.with_columns(pl.col("event_time").dt.date().alias("day")).filter(pl.col("day").is_in(wanted.implode()))
-    shard = hash_texts(events["event_id"]) % np.uint64(shards)
-    dealt = events.with_columns(pl.Series("shard", shard.astype(np.int64))).partition_by(
-        "day", "shard", as_dict=True, include_key=False
-    )
-    rows = [{"day": day, "shard": shard, "rows": _packed(frame)} for (day, shard), frame in dealt.items()]
-    return pa.Table.from_pylist(rows, schema=_DEALT)
+    answers = np.frombuffer(b"".join(content for _, content in sent), np.uint64)
+    nothing = pl.DataFrame(schema={name: EVENT_SCHEMA[name] for name in columns})
+    events = pl.concat([nothing, *reader.frames(shares[share], columns)])
+    alone, suspects = split(events, identity_hashes(events), answers, groups)
+    del events
+    for group, some in enumerate(suspects):
+        if len(some):
+            yield group, (_SUSPECTS, packed(some))
+    for part, rows in fold_alone(alone).items():
+        yield share % groups, (part, packed(rows))
 
 
-def fold_events(events: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Partial rows of every view and the ledger of one group of events, repeats among them left out."""
-    # guard: dedupe of the batch layer
-    distinct = first_of_each(events)
-    ledger = (
-        events.group_by("partition")
-        .agg(pl.len().cast(pl.Int64).alias("received"))
-        .join(distinct.group_by("partition").agg(pl.len().cast(pl.Int64).alias("counted")), on="partition", how="left")
-        .with_columns(pl.col("counted").fill_null(0))
-        .select("partition", "counted", (pl.col("received") - pl.col("counted")).alias("duplicate"))
-    )
-    return {**aggregate(distinct), _LEDGER: ledger}
+def send_merged(writers: dict[tuple[date, str], int], sent: Iterable[Sent]) -> Iterator[Sent]:
+    """To each writer: rows of one of PARTS on a day, of all events of the group."""
+    parts: dict[str, list[pl.DataFrame]] = {}
+    for _, (part, content) in sent:
+        parts.setdefault(part, []).append(unpacked(content))
+    if suspects := parts.pop(_SUSPECTS, []):
+        for part, rows in fold(pl.concat(suspects)).items():
+            parts.setdefault(part, []).append(rows)
+    for part, frames in parts.items():
+        rows_and_day = merged(part, frames).with_columns(day_of(part).alias("of_day"))
+        for (day,), rows in rows_and_day.partition_by("of_day", as_dict=True, include_key=False).items():
+            yield writers[day, part], (day, part, packed(rows))
 
 
-def merge_partials(partials: pa.Table) -> dict[str, pl.DataFrame]:
-    """The frames of fold_events, merged over the groups of one day."""
-    frames: dict[str, list[pl.DataFrame]] = {}
-    for name, rows in zip(partials["name"].to_pylist(), partials["rows"].to_pylist(), strict=True):
-        frames.setdefault(name, []).append(_unpacked(rows))
-    merged = {view.name: merge(view, frames[view.name]) for view in VIEWS}
-    merged[_LEDGER] = pl.concat(frames[_LEDGER]).group_by("partition").sum().sort("partition")
-    return merged
+def write(settings: Settings, run_id: int, sent: Iterable[Sent]) -> Iterator[DayCounts]:
+    """Merge the rows of each view and day and write them as a task of the run; what the ledger has of the day."""
+    places: dict[tuple[date, str], list[bytes]] = {}
+    for _, (day, part, content) in sent:
+        places.setdefault((day, part), []).append(content)
+    for (day, part), contents in sorted(places.items()):
+        rows = merged(part, map(unpacked, contents))
+        views, ledger = ({}, rows) if part == LEDGER else ({part: rows}, pl.DataFrame(schema=LEDGER_SCHEMA))
+        with connect(settings, "batch") as connection:
+            write_task(connection, run_id, f"day={day} {part}", views, ledger)
+        yield from (DayCounts(**row) for row in ledger.iter_rows(named=True))
 
 
-def fold_group(key: tuple[Any, ...], dealt: pa.Table) -> pa.Table:
-    """What deal_slices dealt of one (day, shard) through fold_events: rows (day, name, packed frame)."""
-    frames = fold_events(pl.concat(_unpacked(rows) for rows in dealt["rows"].to_pylist()))
-    rows = [_packed(frame) for frame in frames.values()]
-    return pa.table([[key[0].as_py()] * len(rows), list(frames), rows], schema=_PARTIAL)
+def survey_share(settings: Settings, dataset: str, slices: Share) -> Iterator[Found]:
+    """Of each slice what it holds."""
+    archive = Archive(settings)
+    for piece in slices:
+        records = _read(archive, dataset, piece, ["event_time"] if dataset == MASTER else [])
+        days = records["event_time"].dt.date().unique().sort() if dataset == MASTER else []
+        yield Found(OffsetRange(piece.file.partition, piece.first_offset, piece.next_offset), len(records), tuple(days))
 
 
-def write_day(settings: Settings, run_id: int, key: tuple[Any, ...], partials: pa.Table) -> pa.Table:
-    """Merge what fold_group gave for one day and write it as a task of the run; (day, partition, counted, duplicate)."""
-    day: date = key[0].as_py()
-    rows = merge_partials(partials)
-    ledger = rows.pop(_LEDGER).select(pl.lit(day).alias("day"), "partition", "counted", "duplicate")
-    with connect(settings, "batch") as connection:
-        write_task(connection, run_id, f"day={day}", rows, ledger)
-    return ledger.to_arrow().cast(_DONE)
+def reject_share(settings: Settings, slices: Share) -> Iterator[bytes]:
+    """The rejects of the slices, packed."""
+    archive = Archive(settings)
+    columns = REJECT_SCHEMA.names()
+    rejects = pl.concat(_read(archive, QUARANTINE, piece, columns) for piece in slices)
+    yield packed(rejects.with_columns(pl.col("value").bin.slice(0, STORED_VALUE_BYTES)))
 
 
-def _tasks(
-    spark: SparkSession, slices: Sequence[Slice], work: Callable[[Iterable[tuple[int, Slice]]], pa.Table], ddl: str
-) -> DataFrame:
-    """`work` on the numbered slices, in tasks of about the same number of offsets."""
-    count = max(spark.sparkContext.defaultParallelism, -(-_offsets(slices) // _TASK_OFFSETS))
-    shares = shared_out(slices, count)
-
-    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for number in batch.column(0).to_pylist():
-                yield from work(shares[number]).to_batches()
-
-    return spark.range(0, len(shares), 1, len(shares)).mapInArrow(run, ddl)
-
-
-def shared_out(slices: Sequence[Slice], count: int) -> list[list[tuple[int, Slice]]]:
-    """The numbered slices in at most `count` shares, each in order and of about the same number of offsets; one at least."""
-    shares: list[list[tuple[int, Slice]]] = [[] for _ in range(count)]
+def shared_out(slices: Sequence[Slice], count: int) -> list[list[Slice]]:
+    """The slices in at most `count` shares, each in order and of about the same number of offsets."""
+    shares: list[list[Slice]] = [[] for _ in range(count)]
     total, before = max(1, _offsets(slices)), 0
-    for number, piece in enumerate(slices):
+    for piece in slices:
         middle = before + (piece.next_offset - piece.first_offset) // 2
-        shares[min(count - 1, middle * count // total)].append((number, piece))
+        shares[min(count - 1, middle * count // total)].append(piece)
         before += piece.next_offset - piece.first_offset
-    return [share for share in shares if share] or [[]]
+    return [share for share in shares if share]
+
+
+def _of_each_share(spark: SparkContext, slices: Sequence[Slice], work: Callable[[Share], Iterable[Any]]) -> RDD[Any]:
+    shares = shared_out(slices, _tasks(spark, slices))
+    return spark.parallelize(shares, len(shares)).flatMap(work)
+
+
+def _tasks(spark: SparkContext, slices: Iterable[Slice]) -> int:
+    return max(spark.defaultParallelism, -(-_offsets(slices) // _TASK_EVENTS))
 
 
 def _offsets(slices: Iterable[Slice]) -> int:
     return sum(piece.next_offset - piece.first_offset for piece in slices)
+
+
+def _count(sent: Sent) -> int:
+    return len(sent[1]) // np.dtype(np.uint64).itemsize
 
 
 def _read(archive: Archive, dataset: str, piece: Slice, columns: Sequence[str]) -> pl.DataFrame:
@@ -235,14 +242,3 @@ def _read(archive: Archive, dataset: str, piece: Slice, columns: Sequence[str]) 
     # guard: offset filter of overlapping files
     inside = rows.filter(pl.col("offset").is_between(piece.first_offset, piece.next_offset, closed="left"))
     return inside.select(columns or ["offset"])
-
-
-def _packed(frame: pl.DataFrame) -> bytes:
-    """The frame as Parquet: Spark copies, spills and sorts these bytes several times, and Arrow's are nine times as many."""
-    buffer = BytesIO()
-    frame.write_parquet(buffer, compression="zstd", compression_level=1, statistics=False)
-    return buffer.getvalue()
-
-
-def _unpacked(content: bytes) -> pl.DataFrame:
-    return pl.read_parquet(BytesIO(content))

@@ -190,7 +190,7 @@ def compute(
     if not new:
         return Result()
     say(f"run {run_id}: looking for days in {len(new)} of {len(slices)} files with Spark at {settings.spark_master}")
-    spark = job.session(settings)
+    spark = job.context(settings)
     try:
         found = job.survey(spark, settings, MASTER, new)
         rejected = job.survey(spark, settings, QUARANTINE, without(quarantined, _below(known)))

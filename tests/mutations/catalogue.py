@@ -174,7 +174,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("layer/test_batch.py::test_rows_equal_the_oracles_with_overlapping_files_and_a_cut_inside_a_file"),
     ),
     Mutation("old events of a dirty day", "batch/run.py", "without(slices, surveyed_without(connection, days))", "new"),
-    Mutation("dedupe of the batch layer", "batch/job.py", "distinct = first_of_each(events)", "distinct = events"),
+    Mutation("dedupe of the batch layer", "batch/fold.py", "distinct = first_of_each(events)", "distinct = events"),
+    Mutation(
+        "a hash that two records have is suspected",
+        "batch/fold.py",
+        "shared = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])",
+        "shared = ordered[:0]",
+    ),
     Mutation("a run waits for its cut", "batch/run.py", "archive.wait_for(cut)", "pass"),
     Mutation("dedupe within a range", "speed/range_counter.py", "distinct = first_of_each(events)", "distinct = events"),
     Mutation(

@@ -6,14 +6,13 @@ Only clients of third parties are replaced. All of Braid that calls them is the 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import psycopg
-import pyarrow as pa
 from confluent_kafka import TopicPartition
 from hdfs import HdfsError
 from psycopg.pq import TransactionStatus
@@ -182,21 +181,22 @@ class HdfsClient:
 
 
 class Spark:
-    """A SparkSession whose tasks run one by one in the driver; one that fails is tried again, others may be too."""
+    """A SparkContext whose tasks run one by one in the driver; one that fails is tried again, others may be too."""
 
     _ATTEMPTS = 4
+    defaultParallelism = 2  # noqa: N815 Spark's own name
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
-        self.sparkContext = SimpleNamespace(defaultParallelism=2)  # Spark's own name
 
-    def range(self, first: int, after: int, step: int, partitions: int) -> SparkFrame:
-        return SparkFrame(self, [pa.table({"id": [number]}) for number in range(first, after, step)])
+    def parallelize(self, items: list[Any], partitions: int) -> Rdd:
+        assert len(items) == partitions
+        return Rdd(self, [[item] for item in items])
 
     def stop(self) -> None:
         pass
 
-    def task(self, action: Callable[[], pa.Table]) -> pa.Table:
+    def task(self, action: Callable[[], list[Any]]) -> list[Any]:
         """The action's result."""
         for attempt in range(self._ATTEMPTS):
             try:
@@ -214,34 +214,35 @@ class Spark:
 
 
 @dataclass
-class SparkFrame:
-    """A DataFrame, as tables: one a partition, or after groupBy one a group."""
+class Rdd:
+    """Spark's RDD, as lists, one a partition; each step is done at once."""
 
     spark: Spark
-    tables: list[pa.Table]
-    keys: tuple[str, ...] = ()
+    partitions: list[list[Any]]
 
-    def mapInArrow(self, function: Callable[[Iterator[Any]], Iterator[Any]], ddl: str) -> SparkFrame:  # noqa: N802 Spark's
-        def mapped(table: pa.Table) -> pa.Table:
-            batches = list(function(iter(table.to_batches())))
-            return pa.Table.from_batches(batches) if batches else pa.table({})
+    def mapPartitionsWithIndex(self, function: Callable[[int, Iterator[Any]], Iterable[Any]]) -> Rdd:  # noqa: N802 Spark's
+        done: dict[int, list[Any]] = {}
+        for index in self.spark.chance.sample(range(len(self.partitions)), len(self.partitions)):
+            items = self.partitions[index]
+            done[index] = self.spark.task(lambda index=index, items=items: list(function(index, iter(items))))
+        return Rdd(self.spark, [done[index] for index in range(len(self.partitions))])
 
-        return self._mapped(mapped)
+    def mapPartitions(self, function: Callable[[Iterator[Any]], Iterable[Any]]) -> Rdd:  # noqa: N802 Spark's
+        return self.mapPartitionsWithIndex(lambda _, items: function(items))
 
-    def groupBy(self, *keys: str) -> SparkFrame:  # noqa: N802 Spark's
-        whole = pa.concat_tables(table for table in self.tables if len(table))
-        rows: dict[tuple[Any, ...], list[int]] = {}
-        for number, row in enumerate(whole.select(keys).to_pylist()):
-            rows.setdefault(tuple(row.values()), []).append(number)
-        return SparkFrame(self.spark, [whole.take(numbers) for numbers in rows.values()], keys)
+    def flatMap(self, function: Callable[[Any], Iterable[Any]]) -> Rdd:  # noqa: N802 Spark's
+        return self.mapPartitions(lambda items: (made for item in items for made in function(item)))
 
-    def applyInArrow(self, function: Callable[[tuple[Any, ...], pa.Table], pa.Table], ddl: str) -> SparkFrame:  # noqa: N802
-        return self._mapped(lambda table: function(tuple(table[key][0] for key in self.keys), table))
+    def map(self, function: Callable[[Any], Any]) -> Rdd:
+        return self.mapPartitions(lambda items: map(function, items))
 
-    def collect(self) -> list[SimpleNamespace]:
-        return [SimpleNamespace(**row) for table in self.tables for row in table.to_pylist()]
+    def partitionBy(self, count: int, number_of: Callable[[int], int]) -> Rdd:  # noqa: N802 Spark's
+        dealt: list[list[Any]] = [[] for _ in range(count)]
+        for key, value in (pair for items in self.partitions for pair in items):
+            dealt[number_of(key) % count].append((key, value))
+        for items in dealt:
+            self.spark.chance.shuffle(items)
+        return Rdd(self.spark, dealt)
 
-    def _mapped(self, function: Callable[[pa.Table], pa.Table]) -> SparkFrame:
-        tables = list(self.tables)
-        self.spark.chance.shuffle(tables)
-        return SparkFrame(self.spark, [self.spark.task(lambda table=table: function(table)) for table in tables])
+    def collect(self) -> list[Any]:
+        return [item for items in self.partitions for item in items]

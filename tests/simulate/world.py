@@ -359,7 +359,7 @@ class World:
                 ("batch.archive.InsecureClient", lambda *arguments, **options: HdfsClient(self.store)),
                 ("batch.archive.time", self.clock),
                 ("batch.archive.Archive.read", lambda archive, path: self.store.read(path)),
-                ("batch.job.session", lambda settings: Spark(self.chance)),
+                ("batch.job.context", lambda settings: Spark(self.chance)),
                 # Runs share this process's handlers here; interrupt() raises where Ctrl-C would.
                 ("batch.run.signal", SimpleNamespace(SIGINT=2, SIGTERM=15, signal=lambda number, handler: None)),
                 ("contract.settings.Settings.from_env", lambda: self.settings),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,9 +19,9 @@ from contract.master import OffsetRange, Slice
 def test_shares_hold_each_slice_once_in_order_and_none_holds_much_more_than_its_part(lengths: list[int], count: int):
     slices = [Slice(OffsetRange(0, 0, 9_999), 7, 7 + length) for length in lengths]
     shares = shared_out(slices, count)
-    assert [numbered for share in shares for numbered in share] == list(enumerate(slices))
+    assert [piece for share in shares for piece in share] == slices
     assert len(shares) <= count
-    largest = max((sum(piece.next_offset - 7 for _, piece in share) for share in shares), default=0)
+    largest = max((sum(piece.next_offset - 7 for piece in share) for share in shares), default=0)
     # A slice goes where its middle falls, so a share may exceed its part by half a slice at each end.
     assert largest <= sum(lengths) / count + max(lengths, default=0)
 
@@ -30,3 +34,10 @@ SPARKS = "the job failed on Spark at local[2]: ValueError: no; `make status` sho
 def test_of_a_failed_job_the_reason_is_one_line(cause: str, said: str):
     report = f"Job aborted due to stage failure\n  File x.py, line 1, in write\n{cause}\n\tat org.apache.spark.Task.run"
     assert str(JobFailed.of("local[2]", report)) == said
+
+
+def test_the_process_that_workers_are_forked_from_has_one_thread():
+    script = "import batch.daemon, os; print(len(os.listdir('/proc/self/task')))"
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    said = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "1"

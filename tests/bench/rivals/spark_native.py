@@ -1,8 +1,8 @@
 """R8: the batch views with Spark's own aggregates, as one would write them: dropDuplicates, groupBy, hll_sketch_agg.
 
-Tuned as far as configuration goes: the same executors, memory and shuffle partitions as Braid's runs, columns pruned by
-Parquet, one scan cached for both views, rows written by COPY from the executors. Repeats are removed by (day, id), as Braid
-does.
+Tuned as far as configuration goes: executors with twice the heap of Braid's, whose events are not in it; Java's own compiler
+and collector; columns pruned by Parquet, one scan cached for both views, rows written by COPY from the executors. Repeats
+are removed by (day, id), as Braid does.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from serving.database import connect
 
 _VIEWS = {"site_traffic": ("1 minute", ["site"]), "page_traffic": ("1 hour", ["site", "page"])}
 _MEASURES = "views bigint, errors bigint, bytes_sent bigint, visitors bytea, latency double precision[]"
+# Braid's runs are short and compile less; what Spark itself does with each row is worth compiling well.
+_JAVA_AS_IT_IS = "-XX:+TieredCompilation"
 _COLUMNS = ["event_id", "event_time", "site", "page", "visitor_id", "status", "bytes_sent", "duration_ms"]
 
 
@@ -38,6 +40,11 @@ def main() -> None:
         SparkSession.builder.appName("native")
         .master(settings.spark_master)
         .config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.shuffle.partitions", "4")
+        .config("spark.executor.memory", "1g")
+        .config("spark.executor.extraJavaOptions", _JAVA_AS_IT_IS)
+        .config("spark.driver.extraJavaOptions", _JAVA_AS_IT_IS)
+        .config("spark.shuffle.compress", "true")
         .getOrCreate()
     )
     events = (

@@ -38,6 +38,9 @@ def main() -> None:
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
         .config("spark.driver.memory", "3g")
+        # Java's own, unlike Braid's short batch runs.
+        .config("spark.driver.extraJavaOptions", "-XX:+TieredCompilation")
+        .config("spark.shuffle.compress", "true")
         .config("spark.sql.session.timeZone", "UTC")
         .config("spark.sql.shuffle.partitions", "2")
         .config("spark.sql.streaming.noDataMicroBatches.enabled", "false")

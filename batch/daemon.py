@@ -1,0 +1,20 @@
+"""Python workers of Spark are forked from this process, which has imported once what each would take a second to import.
+
+A fork has none of the threads of its parent, so nothing may be imported here that starts one: not Polars, nor Arrow.
+Spark is told to start this module by spark.python.daemon.module.
+"""
+
+from __future__ import annotations
+
+import hdfs
+import psycopg
+import pyspark.worker
+import requests
+from pyspark.daemon import manager
+
+from contract.loops import grouping, histogram, murmur
+
+__all__ = ["grouping", "hdfs", "histogram", "murmur", "psycopg", "pyspark", "requests"]
+
+if __name__ == "__main__":
+    manager()

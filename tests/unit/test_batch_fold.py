@@ -1,0 +1,89 @@
+"""Events that stay where they are read are folded as if all had met, whatever the shares and however hashes collide."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from batch.fold import PARTS, Hashes, day_of, fold, fold_alone, merged, packed, ranges_of, shared_hashes, split, unpacked
+from contract.aggregate import identity_hashes
+from tests.fixtures.pageviews import events
+
+DISTINCT = events(seed=9, partition=0, first_offset=0, count=40)
+
+
+def records(chosen: list[tuple[int, int]]) -> pl.DataFrame:
+    """Of each (event, partition) a record; those of an event differ in nothing but partition and offset."""
+    numbers, partitions = zip(*chosen, strict=True)
+    return DISTINCT[list(numbers)].with_columns(
+        pl.Series("partition", partitions, dtype=pl.Int32), pl.int_range(pl.len()).alias("offset")
+    )
+
+
+def in_shares(shares: list[pl.DataFrame], hash_count: int, ranges: int, groups: int) -> dict[str, pl.DataFrame]:
+    """What the tasks of a run make of shares of events when there are only so many different hashes."""
+
+    def hashes_of(frame: pl.DataFrame) -> Hashes:
+        # Far apart, so that they fall into different ranges.
+        return identity_hashes(frame) % np.uint64(hash_count) * np.uint64((2**64 - 1) // hash_count)
+
+    sent = zip(*(ranges_of(hashes_of(share), ranges) for share in shares), strict=True)
+    answers = [np.concatenate(of_share) for of_share in zip(*map(shared_hashes, sent), strict=True)]
+    folded, suspected = [], [[] for _ in range(groups)]
+    for share, answer in zip(shares, answers, strict=True):
+        alone, suspects = split(share, hashes_of(share), answer, groups)
+        assert len(answer) == sum(map(len, suspects))
+        folded.append(fold_alone(alone))
+        for group, some in zip(suspected, suspects, strict=True):
+            group.append(unpacked(packed(some)))
+    folded += [fold(pl.concat(group)) for group in suspected]
+    return {part: merged(part, [rows[part] for rows in folded]) for part in PARTS}
+
+
+SOME = st.lists(st.tuples(st.integers(0, len(DISTINCT) - 1), st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=60)
+NEVER_EQUAL, ALWAYS_EQUAL = 2**61, 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(SOME, st.sampled_from([ALWAYS_EQUAL, 3, 50, NEVER_EQUAL]), st.integers(1, 5), st.integers(1, 4))
+# An event with copies in all shares and partitions, one of which has nothing else.
+@example([(0, 0, 0), (0, 1, 1), (0, 2, 2), (0, 1, 3), (1, 0, 0)], NEVER_EQUAL, 2, 2)
+# Everything is repeated.
+@example([(n, p, p) for n in range(len(DISTINCT)) for p in range(3)], NEVER_EQUAL, 3, 3)
+# Nothing is, but all hashes collide.
+@example([(n, n % 3, n % 4) for n in range(len(DISTINCT))], ALWAYS_EQUAL, 2, 2)
+def test_shares_give_the_rows_of_all_events_at_once(
+    chosen: list[tuple[int, int, int]], hash_count: int, ranges: int, groups: int
+):
+    everything = records([(number, partition) for number, partition, _ in chosen])
+    share_of = pl.Series([share for *_, share in chosen])
+    shares = [everything.filter(share_of == share) for share in range(4)]
+    rows, truth = in_shares(shares, hash_count, ranges, groups), fold(everything)
+    for part in PARTS:
+        assert rows[part].equals(merged(part, [truth[part]]))
+        assert rows[part].select(day_of(part)).to_series().is_in(DISTINCT["event_time"].dt.date().implode()).all()
+    ledger = rows["ledger"]
+    assert ledger["counted"].sum() == len({number for number, *_ in chosen})
+    assert ledger["counted"].sum() + ledger["duplicate"].sum() == len(chosen)
+
+
+def test_without_repeats_or_collisions_no_event_moves():
+    hashes = identity_hashes(DISTINCT)
+    answers = [shared_hashes([some]) for some in ranges_of(hashes, 3)]
+    assert not np.concatenate([answer for (answer,) in answers]).size
+    alone, suspects = split(DISTINCT, hashes, np.array([], np.uint64), 3)
+    assert alone.equals(DISTINCT)
+    assert [len(some) for some in suspects] == [0, 0, 0]
+
+
+def test_what_workers_are_forked_from_has_no_thread_that_a_fork_would_lack():
+    counting = "import batch.daemon, os; print(len(os.listdir('/proc/self/task')))"
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # as spark-defaults.conf sets it
+    done = subprocess.run([sys.executable, "-c", counting], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
