@@ -22,6 +22,7 @@ from contract.views import VIEWS, View
 # Marking the codes that occur is faster than sorting them unless they are this many times as far apart as they are many.
 _SPARSE_TIMES = 64
 _MOST_CODES = 1 << 62
+# Keys have few different values, and a table for few stays in the processor's nearest cache; it grows if there are more.
 _FEW_SLOTS = 1 << 10
 _MICROSECOND = timedelta(microseconds=1)
 _DAY_US = timedelta(days=1) // _MICROSECOND
@@ -60,6 +61,7 @@ def first_of_each(events: pl.DataFrame) -> pl.DataFrame:
     from contract.loops import grouping
 
     in_order = events if _is_in_order(events) else events.sort("partition", "offset")
+    # Nearly all identities are different, so the table has its full size from the start.
     slots = 2 << len(events).bit_length()
     _, firsts = grouping.number(_days(in_order), *texts(in_order["event_id"]), grouping.keys(), slots)
     if len(firsts) == len(in_order):

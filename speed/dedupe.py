@@ -6,6 +6,7 @@ re-reading them. Nothing is added before its commit: a range that has to be coun
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +14,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contract.aggregate import identity_halves
+from contract.columns import integers
 from contract.sketches.bloom import BloomFilter
 
 
 @dataclass(frozen=True)
 class Identities:
-    """What makes each event itself, as a hash of 128 bits, shape (n, 2), and the generation of its offset, shape (n,)."""
+    """What makes each event itself, as a hash of 128 bits, shape (n, 2), and its offset, shape (n,), in ascending order."""
 
-    generations: NDArray[np.int64]
+    offsets: NDArray[np.int64]
     hashes: NDArray[np.uint64]
 
 
@@ -44,27 +46,33 @@ class RecentEvents:
         self.next_offset = offset
 
     def identities(self, events: pl.DataFrame) -> Identities:
-        """Of each event."""
-        return Identities(events["offset"].to_numpy() // self._window_offsets, identity_halves(events))
+        """Of each event; they come in the order of their offsets."""
+        return Identities(integers(events["offset"]), identity_halves(events))
 
     def repeats(self, events: Identities) -> NDArray[np.bool_]:
         """Which events, of the range from next_offset on and free of repeats among themselves, were there before."""
         found = np.zeros(len(events.hashes), dtype=np.bool_)
-        for generation in np.unique(events.generations).tolist():
-            inside = events.generations == generation
-            repeated = found[inside]
+        for generation, inside in self._inside(events):
             for held in (generation - 1, generation):
                 if held in self._generations:
-                    self._generations[held].find(events.hashes[inside], repeated)
-            found[inside] = repeated
+                    self._generations[held].find(events.hashes[inside], found[inside])
         return found
 
     def add(self, events: Identities, next_offset: int) -> None:
         """Add the events of the committed range [self.next_offset, next_offset)."""
-        for generation in np.unique(events.generations).tolist():
+        for generation, inside in self._inside(events):
             if generation not in self._generations:
                 self._generations[generation] = BloomFilter(self._window_offsets, self._filter_rate)
-            self._generations[generation].add(events.hashes[events.generations == generation])
+            self._generations[generation].add(events.hashes[inside])
         oldest = next_offset // self._window_offsets - 1
         self._generations = {key: bloom for key, bloom in self._generations.items() if key >= oldest}
         self.next_offset = next_offset
+
+    def _inside(self, events: Identities) -> Iterator[tuple[int, slice]]:
+        """Each generation of the events, and which of them are its own."""
+        first = 0
+        while first < len(events.offsets):
+            generation = int(events.offsets[first]) // self._window_offsets
+            after = int(np.searchsorted(events.offsets, (generation + 1) * self._window_offsets))
+            yield generation, slice(first, after)
+            first = after
