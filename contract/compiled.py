@@ -37,6 +37,11 @@ def compiled(signature: object) -> Callable[[F], F]:
     return cast(Callable[[F], F], decorator)
 
 
-if __name__ == "__main__":
+def load_all() -> None:
+    """Every compiled function is ready afterwards, so no first call has to wait."""
     for module in pkgutil.walk_packages(contract.__path__, "contract."):
         import_module(module.name)
+
+
+if __name__ == "__main__":
+    load_all()

@@ -24,6 +24,10 @@ class SketchBolt(DatabaseBolt):
 
     def initialize(self, storm_conf: dict[str, Any], context: dict[str, Any]) -> None:
         super().initialize(storm_conf, context)
+        # Submitting the topology imports this module too, and compiles nothing.
+        from contract.compiled import load_all
+
+        load_all()
         self._counters: dict[int, RangeCounter] = {}
 
     def process(self, tup: Tuple) -> None:
