@@ -8,12 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from contract.errors import ArchiveDamaged, DataLost, EngineUnavailable, TopicUnusable
 from contract.event import decode
 from contract.master import OffsetRange, archived_next_offset
+from contract.records import CONSUME_MESSAGES, Records, parted
 from contract.settings import Settings
 from ingest.archive_files import ArchiveFiles
 from ingest.archive_plan import current, plan_merge, superseded
@@ -22,7 +24,6 @@ from ingest.stop import Stop
 
 FLUSH_BYTES = 32 << 20
 """Values of one partition after which its file is written whatever their number: bounds memory."""
-_CONSUME = 10_000
 _CONSUME_S = 0.2
 _ANSWER_S = 10
 _REPORT_EVERY_S = 60
@@ -49,18 +50,12 @@ class _Buffer:
     first_offset: int
     since_s: float | None = None
     size_bytes: int = 0
-    offsets: list[int] = field(default_factory=list)
-    kafka_times_ms: list[int] = field(default_factory=list)
-    values: list[bytes | None] = field(default_factory=list)
+    records: Records = field(default_factory=Records)
 
     def add(self, messages: Sequence[Message]) -> None:
         """Append records of the partition, in order."""
-        values = [message.value() for message in messages]
-        # Records, unlike errors, always have an offset.
-        self.offsets += [message.offset() for message in messages]  # type: ignore[misc]
-        self.kafka_times_ms += [message.timestamp()[1] for message in messages]
-        self.values += values
-        self.size_bytes += sum(len(value) for value in values if value)
+        self.records.add(messages)
+        self.size_bytes += sum(map(len, filter(None, map(Message.value, messages))))
 
 
 class Archiver:
@@ -99,13 +94,11 @@ class Archiver:
 
     def step(self) -> None:
         """Take what Kafka has, then write the files that are due."""
-        messages = self._consumer.consume(_CONSUME, _CONSUME_S)
-        good = [message for message in messages if message.error() is None]
-        for partition, buffer in self._buffers.items():
-            buffer.add([message for message in good if message.partition() == partition])
-        for message in messages if len(good) < len(messages) else ():
-            if (error := message.error()) is not None:
-                self._understand(message.partition() or 0, error)
+        records, errors = parted(self._consumer.consume(CONSUME_MESSAGES, _CONSUME_S))
+        for partition, of_partition in groupby(records, Message.partition):
+            self._buffers[partition].add(list(of_partition))
+        for message in errors:
+            self._understand(message.partition() or 0, message.error())
         self._see_gaps()
         now_s = self._clock_s()
         for partition, buffer in self._buffers.items():
@@ -119,7 +112,8 @@ class Archiver:
         """Write the partition's buffer as one file, named by the offsets from its start up to the consumer's position."""
         buffer = self._buffers[partition]
         offsets = OffsetRange(partition, buffer.first_offset, self._position(partition))
-        decoded = decode(partition, buffer.offsets, buffer.kafka_times_ms, buffer.values)
+        records = buffer.records
+        decoded = decode(partition, records.offsets, records.kafka_times_ms, records.values)
 
         def put() -> bool:
             self._files.put(offsets, decoded)
@@ -176,7 +170,7 @@ class Archiver:
 
     def _is_due(self, buffer: _Buffer, now_s: float) -> bool:
         return (
-            len(buffer.offsets) >= self._settings.archive_flush_rows
+            len(buffer.records.offsets) >= self._settings.archive_flush_rows
             or buffer.size_bytes >= FLUSH_BYTES
             or (now_s - (buffer.since_s or now_s)) * 1000 >= self._settings.archive_flush_ms
         )

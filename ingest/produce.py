@@ -12,9 +12,9 @@ from contract.errors import InputError
 from contract.event import SITE_LENGTH
 from contract.settings import Settings
 from ingest.access_log import AccessLog
+from ingest.line_records import BlockReader, json_record, log_records, one_by_one
 from ingest.lines import InputFile
 from ingest.progress import LineProgress
-from ingest.records import BlockReader, json_record, log_records, one_by_one
 from ingest.sender import Sender, connect
 from ingest.stop import Stop
 from ingest.topics import next_offsets

@@ -12,8 +12,8 @@ from contract.aggregate import aggregate, first_of_each
 from contract.errors import OffsetRefused
 from contract.event import decode
 from contract.master import OffsetRange
+from contract.records import Records
 from speed.dedupe import RecentEvents
-from speed.reader import Records
 
 _SAY_EVERY_CHUNKS = 10
 

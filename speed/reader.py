@@ -4,39 +4,16 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from contract.errors import DataLost, EngineUnavailable
 from contract.master import OffsetRange
+from contract.records import CONSUME_MESSAGES, Records, parted
 from contract.settings import Settings
 
-_CONSUME_MESSAGES = 10_000
 _CONSUME_TIMEOUT_S = 0.2
 _STALLED_AFTER_S = 30.0
-
-
-@dataclass(frozen=True)
-class Records:
-    """The records of a range, in order: one item a record in each list."""
-
-    offsets: list[int] = field(default_factory=list)
-    kafka_times_ms: list[int] = field(default_factory=list)
-    values: list[bytes | None] = field(default_factory=list)
-
-    def add(self, messages: Sequence[Message]) -> None:
-        """Append messages, none of which is an error."""
-        self.offsets.extend([message.offset() for message in messages])
-        self.kafka_times_ms.extend([message.timestamp()[1] for message in messages])
-        self.values.extend([message.value() for message in messages])
-
-    def take(self, count: int) -> Records:
-        """Remove the first `count` records and return them."""
-        taken = Records(self.offsets[:count], self.kafka_times_ms[:count], self.values[:count])
-        del self.offsets[:count], self.kafka_times_ms[:count], self.values[:count]
-        return taken
 
 
 class RangeReader:
@@ -90,15 +67,14 @@ class RangeReader:
     def _fetch_to(self, next_offset: int) -> None:
         deadline = time.monotonic() + _STALLED_AFTER_S
         while self._reached_offset < next_offset:
-            missing = min(_CONSUME_MESSAGES, next_offset - self._reached_offset)
+            missing = min(CONSUME_MESSAGES, next_offset - self._reached_offset)
             messages = self._consumer.consume(missing, _CONSUME_TIMEOUT_S)
-            good = [message for message in messages if message.error() is None]
-            if good:
-                self._prefetched.add(good)
-                self._reached_offset = good[-1].offset() + 1
-            for message in messages if len(good) < len(messages) else ():
-                if (error := message.error()) is not None:
-                    self._handle(error, message.offset())
+            records, errors = parted(messages)
+            if records:
+                self._prefetched.add(records)
+                self._reached_offset = self._prefetched.offsets[-1] + 1
+            for message in errors:
+                self._handle(message.error(), message.offset())
             if messages:
                 deadline = time.monotonic() + _STALLED_AFTER_S
             elif time.monotonic() > deadline:

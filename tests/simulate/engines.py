@@ -13,13 +13,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import psycopg
-from confluent_kafka import TopicPartition
+from confluent_kafka import Message, TopicPartition
 from hdfs import HdfsError
 from psycopg.pq import TransactionStatus
 from requests import RequestException
 
 from contract.errors import EngineUnavailable
-from tests.fixtures.memory import MemoryConsumer, MemoryMessage, MemoryStore, MemoryTopic
+from tests.fixtures.memory import MemoryConsumer, MemoryStore, MemoryTopic
 from tests.simulate.process import Killed, Process, current, point
 
 
@@ -122,7 +122,7 @@ class SimulatedConsumer(MemoryConsumer):
         super().__init__(topic, report_ends=bool(config.get("enable.partition.eof")))
         self._clock, self._chance = clock, chance
 
-    def consume(self, count: int, timeout: float) -> list[MemoryMessage]:
+    def consume(self, count: int, timeout: float) -> list[Message]:
         point("kafka: before fetch")
         messages = super().consume(self._chance.randint(1, count) if self._chance.random() < 0.3 else count, timeout)
         if not messages:

@@ -11,8 +11,8 @@ import pytest
 from contract.errors import InputError
 from contract.event import REASONS, decode
 from ingest.access_log import AccessLog
+from ingest.line_records import log_record
 from ingest.lines import InputFile
-from ingest.records import log_record
 from tests.fixtures.corpus import EVENT, KAFKA_TIME_MS, MALFORMED, TIME, VALUES, Case, malformed
 from tests.fixtures.judges import by_decode, by_oracle
 from tests.fixtures.log_corpus import FILES, LINES, FileCase, lines_in

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from contract.errors import InputError
 from contract.event import MAX_VALUE_BYTES
 from ingest.access_log import AccessLog
+from ingest.line_records import FEW_BYTES, LineRecords, log_record, log_records, one_by_one
 from ingest.lines import CUT_LINE_BYTES, InputFile
-from ingest.records import FEW_BYTES, Records, log_record, log_records, one_by_one
 from tests.fixtures.corpus import KAFKA_TIME_MS
 from tests.fixtures.judges import by_decode, by_oracle
 from tests.fixtures.log_corpus import COMBINED, COMMON, LINES, lines_in
@@ -189,7 +189,7 @@ def test_usual_lines_are_written_together_as_they_are_one_by_one(lines: list[str
     block = "\n".join(lines).encode()
     keys, values, others = log.usual_lines.read(offset, block)
     assert others == []
-    assert Records(len(lines), keys, values) == one_by_one(log_record(log))(offset, block)
+    assert LineRecords(len(lines), keys, values) == one_by_one(log_record(log))(offset, block)
 
 
 @given(

@@ -17,9 +17,9 @@ from contract.settings import Settings
 from ingest import __main__ as main_module
 from ingest.__main__ import main
 from ingest.access_log import AccessLog
+from ingest.line_records import json_record, log_record, one_by_one
 from ingest.lines import InputFile
 from ingest.produce import Result, send_blocks, source_of
-from ingest.records import json_record, log_record, one_by_one
 from ingest.sender import Sender
 from ingest.stop import Stop, stop_on_signals
 from tests.fixtures.log_corpus import lines_in

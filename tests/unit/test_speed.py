@@ -10,10 +10,10 @@ import pytest
 
 from contract.errors import OffsetRefused, TopicUnusable
 from contract.master import OffsetRange
+from contract.records import Records
 from speed.dedupe import RecentEvents
 from speed.plan import RangePlan
 from speed.range_counter import Counted, RangeCounter
-from speed.reader import Records
 
 RATE = 1e-6
 

@@ -17,7 +17,7 @@ FEW_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
-class Records:
+class LineRecords:
     """The records of so many lines, in order: all but the empty ones.
 
     The key is None for a line that does not parse and goes as it is, to be quarantined.
@@ -28,7 +28,7 @@ class Records:
     values: list[bytes]
 
 
-BlockReader = Callable[[int, bytes], Records]
+BlockReader = Callable[[int, bytes], LineRecords]
 """The records of a block of lines that begins at this byte offset."""
 
 
@@ -66,10 +66,10 @@ def log_record(log: AccessLog) -> Record:
 def one_by_one(record: Record) -> BlockReader:
     """Reads each line of a block by itself."""
 
-    def read(offset: int, block: bytes) -> Records:
+    def read(offset: int, block: bytes) -> LineRecords:
         lines = list(lines_of(offset, block))
         records = [record(at, line) for at, line in lines if not _is_empty(line)]
-        return Records(len(lines), [key for key, _ in records], [value for _, value in records])
+        return LineRecords(len(lines), [key for key, _ in records], [value for _, value in records])
 
     return read
 
@@ -79,17 +79,17 @@ def log_records(log: AccessLog) -> BlockReader:
     record = log_record(log)
     by_themselves = one_by_one(record)
 
-    def read(offset: int, block: bytes) -> Records:
+    def read(offset: int, block: bytes) -> LineRecords:
         if offset < FEW_BYTES:
             return by_themselves(offset, block)
         keys, values, others = log.usual_lines.read(offset, block)
         if not others:
-            return Records(len(keys), keys, values)
+            return LineRecords(len(keys), keys, values)
         for number, first, after in others:
             line = without_end(block[first:after])
             if not _is_empty(line):
                 keys[number], values[number] = record(offset + first, line)
-        return Records(
+        return LineRecords(
             len(keys), [key for key, value in zip(keys, values, strict=True) if value], list(filter(None, values))
         )
 
