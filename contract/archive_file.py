@@ -18,6 +18,7 @@ from contract.master import OffsetRange
 
 # A dictionary of values that hardly repeat makes a file larger and slower to write and to read (measured: decision 39).
 _REPEATING = {"partition", "site", "page", "visitor_id", "status", "referrer", "user_agent", "reason"}
+# Only these tell a reader which files or row groups to leave out.
 _RISING = {"offset", "kafka_time", "event_time"}
 _CONTENTS = "braid.contents"
 _MARK = b"sha256:"
@@ -46,6 +47,7 @@ def encode(table: pa.Table, contents: Contents) -> bytes:
         compression="zstd",
         use_dictionary=[name for name in table.column_names if name in _REPEATING],
         column_encoding={name: "DELTA_BINARY_PACKED" for name in table.column_names if name in _RISING},
+        write_statistics=[name for name in table.column_names if name in _RISING],
     ) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({_CONTENTS: json.dumps(asdict(contents)), "braid.checksum": (_MARK + _BLANK).decode()})

@@ -38,6 +38,8 @@ def connect(settings: Settings) -> Consumer:
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "queued.max.messages.kbytes": 32_768,
+            # While a file is written the queue fills; by default the client would then rest for a second.
+            "fetch.queue.backoff.ms": 10,
             "log_level": 2,
         }
     )
