@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 from confluent_kafka import Message, TopicPartition
 from hdfs import HdfsError
+from psycopg.adapt import AdaptersMap
 from psycopg.pq import TransactionStatus
 from requests import RequestException
 
@@ -63,7 +64,9 @@ class Session:
     def __init__(self, sessions: Sessions, user: str, connection: psycopg.Connection[Any]) -> None:
         self._sessions, self._connection = sessions, connection
         self._given_back = self._lost = False
-        self.user, self.owner, self.info, self.adapters = user, current(), connection.info, connection.adapters
+        self.user, self.owner, self.info = user, current(), connection.info
+        # What a session learns of types is forgotten with it: the next one asks again, as a new connection does.
+        self.adapters = AdaptersMap(connection.adapters)
 
     def execute(self, *arguments: Any) -> psycopg.Cursor[Any]:
         self._require()
