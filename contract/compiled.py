@@ -1,7 +1,7 @@
 """Loops over the bytes of many records, compiled to machine code by Numba, for what columns of numpy take too long.
 
-A compiled function has one signature, so it is compiled when its module is imported, and read from a cache later
-(NUMBA_CACHE_DIR, else beside the source). Bounds are not checked, except in the unit tests, by NUMBA_BOUNDSCHECK=1.
+A compiled function has one signature, so it is compiled when its module is imported, and read from a cache later: a folder
+in NUMBA_CACHE_DIR, else in `__pycache__`. Bounds are not checked, except in the unit tests, by NUMBA_BOUNDSCHECK=1.
 Numba takes more than a second to load: modules that have such functions are imported where they are needed first.
 `python -m contract.compiled` compiles all.
 """
@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable
+from hashlib import sha256
 from importlib import import_module
-from typing import TypeVar, cast
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import numba
 from numba import types
@@ -19,6 +21,23 @@ from numba import types
 import contract
 
 F = TypeVar("F", bound=Callable[..., object])
+
+
+_config: Any = numba.config
+
+
+def _cache_folder() -> Path:
+    """A folder for exactly these sources: Numba's cache sees a changed file, but not that a function or constant which
+    another file imports from it has changed."""
+    here = Path(__file__).parent
+    sources = [here / "compiled.py", *sorted(here.glob("loops/*.py")), *sorted(here.glob("sketches/*.py"))]
+    digest = sha256(b"checked" if _config.BOUNDSCHECK else b"")
+    for source in sources:
+        digest.update(source.read_bytes())
+    return Path(_config.CACHE_DIR or here / "__pycache__") / digest.hexdigest()[:16]
+
+
+_config.CACHE_DIR = str(_cache_folder())
 
 
 def read_only(item: types.Type) -> types.Array:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from msgspec import inspect
 from numpy.typing import NDArray
 
-from contract.wire_loop import FIELD, FLOAT, INTEGER, READ_AHEAD, TEXT, TIME, WORD_BYTES, read_records
+from contract.loops.wire import FIELD, FLOAT, INTEGER, READ_AHEAD, TEXT, TIME, WORD_BYTES, read_records
 
 # A view's offset into its buffer is a signed integer of 32 bits.
 _VIEW_LIMIT = 1 << 31

@@ -1,2 +1,2 @@
-"""The kernel's compiled loops. Import them in the function that needs them: Numba takes more than a second to load,
+"""All compiled loops. Import them in the function that needs them: Numba takes more than a second to load,
 and most commands never get here."""

@@ -23,7 +23,7 @@ def keys() -> NDArray[np.uint64]:
 
 @compiled(uint64(uint64, uint64))
 def _product(word: np.uint64, key: np.uint64) -> np.uint64:
-    return ((word + key) & _LOW) * (((word >> np.uint64(32)) + (key >> np.uint64(32))) & _LOW)
+    return ((word + key) & _LOW) * (((word >> _HALF) + (key >> _HALF)) & _LOW)
 
 
 @compiled(uint64(uint64, read_only(uint8), uint64, uint64, read_only(uint64)))

@@ -11,6 +11,7 @@ GRANT EXECUTE ON FUNCTION serving.histogram_compact, serving.histogram_gather, s
 
 GRANT EXECUTE ON FUNCTION serving.positions TO speed, batch;
 GRANT EXECUTE ON FUNCTION serving.commit_range, serving.merge_appended TO speed;
-GRANT EXECUTE ON FUNCTION serving.begin_run, serving.cuts, serving.add_surveyed, serving.surveyed_without, serving.write_task, serving.add_rejects, serving.publish, serving.fail_run,
+GRANT EXECUTE ON FUNCTION serving.begin_run, serving.cuts, serving.add_surveyed, serving.surveyed_without,
+    serving.write_task, serving.add_rejects, serving.publish, serving.fail_run,
     serving.compare, serving.received_below, serving.end_audit,
     serving.prune_publications, serving.collect_run_day, serving.collect_epochs TO batch;

@@ -12,6 +12,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from contract.compiled import compiled, read_only
+from contract.loops.dates import days_before, days_of
 
 TEXT, TIME, INTEGER, FLOAT = range(4)
 FIELD = np.dtype(
@@ -32,7 +33,6 @@ _QUOTE, _BRACE, _POINT, _PLUS, _MINUS, _COLON, _ZERO, _T, _Z = b'"}.+-:0TZ'
 # So long integers and these powers of ten are exact as floats, so their quotient is correctly rounded (Clinger 1990).
 _MOST_DIGITS = 15
 _POWERS_OF_TEN = np.array([float(10**power) for power in range(_MOST_DIGITS + 1)])
-_DAYS_BEFORE_MONTH = np.cumsum([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 _LEAP_DAYS_BEFORE_1970 = 1969 // 4 - 1969 // 100 + 1969 // 400
 _MICROSECONDS = 1_000_000
 _MOST_FRACTION_DIGITS = 6
@@ -122,14 +122,11 @@ def _time(text: NDArray[np.uint8], at: int) -> tuple[int, int]:
     hour, minute, second = _two_digits(text, at + 11), _two_digits(text, at + 14), _two_digits(text, at + 17)
     if not (1970 <= year <= _LAST_YEAR and 1 <= month <= 12 and hour < 24 and minute < 60 and second < 60):
         return 0, _NOWHERE
-    is_leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-    first_day = _DAYS_BEFORE_MONTH[month - 1] + (is_leap and month > 2)
-    next_first_day = _DAYS_BEFORE_MONTH[month] + (is_leap and month > 1)
-    if not 1 <= day <= next_first_day - first_day:
+    if not 1 <= day <= days_of(year, month):
         return 0, _NOWHERE
     last = year - 1
     leap_days = last // 4 - last // 100 + last // 400 - _LEAP_DAYS_BEFORE_1970
-    days = 365 * (year - 1970) + leap_days + first_day + day - 1
+    days = 365 * (year - 1970) + leap_days + days_before(year, month) + day - 1
     at += 19
     fraction = 0
     if text[at] == _POINT:
