@@ -48,8 +48,8 @@ test-fast: ## unit tests: no engine needed
 drill: ## break a stack of its own under traffic and check every answer: NAME=kill-broker, LIST=1, FORMAT=json, KEEP=1
 	@tests/run drill $(if $(LIST),--list) --format "$(or $(FORMAT),table)" $(NAME)
 
-bench: ## measure beside rivals on a stack of its own: ONLY="drain batch", LIST=1, ROUNDS=5, FORMAT=json, KEEP=1
-	@tests/run bench $(if $(LIST),--list) --rounds "$(or $(ROUNDS),5)" --format "$(or $(FORMAT),table)" $(ONLY)
+bench: ## measure beside rivals on a stack of its own: ONLY="drain batch", LIST=1, ROUNDS=5, RIVALS=0, FORMAT=json, KEEP=1
+	@tests/run bench $(if $(LIST),--list) $(if $(filter 0,$(RIVALS)),--alone) --rounds "$(or $(ROUNDS),5)" --format "$(or $(FORMAT),table)" $(ONLY)
 
 lint: ## ruff and mypy
 	@tests/run lint

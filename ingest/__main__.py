@@ -13,6 +13,7 @@ from contract.errors import BraidError
 from contract.settings import Settings
 from ingest import archive, simulate
 from ingest.archive_files import ArchiveFiles
+from ingest.background import Background
 from ingest.hdfs import Hdfs
 from ingest.lines import InputFile
 from ingest.produce import FORMATS, Result, produce
@@ -69,9 +70,10 @@ def _archive(settings: Settings, options: argparse.Namespace) -> None:
     files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
     consumer = archive.connect(settings)
     with stop_on_signals() as stop:
-        archiver = archive.Archiver(settings, consumer, files, stop, _log)
         try:
-            archiver.run()
+            with Background() as background:
+                archiver = archive.Archiver(settings, consumer, files, stop, _log, writer=background)
+                archiver.run()
         finally:
             consumer.close()
     position = f"with {archiver.next_offsets} on HDFS; the next start goes on there"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -19,6 +20,7 @@ from contract.records import CONSUME_MESSAGES, Records, parted
 from contract.settings import Settings
 from ingest.archive_files import ArchiveFiles
 from ingest.archive_plan import current, plan_merge, superseded
+from ingest.background import AtOnce, Worker
 from ingest.hdfs import until_available
 from ingest.stop import Stop
 
@@ -61,7 +63,10 @@ class _Buffer:
 
 
 class Archiver:
-    """Copies every partition of the topic; waits out an unavailable Kafka or HDFS, and stops only for lost data."""
+    """Copies every partition of the topic; waits out an unavailable Kafka or HDFS, and stops only for lost data.
+
+    Files are written one after the other by `writer`: if that has a thread of its own, while the next records are read.
+    """
 
     def __init__(
         self,
@@ -71,17 +76,19 @@ class Archiver:
         stop: Stop,
         log: Callable[[str], None],
         clock_s: Callable[[], float] = time.time,
+        writer: Worker | None = None,
     ) -> None:
         self._settings, self._consumer, self._files = settings, consumer, files
-        self._stop, self._log, self._clock_s = stop, log, clock_s
+        self._stop, self._log, self._clock_s, self._writer = stop, log, clock_s, writer or AtOnce()
         self._buffers: dict[int, _Buffer] = {}
+        self._archived: dict[int, int] = {}
         self._files_since_tidy: dict[int, int] = {}
         self._reported_s, self._events, self._rejects = clock_s(), 0, 0
 
     @property
     def next_offsets(self) -> dict[int, int]:
         """Up to where each partition is on HDFS."""
-        return {partition: buffer.first_offset for partition, buffer in sorted(self._buffers.items())}
+        return dict(sorted(self._archived.items()))
 
     def run(self) -> None:
         """Archive until `stop` is set. What is not in a file then is read again at the next start."""
@@ -96,6 +103,7 @@ class Archiver:
 
     def step(self) -> None:
         """Take what Kafka has, then write the files that are due."""
+        self._writer.check()
         records, errors = parted(self._consumer.consume(CONSUME_MESSAGES, _CONSUME_S))
         for partition, of_partition in groupby(records, Message.partition):
             self._buffers[partition].add(list(of_partition))
@@ -114,7 +122,11 @@ class Archiver:
         """Write the partition's buffer as one file, named by the offsets from its start up to the consumer's position."""
         buffer = self._buffers[partition]
         offsets = OffsetRange(partition, buffer.first_offset, self._position(partition))
-        records = buffer.records
+        self._buffers[partition] = _Buffer(offsets.next_offset)
+        self._writer.do(partial(self._put, offsets, buffer.records))
+
+    def _put(self, offsets: OffsetRange, records: Records) -> None:
+        partition = offsets.partition
         decoded = decode(partition, records.offsets, records.kafka_times_ms, records.values)
 
         def put() -> bool:
@@ -123,7 +135,7 @@ class Archiver:
 
         if not until_available(put, self._stop.wait, self._log):
             return
-        self._buffers[partition] = _Buffer(offsets.next_offset)
+        self._archived[partition] = offsets.next_offset
         self._events += len(decoded.events)
         self._rejects += len(decoded.rejects)
         self._files_since_tidy[partition] += 1
@@ -155,7 +167,8 @@ class Archiver:
         for partition in metadata.partitions:
             if removed := self._files.clean(partition):
                 self._log(f"partition {partition}: removed {removed} file(s) that a crash left half done")
-            self._buffers[partition] = _Buffer(archived_next_offset(self._files.ranges(partition)))
+            self._archived[partition] = archived_next_offset(self._files.ranges(partition))
+            self._buffers[partition] = _Buffer(self._archived[partition])
             self._files_since_tidy[partition] = self._settings.archive_merge_files - 1
         self._consumer.assign([TopicPartition(topic, *start) for start in self.next_offsets.items()])
 

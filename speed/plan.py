@@ -26,6 +26,7 @@ class _PartitionPlan:
     not_before_s: float = float("-inf")
     in_flight: set[str] = field(default_factory=set)
     lags: bool = False
+    few: bool = False
     void: bool = False
 
 
@@ -66,6 +67,7 @@ class RangePlan:
                 plan.next_offset = planned.next_offset
                 plan.emitted_s = now_s
                 plan.lags = waiting >= self._max_offsets
+                plan.few = waiting < min(_WORTHWHILE_OFFSETS, self._max_offsets)
                 ranges.append((tuple_id, planned))
         return ranges
 
@@ -85,11 +87,18 @@ class RangePlan:
             plan.void = True
 
     @property
-    def has_room(self) -> bool:
-        """Whether a range may be planned, if there are offsets for it."""
-        return any(
-            not plan.void and (not plan.in_flight or (plan.lags and len(plan.in_flight) < self._max_in_flight))
-            for plan in self._partitions.values()
+    def next_look_s(self) -> float:
+        """From when on a range may go, if there are offsets for it; infinite while every partition waits for an ack.
+
+        After a range of few offsets the next one will hardly be of many, so there is no need to look before it may go.
+        """
+        return min(
+            (
+                plan.not_before_s if plan.few else float("-inf")
+                for plan in self._partitions.values()
+                if not plan.void and (not plan.in_flight or (plan.lags and len(plan.in_flight) < self._max_in_flight))
+            ),
+            default=float("inf"),
         )
 
     @property

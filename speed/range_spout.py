@@ -39,7 +39,9 @@ class RangeSpout(Spout):
             return
         try:
             plan = self._planned()
-            ranges = plan.next_ranges(self._high_offsets(), time.monotonic()) if plan.has_room else []
+            # Each look costs the broker and this process a millisecond.
+            due = plan.next_look_s <= time.monotonic()
+            ranges = plan.next_ranges(self._high_offsets(), time.monotonic()) if due else []
         except (psycopg.Error, BraidError, KafkaException) as error:
             self.logger.warning("cannot plan now, next try in %.0f s: %s", _RETRY_S, error)
             self._not_before = time.monotonic() + _RETRY_S

@@ -47,6 +47,7 @@ def main() -> int:
     """Exit status: 0 everything measured, whatever the targets; 1 an answer was wrong or the stack did not start."""
     parser = parser_of("bench", __doc__, "cases")
     parser.add_argument("--rounds", type=int, default=5, help="samples of each candidate (default: %(default)s)")
+    parser.add_argument("--alone", action="store_true", help="measure Braid without its rivals (RIVALS=0)")
     options = parser.parse_args()
     if unknown := set(options.names) - CASES.keys():
         parser.error(f"no case is named {' or '.join(sorted(unknown))}; --list names them all")
@@ -59,8 +60,8 @@ def main() -> int:
     wrong = 0
     try:
         with own_stack(options.keep):
-            compose("--progress", "plain", "build", "tests", "rivals")
-            place = Place(Stack.of_this_project(), Containers(os.environ["COMPOSE_PROJECT_NAME"]), _say)
+            compose("--progress", "plain", "build", "tests", *([] if options.alone else ["rivals"]))
+            place = Place(Stack.of_this_project(), Containers(os.environ["COMPOSE_PROJECT_NAME"]), _say, not options.alone)
             place.wait_for_rest()
             if options.format == "table":
                 print(header(), flush=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tests.bench.place import Place
 from tests.bench.report import Row, throughput_rows
-from tests.bench.rounds import Sample, Spread, in_turn
+from tests.bench.rounds import Sample, Spread
 
 _EVENTS = 4_000_000
 _SEED = 5
@@ -41,14 +41,12 @@ def full(place: Place, rounds: int) -> Iterator[Row]:
         assert said["views"] == counted, f"{said['views']:,} views of {counted:,} events"
         return Sample(records, said["seconds"], {"tests": said["cpu_s"]})
 
-    candidates = {
-        "Braid": lambda: run("--full"),
-        _NOTHING_NEW: run,
+    rivals = {
         "R8 Spark's aggregates": native,
         "L2 DuckDB": lambda: one_process("duckdb"),
         "L2 Polars": lambda: one_process("polars"),
     }
-    samples = in_turn(candidates, rounds)
+    samples = place.in_turn({"Braid": lambda: run("--full"), _NOTHING_NEW: run}, rivals, rounds)
     # Such a run does not even start Spark.
     yield Row("batch, nothing new", Spread.of([sample.seconds for sample in samples.pop(_NOTHING_NEW)]), "s")
     targets = {"R8 Spark's aggregates": 3.0, "L2 DuckDB": 0.33, "L2 Polars": 0.33}

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from batch.archive import Archive
 from serving.database import Connection, connect
-from tests.bench.rounds import Sample
+from tests.bench.rounds import Candidates, Sample, in_turn
 from tests.bench.usage import Containers
 from tests.fixtures.kafka import next_offsets_of
 from tests.fixtures.own_stack import compose
@@ -33,10 +33,15 @@ class Place:
     stack: Stack
     containers: Containers
     say: Callable[[str], None]
+    with_rivals: bool
 
     def wait_for_rest(self) -> None:
         """Until the speed layer has taken up its work: the partitions have their positions."""
         self.until(lambda: len(self.stack.ask("SELECT partition FROM ledger")) == self.stack.settings.topic_partitions)
+
+    def in_turn(self, ours: Candidates, rivals: Candidates, rounds: int) -> dict[str, list[Sample]]:
+        """Samples of each candidate, without the rivals where they are not wanted."""
+        return in_turn({**ours, **(rivals if self.with_rivals else {})}, rounds)
 
     def fill(self, events: int, seed: int) -> int:
         """Add simulated records to the topic; returns how many records it holds now."""
@@ -97,9 +102,11 @@ class Place:
         with self.containers.metered() as used:
             first, started_s = position(), time.monotonic()
             assert first < end, f"all {end:,} were there at the first look: too few to measure"
-            self.until(lambda: position() >= end)
+            while (reached := position()) < end:
+                assert time.monotonic() < started_s + _WITHIN_S, f"only {reached:,} of {end:,} within {_WITHIN_S} s"
+                time.sleep(_LOOK_S)
             seconds = time.monotonic() - started_s
-        return Sample(end - first, seconds, used.cpu_s, used.memory_bytes)
+        return Sample(reached - first, seconds, used.cpu_s, used.memory_bytes)
 
     def inside(self, service: str, *arguments: str) -> dict[str, Any]:
         """What a program of ours in a container of its own printed as JSON on its last line."""

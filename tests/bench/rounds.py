@@ -51,7 +51,11 @@ class Spread:
         return cls(median(numbers), min(numbers), max(numbers))
 
 
-def in_turn(candidates: Mapping[str, Callable[[], Sample]], rounds: int) -> dict[str, list[Sample]]:
+Candidates = Mapping[str, Callable[[], Sample]]
+"""What is measured, by name."""
+
+
+def in_turn(candidates: Candidates, rounds: int) -> dict[str, list[Sample]]:
     """One sample of each candidate in each round; every other round goes backwards."""
     samples: dict[str, list[Sample]] = {name: [] for name in candidates}
     for number in range(rounds):

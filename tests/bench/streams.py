@@ -129,11 +129,14 @@ def _drained(place: Place, rival: Rival, records: int, program: str) -> Sample:
     rival.prepare(place)
     place.say(f"draining with {rival.title}")
     with connect(place.stack.settings, "postgres") as eye:
-        with _running(program) as check:
+        with _running(program) as has_ended:
 
             def position() -> int:
-                check()
-                return _least(rival, eye)
+                ended, counted = has_ended(), _least(rival, eye)
+                assert counted >= expected or not ended, (
+                    f"{rival.title} counted {counted:,} of {expected:,} events, and ended"
+                )
+                return counted
 
             sample = place.sample(position, expected)
         return _judged(rival, eye, expected, records, sample)
@@ -153,20 +156,21 @@ def _least(rival: Rival, eye: Connection) -> int:
 
 
 @contextmanager
-def _running(program: str) -> Iterator[Callable[[], None]]:
-    """A program in a container until it ends by itself; what it yields raises AssertionError once it has failed."""
+def _running(program: str) -> Iterator[Callable[[], bool]]:
+    """A program in a container until it ends by itself; what it yields says whether it has, or raises AssertionError."""
     log = ROOT / "build" / "bench-rivals.log"
     command = ["compose/engine", "compose", "run", "--rm", "-T", "--no-deps", "rivals", "python", "-m", program]
     with log.open("ab") as file:
         process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
 
-        def check() -> None:
+        def has_ended() -> bool:
             assert process.poll() in (None, 0), f"{program} failed; see {log.relative_to(ROOT)}"
+            return process.poll() == 0
 
         try:
-            yield check
+            yield has_ended
             process.wait(timeout=60)
-            check()
+            has_ended()
         finally:
             process.terminate()
             process.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import threading
 from dataclasses import dataclass, field, replace
 
 import polars as pl
@@ -18,6 +19,7 @@ from contract.master import MASTER, QUARANTINE, OffsetRange, archived_next_offse
 from contract.settings import Settings
 from ingest.archive import Archiver
 from ingest.archive_files import ArchiveFiles
+from ingest.background import Background, Worker
 from tests.fixtures.memory import GAP, Crash, MemoryConsumer, MemoryStore, MemoryTopic
 
 KAFKA_TIME_MS = 1_763_712_000_000
@@ -44,9 +46,9 @@ class World:
     clock_s: float = 1_763_712_000.0
     said: list[str] = field(default_factory=list)
 
-    def archiver(self, settings: Settings = SETTINGS) -> Archiver:
-        files = ArchiveFiles(self.store, settings.archive_root)
-        archiver = Archiver(settings, MemoryConsumer(self.topic), files, self, self.said.append, lambda: self.clock_s)  # type: ignore[arg-type]
+    def archiver(self, settings: Settings = SETTINGS, writer: Worker | None = None) -> Archiver:
+        files, consumer = ArchiveFiles(self.store, settings.archive_root), MemoryConsumer(self.topic)
+        archiver = Archiver(settings, consumer, files, self, self.said.append, lambda: self.clock_s, writer)  # type: ignore[arg-type]
         archiver.start()
         return archiver
 
@@ -264,3 +266,38 @@ def test_overlapping_files_are_read_and_merged_with_each_offset_once():
     assert files.read(MASTER, slices)["offset"].to_pylist() == [0, 2, 4]
     assert files.merge(slices) == OffsetRange(0, 0, 5)
     assert (world.archived(MASTER), world.archived(QUARANTINE)) == ([0, 2, 4], [1, 3])
+
+
+def test_records_are_read_while_a_file_is_written():
+    world, may_write = World(MemoryTopic({0: [event(number) for number in range(10)]})), threading.Event()
+
+    def slow(operation: str, path: str) -> None:
+        assert may_write.wait(timeout=60)
+
+    with Background() as background:
+        archiver = world.archiver(writer=background)
+        world.store.fault = slow
+        archiver.step()
+        world.topic.partitions[0] += [event(number) for number in range(10, 15)]
+        archiver.step()
+        assert (archiver.next_offsets, world.archived(MASTER)) == ({0: 0}, [])
+        may_write.set()
+        archiver.flush(0)
+    assert (archiver.next_offsets, world.archived(MASTER)) == ({0: 15}, list(range(15)))
+
+
+def test_a_file_that_cannot_be_written_stops_the_archiver():
+    world = World(MemoryTopic({0: [event(number) for number in range(10)]}))
+
+    def broken(operation: str, path: str) -> None:
+        raise Crash
+
+    def steps() -> None:
+        with Background() as background:
+            archiver = world.archiver(writer=background)
+            world.store.fault = broken
+            while True:
+                archiver.step()
+
+    with pytest.raises(Crash):
+        steps()

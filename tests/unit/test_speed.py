@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import inf
 
 import pytest
 
@@ -36,13 +37,13 @@ def test_short_ranges_wait_for_each_other_and_full_ones_do_not():
     plan = RangePlan({0: 0}, max_offsets=40, max_in_flight=3, linger_s=0.25, topic="t")
     (tuple_id, first), *others = plan.next_ranges({0: 10}, now_s=1.0)
     assert (first.next_offset, others) == (10, [])
-    assert not plan.has_room
+    assert plan.next_look_s == inf
     assert plan.next_ranges({0: 20}, now_s=9.0) == []  # the one before is not committed yet
     plan.ack(tuple_id, now_s=1.1)
-    assert plan.has_room
+    assert plan.next_look_s == 1.25
     assert plan.next_ranges({0: 20}, now_s=1.2) == []
     assert ranges(plan.next_ranges({0: 95}, now_s=1.2)) == [(0, 10, 50), (0, 50, 90)]
-    assert plan.has_room
+    assert plan.next_look_s == -inf
 
 
 def test_few_offsets_wait_half_as_long_as_the_range_before_them_took():

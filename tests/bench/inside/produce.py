@@ -8,6 +8,7 @@ import resource
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,13 +22,13 @@ _START = datetime(2026, 5, 17, tzinfo=UTC)
 
 
 def main() -> None:
-    """Arguments: how many lines, seed."""
-    lines, seed = map(int, sys.argv[1:])
+    """Arguments: how many lines, seed, topic."""
+    lines, seed, topic = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "access.log"
         _write(log, lines, seed)
         before, started_s = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
-        result = produce(Settings.from_env(), InputFile(log), "bench", "log", Stop())
+        result = produce(replace(Settings.from_env(), topic=topic), InputFile(log), "bench", "log", Stop())
         seconds, after = time.monotonic() - started_s, resource.getrusage(resource.RUSAGE_SELF)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(json.dumps({"sent": result.sent, "unparsed": result.unparsed, "seconds": seconds, "cpu_s": cpu_s}))
