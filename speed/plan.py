@@ -59,7 +59,8 @@ class RangePlan:
                 waiting = high_offset - plan.next_offset
                 if waiting < self._max_offsets and plan.in_flight:
                     break
-                if waiting < min(_WORTHWHILE_OFFSETS, self._max_offsets) and now_s < plan.not_before_s:
+                few = waiting < min(_WORTHWHILE_OFFSETS, self._max_offsets)
+                if few and now_s < plan.not_before_s:
                     break
                 planned = OffsetRange(partition, plan.next_offset, min(high_offset, plan.next_offset + self._max_offsets))
                 tuple_id = f"{partition}:{plan.attempt}:{planned.first_offset}"
@@ -67,7 +68,7 @@ class RangePlan:
                 plan.next_offset = planned.next_offset
                 plan.emitted_s = now_s
                 plan.lags = waiting >= self._max_offsets
-                plan.few = waiting < min(_WORTHWHILE_OFFSETS, self._max_offsets)
+                plan.few = few
                 ranges.append((tuple_id, planned))
         return ranges
 

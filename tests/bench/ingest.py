@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -18,7 +17,7 @@ from tests.bench.usage import Used
 _LINES = _RECORDS = 2_000_000
 _ARCHIVED_EVENTS = 3_000_000
 _SEED = 3
-_LOOK_S = 0.25
+_LOOK_S = 0.35
 _KAFKA_TOOLS = ("run", "--rm", "-T", "--no-deps", "rivals", "java", "-cp", "/opt/braid/rivals/kafka/*")
 
 
@@ -63,12 +62,6 @@ def archive(place: Place, rounds: int) -> Iterator[Row]:
     records = place.fill(_ARCHIVED_EVENTS, _SEED)
     # The last file of a partition is written when it is old enough, not when it is full.
     full_files = records - settings.topic_partitions * settings.archive_flush_rows
-
-    def archived() -> int:
-        # A look costs the NameNode some milliseconds, which the archiver would lack.
-        time.sleep(_LOOK_S)
-        return place.archived()
-
     hdfs = InsecureClient(settings.webhdfs_url, user="braid")
 
     def braid() -> Sample:
@@ -76,7 +69,7 @@ def archive(place: Place, rounds: int) -> Iterator[Row]:
         place.containers.stop("archiver")
         hdfs.delete(settings.archive_root, recursive=True)
         place.containers.start("archiver")
-        return place.sample(archived, full_files)
+        return place.sample(place.archived, full_files, _LOOK_S)
 
     def kafka() -> Sample:
         place.say("reading as many records with ConsumerPerformance")
