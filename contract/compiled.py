@@ -34,7 +34,9 @@ def _cache_folder() -> Path:
     digest = sha256(b"checked" if _config.BOUNDSCHECK else b"")
     for source in sources:
         digest.update(source.read_bytes())
-    return Path(_config.CACHE_DIR or here / "__pycache__") / digest.hexdigest()[:16]
+    folder, name = Path(_config.CACHE_DIR or here / "__pycache__"), digest.hexdigest()[:16]
+    # Run as a program, this module is there twice, and the second finds what the first has set.
+    return folder if folder.name == name else folder / name
 
 
 _config.CACHE_DIR = str(_cache_folder())

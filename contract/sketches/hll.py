@@ -7,12 +7,16 @@ The form is canonical: EMPTY without entries, SPARSE below SPARSE_LIMIT entries,
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from datasketch import HyperLogLogPlusPlus
 from numpy.typing import NDArray
 
 from contract.groups import Groups
 from contract.sketches.hash import hash_text
+
+if TYPE_CHECKING:
+    from datasketch import HyperLogLogPlusPlus
 
 LOG2M = 11
 REGWIDTH = 5
@@ -84,6 +88,9 @@ def to_datasketch(sketch: bytes) -> HyperLogLogPlusPlus:
 
     Its updates go on in the same register space: `update(text.encode())`.
     """
+    # Its package loads half of SciPy, and every worker of a batch run would wait for that.
+    from datasketch import HyperLogLogPlusPlus
+
     registers = np.zeros(REGISTERS, dtype=np.int8)
     entries = decode(sketch)
     registers[entries >> REGWIDTH] = entries & MAX_RANK

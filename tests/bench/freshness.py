@@ -25,6 +25,7 @@ _WHILE_BATCH_MS = 1_000
 _CANARIES_PER_S = 50
 _ROUND_S = 20
 _WARM_S = 5
+_CALM_S = 60
 _REST_S = 30
 
 
@@ -67,6 +68,9 @@ def idle(place: Place, rounds: int) -> Iterator[Row]:
     """Cores that the whole stack uses when nothing is sent, health checks included, and its resident memory."""
     cores, gigabytes = [], []
     place.settle()
+    place.say(f"resting for {_CALM_S} s")
+    # What came before goes on a while: Java compiles, the archiver merges files, the database checkpoints.
+    time.sleep(_CALM_S)
     for _ in range(rounds):
         place.say(f"resting for {_REST_S} s")
         with place.containers.metered() as used:
