@@ -181,8 +181,8 @@ def compute(
 ) -> Result:
     """Write the run's rows of all days that an event from offsets `known` up to `cut` is on, whatever else is on them.
 
-    The days' filters are written too if the run is to be published. Rejects from offsets `unseen` on come with the result. Records are counted apart from how the kernel judges them, or the
-    ledger would prove nothing.
+    The days' filters are written too, if the run is to be published. Rejects from offsets `unseen` on come with the result.
+    Records are counted apart from how the kernel judges them, or the ledger would prove nothing.
     """
     slices = archive.slices(cut)
     # Listed together: a merge that replaces files later takes both of a pair away.

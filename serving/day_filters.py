@@ -27,7 +27,7 @@ class FilteredDays:
 def write_filters(
     connection: Connection, run_id: int, part: int, parts: int, filters: Mapping[date, tuple[int, BloomFilter]]
 ) -> bool:
-    """Of each day how many events have their hashes in range `part` of `parts` equal ones, and the filter of these. Role batch.
+    """Of each day how many events have their hashes in range `part` of `parts` equal ones, and their filter. Role batch.
 
     True if this call wrote them, False if an earlier one did. Raises RunRefused if the run has ended.
     """

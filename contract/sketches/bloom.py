@@ -1,8 +1,7 @@
 """Blocked Bloom filter: a member is always found, a stranger with at most the stated rate.
 
 Each member sets some bits of one block of 512, which is one cache line and so one cache miss (Putze, Sanders, Singler 2007,
-"Cache-, Hash- and Space-Efficient Bloom Filters"). That is about a fifth larger than a filter without blocks where one stranger
-in ten thousand may be found, and a third where one in three million may.
+"Cache-, Hash- and Space-Efficient Bloom Filters").
 """
 
 from __future__ import annotations

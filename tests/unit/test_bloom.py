@@ -50,7 +50,8 @@ def test_every_member_is_found_whatever_the_parts(members: list[int], count: int
 
 
 @pytest.mark.parametrize(
-    ("rate", "members", "strangers"), [(1e-2, 20_000, 1_000_000), (1e-4, 50_000, 10_000_000), (1e-6 / 3, 100_000, 30_000_000)]
+    ("rate", "members", "strangers"),
+    [(1e-2, 20_000, 1_000_000), (1e-4, 50_000, 10_000_000), (1e-6 / 3, 100_000, 30_000_000)],
 )
 @pytest.mark.parametrize("parts", [1, 3])
 def test_strangers_are_found_as_often_as_stated(rate: float, members: int, strangers: int, parts: int):

@@ -192,7 +192,8 @@ def test_memory_is_two_generations():
     recent = RecentEvents(10, RATE)
     partition = Partition([value(f"e{i}") for i in range(100)])
     days = partition.day_filters()
-    counter = RangeCounter(partition, recent, days, partition.commit, lambda _: partition.committed, partition.log.append, 50)
+    log = partition.log.append
+    counter = RangeCounter(partition, recent, days, partition.commit, lambda _: partition.committed, log, 50)
     count(counter, *range(0, 101, 5))
     assert len(recent._generations) <= 2
 
@@ -291,6 +292,6 @@ def test_memory_for_filters_is_bounded_and_those_not_met_for_longest_go_first():
     # One filter is held even if it alone is more than that.
     tight = partition.day_filters(NO_MEMORY)
     tight.refresh()
-    mixed = identities_of(value("x", 19), value("x", 16), value("y", 16), value("x", 2), value("x", 17))
+    mixed = identities_of(value("x", 19), value("x", 16), value("y", 16), value("x", 15), value("x", 17))
     assert tight.repeats(mixed).tolist() == [True, True, False, False, True]
     assert tight.size_bytes == BLOCK_BITS // 8
