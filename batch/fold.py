@@ -7,13 +7,15 @@ identity have one hash, so an event whose hash no other record has is no repeat.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import date
 from io import BytesIO
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from contract.aggregate import aggregate, first_of_each, merge
+from contract.aggregate import aggregate, days_of, first_of_each, identity_hashes, merge
+from contract.sketches.bloom import BloomFilter, range_width
 from contract.views import VIEWS
 
 Hashes = NDArray[np.uint64]
@@ -25,15 +27,28 @@ _VIEW_OF = {view.name: view for view in VIEWS}
 _MARK_BITS = np.uint64(20)
 
 
+def hashes_by_day(events: pl.DataFrame) -> dict[date, Hashes]:
+    """The hashes of the events' identities."""
+    days, hashes = days_of(events), identity_hashes(events)
+    # Mostly the events of a file are of few days, one after the other, which this order makes use of.
+    order = np.argsort(days, kind="stable")
+    different, firsts = np.unique(days[order], return_index=True)
+    return dict(zip(different.astype("datetime64[D]").tolist(), np.split(hashes[order], firsts[1:]), strict=True))
+
+
 def ranges_of(hashes: Hashes, count: int) -> list[Hashes]:
     """The hashes, sorted, in `count` ranges of all possible ones."""
     ordered = np.sort(hashes)
     return np.split(ordered, np.searchsorted(ordered, _bounds(count)))
 
 
-def shared_hashes(blocks: Sequence[Hashes]) -> list[Hashes]:
+def in_order(blocks: Sequence[Hashes]) -> Hashes:
+    """The hashes of all blocks, sorted."""
+    return np.sort(np.concatenate(blocks))
+
+
+def shared_hashes(blocks: Sequence[Hashes], ordered: Hashes) -> list[Hashes]:
     """Of each block, all sorted, the hashes that occur more than once in all of them together; as often as it has them."""
-    ordered = np.sort(np.concatenate(blocks))
     # guard: a hash that two records have is suspected
     shared = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     answers = []
@@ -41,6 +56,14 @@ def shared_hashes(blocks: Sequence[Hashes]) -> list[Hashes]:
         first, after = (np.searchsorted(block, shared, side) for side in ("left", "right"))
         answers.append(np.repeat(shared, after - first))
     return answers
+
+
+def filter_of(ordered: Hashes, false_positive_rate: float) -> tuple[int, BloomFilter]:
+    """How many different ones there are of sorted hashes, and the filter that has just these."""
+    different = ordered[np.append(True, ordered[1:] != ordered[:-1])]
+    bloom = BloomFilter.for_members(len(different), false_positive_rate)
+    bloom.add(different)
+    return len(different), bloom
 
 
 def split(events: pl.DataFrame, hashes: Hashes, shared: Hashes, count: int) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
@@ -90,7 +113,7 @@ def unpacked(content: bytes) -> pl.DataFrame:
 
 def _bounds(count: int) -> Hashes:
     """Where all but the first of `count` ranges of hashes begin."""
-    return np.arange(1, count, dtype=np.uint64) * np.uint64((2**64 - 1) // count)
+    return np.arange(1, count, dtype=np.uint64) * range_width(count)
 
 
 def _places_of(wanted: Hashes, hashes: Hashes) -> NDArray[np.int64]:

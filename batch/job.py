@@ -4,7 +4,8 @@ Spark plans, retries and carries; what it carries between the steps is byte stri
 share of the slices and reads it from HDFS itself. Events stay where they are read, because most of the work is to move them:
 
 1. Each task hashes the identities of its events, and sends the hashes on by range of hash.
-2. A task that has all hashes of a range tells each share which of its hashes others have too.
+2. A task that has all hashes of a range writes them as a part of the filters of their days, in one claimed transaction, and
+   tells each share which of its hashes others have too.
 3. Each task folds the events that share their hash with no other; the few that do are sent on whole, by range of hash.
 4. A task that has all such events of a range removes the repeats and folds the rest, and merges rows of some shares.
 5. The rows of a view and day are merged and written in one claimed transaction.
@@ -12,7 +13,7 @@ share of the slices and reads it from HDFS itself. Events stay where they are re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -27,9 +28,13 @@ from batch.archive import Archive
 from batch.fold import (
     LEDGER,
     PARTS,
+    Hashes,
     day_of,
     fold,
+    filter_of,
     fold_alone,
+    hashes_by_day,
+    in_order,
     merged,
     packed,
     ranges_of,
@@ -42,6 +47,7 @@ from contract.event import EVENT_SCHEMA, REJECT_SCHEMA
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice
 from contract.settings import Settings
 from serving.database import connect
+from serving.day_filters import write_filters
 from serving.handoff import LEDGER_SCHEMA, STORED_VALUE_BYTES, write_task
 
 _SUSPECTS = "suspects"
@@ -93,11 +99,12 @@ def read_rejects(spark: SparkContext, settings: Settings, slices: Sequence[Slice
 
 
 def compute(
-    spark: SparkContext, settings: Settings, run_id: int, slices: Sequence[Slice], days: Sequence[date]
+    spark: SparkContext, settings: Settings, run_id: int, slices: Sequence[Slice], days: Sequence[date], with_filters: bool
 ) -> list[DayCounts]:
     """Write the rows of every view under the run, one claimed task a day and view; returns how events were judged.
 
-    The slices hold all events of the days below the run's cut, and others, which are left out.
+    The slices hold all events of the days below the run's cut, and others, which are left out. The filters of the days are
+    written too if the speed layer is to ask them.
     """
     if not days:
         return []
@@ -105,7 +112,9 @@ def compute(
     shares, cores = shared_out(slices, _tasks(spark, slices)), spark.defaultParallelism
     ranges = max(cores, -(-_offsets(slices) // _TASK_HASHES))
     hashes = spark.parallelize(list(enumerate(shares)), len(shares)).flatMap(partial(send_hashes, reader, ranges))
-    answers = hashes.partitionBy(ranges, int).mapPartitions(send_answers).partitionBy(len(shares), int)
+    filters = Filters(settings, run_id, ranges) if with_filters else None
+    answers = hashes.partitionBy(ranges, int).mapPartitionsWithIndex(partial(send_answers, filters))
+    answers = answers.partitionBy(len(shares), int)
     # Asked for already here, because it decides into how many ranges the suspects are dealt out; nothing is done twice.
     suspects = sum(answers.map(_count).collect())
     groups = max(cores, -(-suspects // _TASK_EVENTS), len(shares) // _TASK_SHARES)
@@ -131,21 +140,49 @@ class Reader:
             yield events.filter(pl.col("event_time").dt.date().is_in(wanted.implode()))
 
 
+@dataclass(frozen=True)
+class Filters:
+    """Writes the day filters of a run, each in as many parts as there are ranges of hashes."""
+
+    settings: Settings
+    run_id: int
+    ranges: int
+
+    def write(self, number: int, hashes: Mapping[date, Hashes]) -> None:
+        """Write part `number` of the filters of some days, in one claimed transaction."""
+        rate = self.settings.filter_false_positive_rate
+        filters = {day: filter_of(some, rate) for day, some in hashes.items()}
+        with connect(self.settings, "batch") as connection:
+            write_filters(connection, self.run_id, number, self.ranges, filters)
+
+
 def send_hashes(reader: Reader, ranges: int, numbered: tuple[int, Share]) -> Iterator[Sent]:
-    """To each range of hashes: the number of the share and its hashes."""
+    """To each range of hashes: the number of the share, a day, and its hashes of that day."""
     share, slices = numbered
-    hashes = [identity_hashes(events) for events in reader.frames(slices, ("event_id", "event_time"))]
-    for number, some in enumerate(ranges_of(np.concatenate(hashes), ranges)):
-        yield number, (share, some.tobytes())
+    hashes: dict[date, list[Hashes]] = {}
+    for events in reader.frames(slices, ("event_id", "event_time")):
+        for day, some in hashes_by_day(events).items():
+            hashes.setdefault(day, []).append(some)
+    for day, blocks in hashes.items():
+        for number, some in enumerate(ranges_of(np.concatenate(blocks), ranges)):
+            if len(some):
+                yield number, (share, day, some.tobytes())
 
 
-def send_answers(sent: Iterable[Sent]) -> Iterator[Sent]:
-    """To each share: those of its hashes that occur more than once."""
-    received = [of_share for _, of_share in sent]
-    if received:
-        answers = shared_hashes([np.frombuffer(content, np.uint64) for _, content in received])
-        for (share, _), shared in zip(received, answers, strict=True):
-            yield share, shared.tobytes()
+def send_answers(filters: Filters | None, number: int, sent: Iterable[Sent]) -> Iterator[Sent]:
+    """To each share: those of its hashes in range `number` that occur more than once."""
+    received: dict[date, list[tuple[int, Hashes]]] = {}
+    for _, (share, day, content) in sent:
+        received.setdefault(day, []).append((share, np.frombuffer(content, np.uint64)))
+    of_days = {day: in_order([hashes for _, hashes in blocks]) for day, blocks in sorted(received.items())}
+    if filters and of_days:
+        filters.write(number, of_days)
+    # Events of one identity are of one day.
+    for day, blocks in received.items():
+        answers = shared_hashes([hashes for _, hashes in blocks], of_days[day])
+        for (share, _), shared in zip(blocks, answers, strict=True):
+            if len(shared):
+                yield share, shared.tobytes()
 
 
 def send_folded(reader: Reader, shares: Sequence[Share], groups: int, share: int, sent: Iterable[Sent]) -> Iterator[Sent]:

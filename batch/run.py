@@ -106,7 +106,7 @@ def _compute_and_publish(settings: Settings, archive: Archive, begun: Run, full:
     archive.wait_for(cut)
     # What no speed commit has brought can only lie above the cut of the run before.
     base = {partition: point.next_offset for partition, point in begun.base.items()}
-    result = compute(settings, archive, begun.run_id, cut, {} if full else base, base, say)
+    result = compute(settings, archive, begun.run_id, cut, {} if full else base, base, say, with_filters=True)
     before = {} if full else begun.base_received
     received = {partition: before.get(partition, 0) + result.received[partition] for partition in cut}
     with connect(settings, "batch") as connection:
@@ -177,11 +177,12 @@ def compute(
     known: Mapping[int, int],
     unseen: Mapping[int, int],
     say: Callable[[str], None],
+    with_filters: bool,
 ) -> Result:
     """Write the run's rows of all days that an event from offsets `known` up to `cut` is on, whatever else is on them.
 
-    Rejects from offsets `unseen` on come with the result. Records are counted apart from how the kernel judges them, or the
-    ledger would prove nothing.
+    The days' filters are written too, if the run is to be published. Rejects from offsets `unseen` on come with the result.
+    Records are counted apart from how the kernel judges them, or the ledger would prove nothing.
     """
     slices = archive.slices(cut)
     # Listed together: a merge that replaces files later takes both of a pair away.
@@ -201,7 +202,7 @@ def compute(
             # guard: old events of a dirty day
             needed = without(slices, surveyed_without(connection, days))
         say(f"run {run_id}: computing {len(days)} days from {len(needed)} files")
-        counts = job.compute(spark, settings, run_id, needed, days)
+        counts = job.compute(spark, settings, run_id, needed, days, with_filters)
         return Result(counts, _by_partition(found), _by_partition(rejected), rejects)
     finally:
         spark.stop()

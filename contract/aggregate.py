@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from contract.columns import column_of, integers, texts
 from contract.groups import Groups
-from contract.sketches.hash import hash_texts_128
+from contract.sketches.hash import hash_texts
 from contract.views import VIEWS, View
 
 # Marking the codes that occur is faster than sorting them unless they are this many times as far apart as they are many.
@@ -44,16 +44,16 @@ def identity_hashes(events: pl.DataFrame) -> NDArray[np.uint64]:
     Two records are the same event if the day of their time and their id are the same. Such records share a hash; others
     nearly never do.
     """
-    return identity_halves(events)[:, 0].copy()
-
-
-def identity_halves(events: pl.DataFrame) -> NDArray[np.uint64]:
-    """identity_hashes, and as many bits more, shape (n, 2)."""
     from contract.loops import murmur
 
-    halves = hash_texts_128(events["event_id"])
-    murmur.mix_in(_days(events), halves)
-    return halves
+    hashes = hash_texts(events["event_id"])
+    murmur.mix_in(days_of(events), hashes)
+    return hashes
+
+
+def days_of(events: pl.DataFrame) -> NDArray[np.int64]:
+    """The UTC day of each event's time, in days since 1970, shape (n,)."""
+    return integers(events["event_time"]) // _DAY_US
 
 
 def first_of_each(events: pl.DataFrame) -> pl.DataFrame:
@@ -63,16 +63,12 @@ def first_of_each(events: pl.DataFrame) -> pl.DataFrame:
     in_order = events if _is_in_order(events) else events.sort("partition", "offset")
     # Nearly all identities are different, so the table has its full size from the start.
     slots = 2 << len(events).bit_length()
-    _, firsts = grouping.number(_days(in_order), *texts(in_order["event_id"]), grouping.keys(), slots)
+    _, firsts = grouping.number(days_of(in_order), *texts(in_order["event_id"]), grouping.keys(), slots)
     if len(firsts) == len(in_order):
         return in_order
     kept = np.zeros(len(in_order), np.bool_)
     kept[firsts] = True
     return in_order.filter(kept)
-
-
-def _days(events: pl.DataFrame) -> NDArray[np.int64]:
-    return integers(events["event_time"]) // _DAY_US
 
 
 def _is_in_order(events: pl.DataFrame) -> bool:

@@ -91,6 +91,17 @@ class OffsetRefused(BraidError):
         self.next_offset = next_offset
 
 
+class PublicationRefused(BraidError):
+    """A speed commit was held against the day filters of another publication than the live one."""
+
+    def __init__(self, judged_generation: int, live_generation: int) -> None:
+        super().__init__(
+            f"the range was held against the day filters of generation {judged_generation}, but generation "
+            f"{live_generation} is live; load its filters and judge the range again"
+        )
+        self.live_generation = live_generation
+
+
 class RunRefused(BraidError):
     """A batch run may not write or publish: it has ended, or the live run is not the one it was planned on."""
 

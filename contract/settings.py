@@ -79,6 +79,12 @@ class Settings:
         "share of new events it may take for a repeat until the next batch run",
         1e-12,
     )
+    day_filter_mb: int = _setting(
+        "BRAID_DAY_FILTER_MB",
+        256,
+        "memory of a bolt for filters of the days that batch runs have computed; it loads again what does not fit",
+        1,
+    )
     batch_wait_s: int = _setting("BRAID_BATCH_WAIT_S", 120, "how long a run waits for the archive to reach its cut", 1)
     rescue_offsets: int = _setting(
         "BRAID_RESCUE_OFFSETS",
@@ -105,6 +111,11 @@ class Settings:
             if text:
                 values[setting.name] = _convert(variable, text, type(setting.default), setting.metadata["minimum"])
         return cls(**values)
+
+    @property
+    def filter_false_positive_rate(self) -> float:
+        """Of one filter: a new event is held against three, two of recent events and its day's."""
+        return self.dedupe_false_positive_rate / 3
 
     def secret(self, name: str) -> str:
         """The text of one secret; it is read where it is needed and never stored in settings, logs or topology."""

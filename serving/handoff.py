@@ -16,7 +16,7 @@ import polars as pl
 import psycopg
 from psycopg.types.json import Jsonb
 
-from contract.errors import OffsetRefused, RunRefused
+from contract.errors import OffsetRefused, PublicationRefused, RunRefused
 from contract.master import OffsetRange
 from serving.database import Connection, answering, transaction
 from serving.row_arrays import Argument, row_array, view_rows
@@ -124,15 +124,18 @@ def commit_range(
     counts: Counts,
     rejects: pl.DataFrame,
     topic: str,
+    judged_generation: int | None = None,
 ) -> bool:
     """The range counts from now on: True if this call did it, False if an earlier one did. Role speed.
 
-    Raises OffsetRefused, and changes nothing, if the partition does not stand at the range's first offset.
+    `judged_generation` is the publication whose day filters its events were held against; None: against none. Raises
+    OffsetRefused, and changes nothing, if the partition does not stand at the range's first offset; PublicationRefused,
+    likewise, if another publication is live.
     """
     with answering(connection):
-        position = _value(
+        position, live_generation = _row(
             connection,
-            "SELECT serving.commit_range(%s, %s, %s, %s, %s, %s, %s, %s)",
+            "SELECT * FROM serving.commit_range(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 offsets.partition,
                 offsets.first_offset,
@@ -142,12 +145,15 @@ def commit_range(
                 counts.duplicate,
                 view_rows(connection, rows),
                 None if rejects.is_empty() else _quarantined(connection, topic, rejects),
+                judged_generation,
             ],
         )
     if position >= offsets.next_offset:
         return False
     if position != offsets.first_offset:
         raise OffsetRefused(offsets.partition, offsets.first_offset, position)
+    if judged_generation is not None and judged_generation != live_generation:
+        raise PublicationRefused(judged_generation, live_generation)
     return True
 
 
@@ -203,7 +209,7 @@ def write_task(
     Tasks of a run must not share a row's bucket and keys; they may share a day and partition of the ledger, which has
     LEDGER_SCHEMA. Raises RunRefused if the run has ended.
     """
-    with _refusing(), transaction(connection):
+    with refusing(), transaction(connection):
         for number, part in enumerate(_parts(rows)):
             # All parts or none are there, so the first one's claim speaks for all.
             written = _value(
@@ -227,7 +233,7 @@ def compare(connection: Connection, run_id: int, false_positive_rate: float) -> 
     Empty, and nothing is recorded, if the run covers offsets that were taken over from the speed layer: readers had less
     then. `false_positive_rate` is the speed layer's. Raises RunRefused if the run has ended.
     """
-    with _refusing(), transaction(connection):
+    with refusing(), transaction(connection):
         # One snapshot: garbage collection may end the run meanwhile and delete what it is compared with.
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         if not _value(connection, "SELECT serving.compare(%s, %s)", [run_id, false_positive_rate]):
@@ -274,7 +280,7 @@ def publish(
     publication came between; the run has failed then.
     """
     try:
-        with _refusing(), transaction(connection):
+        with refusing(), transaction(connection):
             generation = _value(
                 connection,
                 "SELECT serving.publish(%s, %s::date[], %s, %s)",
@@ -330,7 +336,8 @@ def _quarantined(connection: Connection, topic: str, rejects: pl.DataFrame) -> A
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def refusing() -> Iterator[None]:
+    """What a function of sql/50_batch.sql refuses raises RunRefused."""
     try:
         yield
     except psycopg.DatabaseError as error:

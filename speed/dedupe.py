@@ -13,26 +13,31 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from contract.aggregate import identity_halves
+from contract.aggregate import days_of, identity_hashes
 from contract.columns import integers
 from contract.sketches.bloom import BloomFilter
 
 
 @dataclass(frozen=True)
 class Identities:
-    """What makes each event itself, as a hash of 128 bits, shape (n, 2), and its offset, shape (n,), in ascending order."""
+    """What makes each event itself, as a hash; its offset, in ascending order; its day, since 1970. All of shape (n,)."""
 
     offsets: NDArray[np.int64]
     hashes: NDArray[np.uint64]
+    days: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, events: pl.DataFrame) -> Identities:
+        """Of each event; they come in the order of their offsets."""
+        return cls(integers(events["offset"]), identity_hashes(events), days_of(events))
 
 
 class RecentEvents:
     """The identities of events in offsets [start of the previous generation, next_offset)."""
 
-    def __init__(self, window_offsets: int, false_positive_rate: float) -> None:
+    def __init__(self, window_offsets: int, filter_false_positive_rate: float) -> None:
         self._window_offsets = window_offsets
-        # A new event is held against two filters.
-        self._filter_rate = false_positive_rate / 2
+        self._filter_rate = filter_false_positive_rate
         self._generations: dict[int, BloomFilter] = {}
         self.next_offset = 0
 
@@ -44,10 +49,6 @@ class RecentEvents:
         """Forget everything; the next range to be added starts at `offset`."""
         self._generations.clear()
         self.next_offset = offset
-
-    def identities(self, events: pl.DataFrame) -> Identities:
-        """Of each event; they come in the order of their offsets."""
-        return Identities(integers(events["offset"]), identity_halves(events))
 
     def repeats(self, events: Identities) -> NDArray[np.bool_]:
         """Which events, of the range from next_offset on and free of repeats among themselves, were there before."""
@@ -62,7 +63,7 @@ class RecentEvents:
         """Add the events of the committed range [self.next_offset, next_offset)."""
         for generation, inside in self._inside(events):
             if generation not in self._generations:
-                self._generations[generation] = BloomFilter(self._window_offsets, self._filter_rate)
+                self._generations[generation] = BloomFilter.for_members(self._window_offsets, self._filter_rate)
             self._generations[generation].add(events.hashes[inside])
         oldest = next_offset // self._window_offsets - 1
         self._generations = {key: bloom for key, bloom in self._generations.items() if key >= oldest}

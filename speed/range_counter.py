@@ -9,11 +9,12 @@ from typing import Protocol
 import polars as pl
 
 from contract.aggregate import aggregate, first_of_each
-from contract.errors import OffsetRefused
+from contract.errors import OffsetRefused, PublicationRefused
 from contract.event import decode
 from contract.master import OffsetRange
 from contract.records import Records
-from speed.dedupe import RecentEvents
+from speed.day_filters import DayFilters
+from speed.dedupe import Identities, RecentEvents
 
 _SAY_EVERY_CHUNKS = 10
 
@@ -28,13 +29,17 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Counted:
-    """What a range holds: rows of every view, how its records were judged, and its rejects."""
+    """What a range holds: rows of every view, how its records were judged, and its rejects.
+
+    Repeats were judged by the day filters of publication `generation`.
+    """
 
     rows: Mapping[str, pl.DataFrame]
     received: int
     counted: int
     duplicate: int
     rejects: pl.DataFrame
+    generation: int
 
 
 class RangeCounter:
@@ -44,12 +49,14 @@ class RangeCounter:
         self,
         reader: Reader,
         recent: RecentEvents,
+        counted_days: DayFilters,
         commit: Callable[[OffsetRange, Counted], object],
         committed_offset: Callable[[int], int],
         log: Callable[[str], None],
         chunk_offsets: int,
     ) -> None:
         self._reader, self._recent, self._commit, self._log = reader, recent, commit, log
+        self._counted_days = counted_days
         self._committed_offset = committed_offset
         self._chunk_offsets = chunk_offsets
 
@@ -70,12 +77,21 @@ class RangeCounter:
         events, rejects, received = self._decoded(wanted)
         # guard: dedupe within a range
         distinct = first_of_each(events)
+        identities = Identities.of(distinct)
         # guard: dedupe across ranges
-        identities = self._recent.identities(distinct)
-        repeats = self._recent.repeats(identities)
-        fresh = distinct.filter(~repeats) if repeats.any() else distinct
-        rows = aggregate(fresh)
-        self._commit(wanted, Counted(rows, received, len(fresh), len(events) - len(fresh), rejects))
+        recent = self._recent.repeats(identities)
+        while True:
+            # guard: dedupe against counted days
+            repeats = recent | self._counted_days.repeats(identities)
+            fresh = distinct.filter(~repeats) if repeats.any() else distinct
+            rows = aggregate(fresh)
+            generation = self._counted_days.generation
+            try:
+                self._commit(wanted, Counted(rows, received, len(fresh), len(events) - len(fresh), rejects, generation))
+            except PublicationRefused:
+                self._counted_days.refresh()
+            else:
+                break
         self._recent.add(identities, wanted.next_offset)
         return sum(map(len, rows.values()))
 
@@ -93,7 +109,7 @@ class RangeCounter:
         for number, first in enumerate(range(self._recent.next_offset, wanted.first_offset, self._chunk_offsets), 1):
             chunk = OffsetRange(wanted.partition, first, min(first + self._chunk_offsets, wanted.first_offset))
             events, _, _ = self._decoded(chunk)
-            self._recent.add(self._recent.identities(events), chunk.next_offset)
+            self._recent.add(Identities.of(events), chunk.next_offset)
             if number % _SAY_EVERY_CHUNKS == 0:
                 # To Storm every message is a sign of life, and nothing else is heard of a bolt while it re-reads.
                 self._log(

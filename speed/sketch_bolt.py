@@ -10,8 +10,10 @@ from pystorm.component import Tuple
 
 from contract.errors import BraidError, OffsetRefused
 from contract.master import OffsetRange
+from serving.day_filters import day_filter, filtered_days
 from serving.handoff import Counts, commit_range, positions
 from speed.database_bolt import DatabaseBolt
+from speed.day_filters import DayFilters
 from speed.dedupe import RecentEvents
 from speed.range_counter import Counted, RangeCounter
 from speed.reader import RangeReader
@@ -29,6 +31,11 @@ class SketchBolt(DatabaseBolt):
 
         load_all()
         self._counters: dict[int, RangeCounter] = {}
+        self._counted_days = DayFilters(
+            lambda: filtered_days(self.database()),
+            lambda run_id, day: day_filter(self.database(), run_id, day),
+            self.settings.day_filter_mb << 20,
+        )
 
     def process(self, tup: Tuple) -> None:
         """Ack what is committed; fail what is not, and the spout plans it again from the committed position."""
@@ -51,7 +58,8 @@ class SketchBolt(DatabaseBolt):
             settings = self.settings
             self._counters[partition] = RangeCounter(
                 RangeReader(settings, partition),
-                RecentEvents(settings.dedupe_window_offsets, settings.dedupe_false_positive_rate),
+                RecentEvents(settings.dedupe_window_offsets, settings.filter_false_positive_rate),
+                self._counted_days,
                 self._commit,
                 self._committed_offset,
                 self.logger.info,
@@ -64,4 +72,6 @@ class SketchBolt(DatabaseBolt):
 
     def _commit(self, committed: OffsetRange, counted: Counted) -> None:
         counts = Counts(counted.received, counted.counted, counted.duplicate)
-        commit_range(self.database(), committed, counted.rows, counts, counted.rejects, self.settings.topic)
+        commit_range(
+            self.database(), committed, counted.rows, counts, counted.rejects, self.settings.topic, counted.generation
+        )

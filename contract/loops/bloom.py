@@ -1,47 +1,71 @@
-"""Probes of a blocked Bloom filter; contract.sketches.bloom says how many, and of how many words."""
+"""Probes of a blocked Bloom filter; contract.sketches.bloom says how many, and of how many blocks."""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import boolean, int64, types, uint64, void
+from numba import boolean, int64, uint64, void
 from numpy.typing import NDArray
 
-from contract.compiled import compiled
-from contract.sketches.bloom import BITS_PER_PROBE
+from contract.compiled import compiled, read_only
+from contract.loops.words import finalized
+from contract.sketches.bloom import BLOCK_WORDS
 
-_halves = types.Array(uint64, 2, "C", readonly=True)
-_ONE, _SIX, _BIT_MASK = np.uint64(1), np.uint64(6), np.uint64(63)
-
-
-@compiled(uint64(uint64))
-def _bits(position: np.uint64) -> np.uint64:
-    """The bits of a word that a probe asks for: the low bits of its position say which."""
-    bits = np.uint64(0)
-    for _ in range(BITS_PER_PROBE):
-        bits |= _ONE << (position & _BIT_MASK)
-        position >>= _SIX
-    return bits
+_WORDS, _ONE, _SIX = np.uint64(BLOCK_WORDS), np.uint64(1), np.uint64(6)
+_LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
+_WORD_MASK, _BIT_MASK = np.uint64(BLOCK_WORDS - 1), np.uint64(63)
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+# A position in a block takes nine bits, and so many fit into a word.
+_POSITION_BITS, _POSITIONS = np.uint64(9), 7
 
 
-@compiled(void(uint64[::1], uint64, int64, _halves))
-def add(words: NDArray[np.uint64], shift: np.uint64, probes: int, halves: NDArray[np.uint64]) -> None:
-    """Add hashes to a filter of 2^(64 - shift) words."""
-    for row in range(len(halves)):
-        position = halves[row, 0]
-        for _ in range(probes):
-            words[position >> shift] |= _bits(position)
-            position += halves[row, 1] | _ONE
+@compiled(uint64(read_only(int64), uint64, uint64))
+def _first_word(first_blocks: NDArray[np.int64], width: np.uint64, hashed: np.uint64) -> np.uint64:
+    """Where the block of a hash begins: the high bits say in which part, the low ones where in it."""
+    part = np.uint64(0)
+    if len(first_blocks) > 2:
+        part = min(hashed // width, np.uint64(len(first_blocks) - 2))
+    first = np.uint64(first_blocks[part])
+    # Below the number of blocks of the part, since the low half of a hash is below 2^32.
+    inside = (hashed & _LOW) * (np.uint64(first_blocks[part + _ONE]) - first) >> _HALF
+    return (first + inside) * _WORDS
 
 
-@compiled(void(uint64[::1], uint64, int64, _halves, boolean[::1]))
-def find(
-    words: NDArray[np.uint64], shift: np.uint64, probes: int, halves: NDArray[np.uint64], found: NDArray[np.bool_]
+@compiled(void(uint64[::1], read_only(int64), uint64, int64, read_only(uint64)))
+def add(
+    words: NDArray[np.uint64],
+    first_blocks: NDArray[np.int64],
+    width: np.uint64,
+    probes: int,
+    hashes: NDArray[np.uint64],
 ) -> None:
-    """Set found[i] if the filter has hash i."""
-    for row in range(len(halves)):
-        position, missing = halves[row, 0], np.uint64(0)
-        # All words are read, so that the next ones are on their way while these are awaited.
-        for _ in range(probes):
-            missing |= _bits(position) & ~words[position >> shift]
-            position += halves[row, 1] | _ONE
-        found[row] |= missing == np.uint64(0)
+    """Add hashes to a filter whose part i has the blocks [first_blocks[i], first_blocks[i + 1]), each for `width` hashes."""
+    for row in range(len(hashes)):
+        first, state = _first_word(first_blocks, width, hashes[row]), hashes[row]
+        for done in range(0, probes, _POSITIONS):
+            state = finalized(state + _STEP)
+            positions = state
+            for _ in range(min(_POSITIONS, probes - done)):
+                words[first + (positions >> _SIX & _WORD_MASK)] |= _ONE << (positions & _BIT_MASK)
+                positions >>= _POSITION_BITS
+
+
+@compiled(void(read_only(uint64), read_only(int64), uint64, int64, read_only(uint64), boolean[::1]))
+def find(
+    words: NDArray[np.uint64],
+    first_blocks: NDArray[np.int64],
+    width: np.uint64,
+    probes: int,
+    hashes: NDArray[np.uint64],
+    found: NDArray[np.bool_],
+) -> None:
+    """Set found[i] if the filter has hash i; its parts are as for `add`."""
+    for row in range(len(hashes)):
+        first, state, missing = _first_word(first_blocks, width, hashes[row]), hashes[row], np.uint64(0)
+        # All bits are asked for, so that the next block is on its way while this one is awaited.
+        for done in range(0, probes, _POSITIONS):
+            state = finalized(state + _STEP)
+            positions = state
+            for _ in range(min(_POSITIONS, probes - done)):
+                missing |= ~words[first + (positions >> _SIX & _WORD_MASK)] >> (positions & _BIT_MASK)
+                positions >>= _POSITION_BITS
+        found[row] |= missing & _ONE == np.uint64(0)

@@ -50,10 +50,8 @@ def hash_all(content: NDArray[np.uint8], bounds: NDArray[np.int64]) -> NDArray[n
     return halves
 
 
-@compiled(void(read_only(int64), uint64[:, ::1]))
-def mix_in(numbers: NDArray[np.int64], halves: NDArray[np.uint64]) -> None:
+@compiled(void(read_only(int64), uint64[::1]))
+def mix_in(numbers: NDArray[np.int64], hashes: NDArray[np.uint64]) -> None:
     """Make each hash one of its number too; different numbers give different hashes of the same text."""
-    for row in range(len(halves)):
-        mixed = finalized(halves[row, 0] ^ finalized(np.uint64(numbers[row])))
-        halves[row, 0] = mixed
-        halves[row, 1] = finalized(halves[row, 1] ^ mixed)
+    for row in range(len(hashes)):
+        hashes[row] = finalized(hashes[row] ^ finalized(np.uint64(numbers[row])))

@@ -1,72 +1,101 @@
 """Blocked Bloom filter: a member is always found, a stranger with at most the stated rate.
 
-Each probe reads one 64-bit word and asks for BITS_PER_PROBE bits of it (Putze, Sanders, Singler 2007, "Cache-, Hash- and
-Space-Efficient Bloom Filters"): two probes, and so two cache misses, do what thirteen single bits do, in twice the memory.
+Each member sets some bits of one block of 512, which is one cache line and so one cache miss (Putze, Sanders, Singler 2007,
+"Cache-, Hash- and Space-Efficient Bloom Filters").
 """
 
 from __future__ import annotations
 
-import itertools
 import math
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-_WORD_BITS = 64
-BITS_PER_PROBE = 5
-_MOST_PROBES = 4
+BLOCK_BITS = 512
+BLOCK_WORDS = BLOCK_BITS // 64
+_MOST_DRAWS = 2_048
+_MOST_PROBES = 48
+_SHARES = np.arange(BLOCK_BITS + 1) / BLOCK_BITS
+
+Words = NDArray[np.uint64]
+_NO_MEMBERS: Words = np.zeros(BLOCK_WORDS, np.uint64)
 
 
 class BloomFilter:
-    """A set of 128-bit hashes for up to `capacity` members at `false_positive_rate`; memory is fixed at the start."""
+    """A set of 64-bit hashes; its memory is fixed at the start. `probes` is how many bits each member sets."""
 
-    def __init__(self, capacity: int, false_positive_rate: float) -> None:
-        log2_words, self._probes = _smallest(capacity, false_positive_rate)
-        self._shift = np.uint64(_WORD_BITS - log2_words)
-        self._words = np.zeros(1 << log2_words, dtype=np.uint64)
+    def __init__(self, parts: Sequence[Words | None], probes: int) -> None:
+        """One filter of several: part i, the words of a filter, holds the hashes in range i of len(parts) equal ones.
 
-    def add(self, halves: NDArray[np.uint64]) -> None:
-        """Add hashes of shape (n, 2)."""
+        None stands for a range without members.
+        """
+        words = [_NO_MEMBERS if part is None else part for part in parts]
+        self.words = np.concatenate(words) if len(words) > 1 else words[0]
+        self.probes = probes
+        self._first_blocks = np.cumsum([0, *(len(part) // BLOCK_WORDS for part in words)], dtype=np.int64)
+        self._width = range_width(len(words))
+
+    @classmethod
+    def for_members(cls, count: int, false_positive_rate: float) -> BloomFilter:
+        """An empty one with room for that many; with more of them strangers are found more often than stated."""
+        load, probes = _loaded(false_positive_rate)
+        return cls([np.zeros(max(1, math.ceil(count / load)) * BLOCK_WORDS, np.uint64)], probes)
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes of memory."""
+        return self.words.nbytes
+
+    def add(self, hashes: NDArray[np.uint64]) -> None:
+        """Add hashes of shape (n,)."""
         from contract.loops import bloom
 
-        bloom.add(self._words, self._shift, self._probes, halves)
+        bloom.add(self.words, self._first_blocks, self._width, self.probes, hashes)
 
-    def find(self, halves: NDArray[np.uint64], found: NDArray[np.bool_]) -> None:
-        """Set found[i], of shape (n,), for each hash i of shape (n, 2) that may be a member; others stay as they are."""
+    def find(self, hashes: NDArray[np.uint64], found: NDArray[np.bool_]) -> None:
+        """Set found[i], of shape (n,), for each hash i of shape (n,) that may be a member; others stay as they are."""
         from contract.loops import bloom
 
-        bloom.find(self._words, self._shift, self._probes, halves, found)
+        bloom.find(self.words, self._first_blocks, self._width, self.probes, hashes, found)
+
+
+def range_width(count: int) -> np.uint64:
+    """How many hashes each of `count` equal ranges of all hashes has; a few more are left over for the last one."""
+    return np.uint64((2**64 - 1) // count)
 
 
 @cache
-def _smallest(capacity: int, false_positive_rate: float) -> tuple[int, int]:
-    """The least log2 of the number of words that reaches the rate, and with how many probes."""
-    # With more than 16 members a word nearly all bits are set.
-    for log2_words in itertools.count(max(1, math.ceil(math.log2(capacity / 16)))):
-        for probes in range(1, _MOST_PROBES + 1):
-            if _rate_of_probe(probes * capacity / 2**log2_words) ** probes <= false_positive_rate:
-                return log2_words, probes
-    raise AssertionError("unreachable")
+def _loaded(false_positive_rate: float) -> tuple[float, int]:
+    """How many members a block may have on average, the most that keeps the rate, and with how many probes."""
+    filled = _filled()
+    return max((_load(filled[::probes] @ _SHARES**probes, false_positive_rate), probes) for probes in range(1, _MOST_PROBES))
 
 
-def _rate_of_probe(members_per_word: float) -> float:
-    """How often a probe of a stranger finds its bits: their number is Poisson in a word, so some words are far fuller."""
-    rate, probability = 0.0, math.exp(-members_per_word)
-    for members in range(1, int(members_per_word + 12 * math.sqrt(members_per_word) + 20)):
-        probability *= members_per_word / members
-        filled = 1 - (1 - 1 / _WORD_BITS) ** (BITS_PER_PROBE * members)
-        rate += probability * _found(filled, BITS_PER_PROBE)
-    return rate
+def _filled() -> NDArray[np.float64]:
+    """The chance that after so many draws, the first index, so many of a block's bits are set, the second."""
+    chances = np.zeros((_MOST_DRAWS, BLOCK_BITS + 1))
+    chances[0, 0] = 1
+    for before, after in zip(chances[:-1], chances[1:], strict=True):
+        # A draw meets a bit that is set already, or sets one more.
+        after += before * _SHARES
+        after[1:] += before[:-1] * (1 - _SHARES[:-1])
+    return chances
 
 
-def _found(filled: float, bits: int) -> float:
-    """The chance that `bits` random bits, of which some may be the same one, are all set where a share is `filled`."""
-    chances = {0: 1.0}
-    for _ in range(bits):
-        drawn: dict[int, float] = {}
-        for different, chance in chances.items():
-            drawn[different] = drawn.get(different, 0.0) + chance * different / _WORD_BITS
-            drawn[different + 1] = drawn.get(different + 1, 0.0) + chance * (1 - different / _WORD_BITS)
-        chances = drawn
-    return sum(chance * filled**different for different, chance in chances.items())
+def _load(found: NDArray[np.float64], false_positive_rate: float) -> float:
+    """The most members a block on average, where found[i] is how often a stranger is found in a block that has i of them.
+
+    The number of members in a block is Poisson, so some blocks are far fuller than others.
+    """
+    members = np.arange(len(found))
+    log_factorials = np.array([math.lgamma(number + 1) for number in members.tolist()])
+    low, high = 0.0, len(found) / 2
+    for _ in range(40):
+        middle = (low + high) / 2
+        chances = np.exp(members * math.log(middle) - middle - log_factorials)
+        # What is left are blocks with more members than were looked at.
+        rate = float(chances @ found) + max(0.0, 1 - float(chances.sum()))
+        low, high = (middle, high) if rate <= false_positive_rate else (low, middle)
+    return low

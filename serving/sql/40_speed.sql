@@ -21,10 +21,12 @@ END
 $$;
 
 -- Offsets [first_offset, next_offset) of a partition, which hold these rows and rejects, count from now on. position_before
--- says where the partition stood: if that is not first_offset nothing is changed.
+-- says where the partition stood: if that is not first_offset nothing is changed, and neither if the range was held against
+-- the day filters of another generation than live_generation (null: against none).
 CREATE OR REPLACE FUNCTION serving.commit_range(
     range_partition int, first_offset bigint, range_next_offset bigint, received bigint, counted bigint, duplicate bigint,
-    new_rows serving.rows, rejects public.quarantine[], OUT position_before bigint
+    new_rows serving.rows, rejects public.quarantine[], judged_generation bigint,
+    OUT position_before bigint, OUT live_generation bigint
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -41,6 +43,11 @@ BEGIN
     END IF;
     -- guard: progress fence
     IF position_before <> first_offset OR range_next_offset <= first_offset THEN
+        RETURN;
+    END IF;
+    SELECT coalesce(max(p.generation), 0) INTO live_generation FROM serving.publication AS p;
+    -- guard: repeats are judged by the live filters
+    IF judged_generation <> live_generation THEN
         RETURN;
     END IF;
     PERFORM serving.append_rows(new_rows, range_partition, current_epoch);

@@ -59,12 +59,9 @@ AS $$
     SELECT partition, first_offset, next_offset FROM serving.surveyed WHERE NOT days && sought ORDER BY 1, 2, 3
 $$;
 
--- Rows and ledger of a task become the run's; false if they did before. Refuses if the run has ended.
-CREATE OR REPLACE FUNCTION serving.write_task(
-    task_run_id bigint, new_task_id text, new_rows serving.rows,
-    days date[], partitions int[], counted bigint[], duplicate bigint[], OUT written boolean
-)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+-- What a task writes is the run's; false if it was written before. Refuses if the run has ended.
+CREATE OR REPLACE FUNCTION serving.claim_task(task_run_id bigint, new_task_id text, OUT claimed boolean)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     -- The lock makes the run's end wait for this transaction.
@@ -74,7 +71,19 @@ BEGIN
     END IF;
     INSERT INTO serving.run_task VALUES (task_run_id, new_task_id) ON CONFLICT DO NOTHING;
     -- guard: task claim
-    written := FOUND;
+    claimed := FOUND;
+END
+$$;
+
+-- Rows and ledger of a task become the run's; false if they did before. Refuses if the run has ended.
+CREATE OR REPLACE FUNCTION serving.write_task(
+    task_run_id bigint, new_task_id text, new_rows serving.rows,
+    days date[], partitions int[], counted bigint[], duplicate bigint[], OUT written boolean
+)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    written := serving.claim_task(task_run_id, new_task_id);
     IF NOT written THEN
         RETURN;
     END IF;

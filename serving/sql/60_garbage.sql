@@ -44,6 +44,8 @@ BEGIN
     END IF;
     DELETE FROM serving.run_day WHERE run_id = garbage.run_id AND day = garbage.day;
     DELETE FROM serving.batch_ledger WHERE run_id = garbage.run_id AND day = garbage.day;
+    -- guard: filters go with their run's rows
+    DELETE FROM serving.day_filter WHERE run_id = garbage.run_id AND day = garbage.day;
     RETURN serving.delete_run_day(garbage.run_id, garbage.day);
 END
 $$;

@@ -8,19 +8,26 @@ from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
+from numpy.typing import NDArray
 
 from batch.archive import Archive
+from batch.audit import audit
+from batch.fold import Hashes, hashes_by_day
 from batch.run import run
 from contract.errors import ArchiveBehind, ArchiveGap
 from contract.event import decode
 from contract.master import MASTER, OffsetRange
 from contract.settings import Settings
+from contract.sketches.bloom import BloomFilter
 from contract.views import VIEWS
 from ingest.archive_files import ArchiveFiles
 from ingest.hdfs import Hdfs
 from ingest.simulate import events
 from serving.database import connect
+from serving.day_filters import day_filter, filtered_days
 from serving.handoff import Counts, begin_run, commit_range, fail_run, positions
 from tests.fixtures.pageviews import TODAY
 from tests.oracle import Record, expected_rows, pipeline
@@ -149,6 +156,52 @@ def test_an_incremental_run_computes_the_days_that_new_records_are_on_and_equals
     assert [merged(batch, view) for view in VIEWS] == rows
     with connect(batch, "reader") as connection:
         assert connection.execute("SELECT * FROM ledger ORDER BY partition").fetchall() == ledger
+
+
+def test_filters_hold_exactly_the_events_of_the_days_below_the_cut_and_an_audit_writes_none(batch: Settings):
+    batch = replace(batch, dedupe_false_positive_rate=1e-12)
+    records = traffic(4_000, seed=3)
+    ends = [1 + max(r[1] for r in records if r[0] == partition) for partition in range(PARTITIONS)]
+    before = [0] * PARTITIONS
+    for cut in ([end // 2 for end in ends], ends):
+        for partition in range(PARTITIONS):
+            # The files go beyond the cut.
+            archive(batch, records, partition, (before[partition], min(ends[partition], cut[partition] + 7)))
+        progress(batch, cut, before)
+        done = run(batch, lambda line: None)
+        below = hashes_by_day(events_of([record for record in records if record[1] < cut[record[0]]]))
+        above = hashes_by_day(events_of([record for record in records if record[1] >= cut[record[0]]]))
+        with connect(batch, "speed") as connection, connect(batch, "reader") as reader:
+            live = filtered_days(connection).run_of_day
+            counts = dict(reader.execute("SELECT day, events FROM replay_cover").fetchall())
+            assert counts == {day: len(np.unique(hashes)) for day, hashes in below.items()}
+            assert live.keys() == below.keys()
+            for day, run_id in live.items():
+                bloom = day_filter(connection, run_id, day)
+                assert found(bloom, below[day]).all()
+                assert not found(bloom, np.setdiff1d(above.get(day, below[day]), below[day])).any()
+        assert sum(run_id == done.run_id for run_id in live.values()) == done.days
+        before = cut
+    filters = "SELECT run_id, day, part, events FROM serving.day_filter ORDER BY 1, 2, 3"
+    with connect(batch, "postgres") as owner:
+        written = owner.execute(filters).fetchall()
+        assert audit(batch, lambda line: None, "recompute").ok
+        assert owner.execute(filters).fetchall() == written
+
+
+def events_of(records: list[Record]) -> pl.DataFrame:
+    """The valid ones."""
+    frames = []
+    for partition in range(PARTITIONS):
+        inside = [record for record in records if record[0] == partition]
+        frames.append(decode(partition, [r[1] for r in inside], [r[2] for r in inside], [r[3] for r in inside]).events)
+    return pl.concat(frames)
+
+
+def found(bloom: BloomFilter, hashes: Hashes) -> NDArray[np.bool_]:
+    answers = np.zeros(len(hashes), np.bool_)
+    bloom.find(hashes, answers)
+    return answers
 
 
 def test_a_gap_is_named_and_the_run_fails(batch: Settings):

@@ -8,28 +8,44 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+import numpy as np
 import polars as pl
 import psycopg
 import pytest
 
+from batch.fold import Hashes, filter_of, ranges_of
 from contract.aggregate import aggregate
-from contract.errors import RunRefused
+from contract.errors import PublicationRefused, RunRefused
 from contract.event import EVENT_SCHEMA
 from contract.master import OffsetRange
 from contract.settings import Settings
 from contract.views import VIEWS
 from serving.database import Connection, connect
+from serving.day_filters import day_filter, filtered_days, write_filters
 from serving.handoff import Counts, Run, begin_run, collect_garbage, commit_range, fail_run, publish, write_task
+from speed.day_filters import DayFilters
+from speed.dedupe import Identities
 from tests.fixtures.pageviews import NO_REJECTS, TODAY, reject
 
 INTERLEAVINGS = int(os.environ.get("INTERLEAVINGS", "120"))
 KEEP_RUNS = 2
 STEPS = (
     *("produce",) * 3, *("commit",) * 5, *("begin",) * 3, *("compute",) * 3, *("publish",) * 3,
-    *("rollback",) * 2, *("collect",) * 3, "die", "rescue", "replay",
+    *("rollback",) * 2, *("collect",) * 3, "die", "rescue", "commit_again", *("replay",) * 2,
 )  # fmt: skip
+FILTER_PARTS = 2
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event of a day, by number; `again` if another record had it before."""
+
+    number: int
+    day: date
+    again: bool = False
 
 
 class Pipeline:
@@ -39,8 +55,12 @@ class Pipeline:
         self.chance = random.Random(seed)
         self.speed, self.batch, self.owner = speed, batch, owner
         self.partitions = self.chance.randint(1, 3)
-        # The day of each offset's event; None is a reject.
-        self.log: list[list[date | None]] = [[] for _ in range(self.partitions)]
+        # The event of each offset; None is a reject.
+        self.log: list[list[Event | None]] = [[] for _ in range(self.partitions)]
+        self.numbers = 0
+        self.counted_days = DayFilters(
+            lambda: filtered_days(speed), lambda run_id, day: day_filter(speed, run_id, day), most_bytes=1
+        )
         self.position = [0] * self.partitions
         self.committed: list[set[int]] = [set() for _ in range(self.partitions)]
         self.runs: dict[int, tuple[Run, str, list[date] | None]] = {}
@@ -48,34 +68,58 @@ class Pipeline:
     def produce(self) -> None:
         late = (0, 0, 0, 1, 2, 9)
         for _ in range(self.chance.randint(1, 4)):
-            event = TODAY.date() - timedelta(days=self.chance.choice(late))
+            self.numbers += 1
+            event = Event(self.numbers, TODAY.date() - timedelta(days=self.chance.choice(late)))
             self.chance.choice(self.log).append(None if self.chance.random() < 0.1 else event)
+
+    def replay(self) -> None:
+        """Events that the live run has counted come again, in any partition; they count once, whatever becomes of the run."""
+        cut = dict(self.owner.execute("SELECT partition, next_offset FROM serving.live_cut").fetchall())
+        counted = [event for p in cut for event in self.log[p][: cut[p]] if event and not event.again]
+        partition = self.chance.randrange(self.partitions)
+        for event in self.chance.sample(counted, min(len(counted), 3)):
+            self.log[partition].append(Event(event.number, event.day, again=True))
+        self._advance(partition, len(self.log[partition]))
 
     def commit(self) -> None:
         partition = self.chance.randrange(self.partitions)
+        self._advance(partition, self.chance.randint(self.position[partition], len(self.log[partition])))
+
+    def _advance(self, partition: int, next_offset: int) -> None:
         first = self.position[partition]
-        self.position[partition] = self.chance.randint(first, len(self.log[partition]))
+        self.position[partition] = next_offset
         applied = self._commit(partition, first, self.position[partition])
         assert applied == (self.position[partition] > first)
         self.committed[partition].update(range(first, self.position[partition]))
 
-    def replay(self) -> None:
+    def commit_again(self) -> None:
         partition = self.chance.randrange(self.partitions)
         first = self.chance.randint(0, self.position[partition])
         assert not self._commit(partition, first, self.chance.randint(first, self.position[partition]))
 
     def _commit(self, partition: int, first: int, following: int) -> bool:
-        days = self.log[partition][first:following]
-        counted = sum(day is not None for day in days)
-        rejects = [reject(partition, first + i) for i, day in enumerate(days) if day is None]
-        return commit_range(
-            self.speed,
-            OffsetRange(partition, first, following),
-            rows_of(Counter(day for day in days if day)),
-            Counts(len(days), counted, 0),
-            pl.concat([NO_REJECTS, *rejects]),
-            "pageviews",
-        )
+        records = self.log[partition][first:following]
+        events = [event for event in records if event]
+        rejects = [reject(partition, first + i) for i, event in enumerate(records) if event is None]
+        while True:
+            fresh = [event for event, known in zip(events, self._known(events), strict=True) if not known]
+            try:
+                return commit_range(
+                    self.speed,
+                    OffsetRange(partition, first, following),
+                    rows_of(Counter(event.day for event in fresh)),
+                    Counts(len(records), len(fresh), len(events) - len(fresh)),
+                    pl.concat([NO_REJECTS, *rejects]),
+                    "pageviews",
+                    self.counted_days.generation,
+                )
+            except PublicationRefused:
+                self.counted_days.refresh()
+
+    def _known(self, events: list[Event]) -> list[bool]:
+        days = np.array([event.day for event in events], "datetime64[D]").astype(np.int64)
+        known: list[bool] = self.counted_days.repeats(Identities(days, hashes_of(events), days)).tolist()
+        return known
 
     def begin(self) -> None:
         self._begin(None)
@@ -100,19 +144,24 @@ class Pipeline:
             return
         run, kind, _ = entry
         below = [
-            (partition, offset, day)
+            (partition, offset, event)
             for partition in range(self.partitions)
-            for offset, day in enumerate(self.log[partition][: run.cut[partition].next_offset])
-            if day is not None
+            for offset, event in enumerate(self.log[partition][: run.cut[partition].next_offset])
+            if event
         ]
         dirty = {
-            day for partition, offset, day in below
+            event.day for partition, offset, event in below
             if kind == "full" or partition not in run.base or offset >= run.base[partition].next_offset
         }  # fmt: skip
         try:
+            self._write_filters(run, [event for *_, event in below if event.day in dirty])
             for day in sorted(dirty):
-                counted = Counter(partition for partition, _, of_day in below if of_day == day)
-                ledger = pl.DataFrame([(day, p, n, 0) for p, n in counted.items()], schema=LEDGER, orient="row")
+                received = Counter(partition for partition, _, event in below if event.day == day)
+                # Of an event that came more than once the first by (partition, offset).
+                firsts = {event.number: partition for partition, _, event in reversed(below) if event.day == day}
+                counted = Counter(firsts.values())
+                judged = [(day, p, counted[p], n - counted[p]) for p, n in received.items()]
+                ledger = pl.DataFrame(judged, schema=LEDGER, orient="row")
                 rows = rows_of(Counter({day: counted.total()}))
                 assert write_task(self.batch, run.run_id, str(day), rows, ledger)
                 if self.chance.random() < 0.2:
@@ -122,6 +171,13 @@ class Pipeline:
         else:
             self.runs[run.run_id] = (run, kind, sorted(dirty))
 
+    def _write_filters(self, run: Run, events: list[Event]) -> None:
+        of_day = {event.day: hashes_of([e for e in events if e.day == event.day]) for event in events}
+        for part in range(FILTER_PARTS):
+            inside = {day: ranges_of(hashes, FILTER_PARTS)[part] for day, hashes in of_day.items()}
+            filters = {day: filter_of(hashes, 1e-12) for day, hashes in inside.items() if len(hashes)}
+            assert write_filters(self.batch, run.run_id, part, FILTER_PARTS, filters)
+
     def publish(self) -> None:
         entry = self._some_run(computed=True)
         if entry is None:
@@ -130,8 +186,8 @@ class Pipeline:
         del self.runs[run.run_id]
         cut = {p: run.cut[p].next_offset for p in run.cut}
         rejects = [
-            reject(p, offset) for p in range(self.partitions) for offset, day in enumerate(self.log[p][: cut[p]])
-            if day is None and offset >= (run.base[p].next_offset if p in run.base else 0)
+            reject(p, offset) for p in range(self.partitions) for offset, event in enumerate(self.log[p][: cut[p]])
+            if event is None and offset >= (run.base[p].next_offset if p in run.base else 0)
         ]  # fmt: skip
         live = self._live()
         try:
@@ -173,7 +229,8 @@ class Pipeline:
         counted = [self.committed[p] | set(range(ledger[p][4])) for p in range(self.partitions)]
         in_flight = [self.position[p] - len(counted[p]) for p in range(self.partitions)]
         assert [ledger[p][2] for p in range(self.partitions)] == in_flight
-        truth = Counter(day for p in range(self.partitions) for offset in counted[p] if (day := self.log[p][offset]))
+        records = (self.log[p][offset] for p in range(self.partitions) for offset in counted[p])
+        truth = Counter(event.day for event in records if event and not event.again)
         merged = dict(
             self.owner.execute(
                 "SELECT (bucket AT TIME ZONE 'UTC')::date, sum(views)::bigint FROM site_traffic GROUP BY 1"
@@ -184,6 +241,11 @@ class Pipeline:
 
 LEDGER = {"day": pl.Date, "partition": pl.Int32, "counted": pl.Int64, "duplicate": pl.Int64}
 _events: dict[date, pl.DataFrame] = {}
+
+
+def hashes_of(events: list[Event]) -> Hashes:
+    """A hash of each, as contract.aggregate.identity_hashes would give one."""
+    return np.array([random.Random(event.number).getrandbits(64) for event in events], np.uint64)
 
 
 def rows_of(days: Counter[date]) -> dict[str, pl.DataFrame]:
@@ -213,7 +275,7 @@ CLEAR = "; ".join(
     f"DELETE FROM {table}"
     for table in (
         *("quarantine", "serving.speed_progress", "serving.speed_ledger", "serving.run_cut", "serving.run_task"),
-        *("serving.run_day", "serving.batch_ledger", "serving.publication", "serving.run"),
+        *("serving.run_day", "serving.day_filter", "serving.batch_ledger", "serving.publication", "serving.run"),
         *(f"serving.{half}_{view.name}" for half in ("speed", "batch") for view in VIEWS),
     )
 )
@@ -246,6 +308,7 @@ def test_merged_is_truth_after_every_step(database: Settings) -> None:
     ("object_name", "guard", "without"),
     [
         ("commit_range", "position_before <> first_offset", "false"),
+        ("commit_range", "judged_generation <> live_generation", "false"),
         ("begin_run", "epoch = p.epoch + 1", "epoch = p.epoch"),
         ("write_task", "IF NOT written", "IF false"),
         ("publish", "<> planned.base_generation", "< 0"),

@@ -80,7 +80,7 @@ MUTATIONS = (
         "IF false THEN",
         _test("layer/test_serving_runs.py::test_of_two_runs_at_once_the_second_is_refused"),
     ),
-    Mutation("task claim", "serving/sql/50_batch.sql", "written := FOUND;", "written := true;"),
+    Mutation("task claim", "serving/sql/50_batch.sql", "claimed := FOUND;", "claimed := true;"),
     Mutation(
         "an ended run writes nothing",
         "serving/sql/50_batch.sql",
@@ -128,6 +128,19 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "min(coalesce(c.epoch, 0)) AS epoch",
         "max(coalesce(c.epoch, 0)) AS epoch",
         _test("layer/test_serving_runs.py::test_garbage_goes_and_what_a_rollback_needs_stays"),
+    ),
+    Mutation(
+        "filters go with their run's rows",
+        "serving/sql/60_garbage.sql",
+        "    DELETE FROM serving.day_filter WHERE run_id = garbage.run_id AND day = garbage.day;\n",
+        "",
+        _test("layer/test_serving_day_filters.py::test_filters_are_live_kept_and_deleted_with_the_rows_of_their_run"),
+    ),
+    Mutation(
+        "repeats are judged by the live filters",
+        "serving/sql/40_speed.sql",
+        "IF judged_generation <> live_generation THEN",
+        "IF false THEN",
     ),
     Mutation(
         "rename",
@@ -186,8 +199,14 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "dedupe across ranges",
         "speed/range_counter.py",
-        "distinct.filter(~repeats) if repeats.any() else distinct",
-        "distinct",
+        "recent = self._recent.repeats(identities)",
+        "recent = self._recent.repeats(identities) & False",
+    ),
+    Mutation(
+        "dedupe against counted days",
+        "speed/range_counter.py",
+        "recent | self._counted_days.repeats(identities)",
+        "recent",
     ),
     Mutation(
         "dedupe across restarts",

@@ -96,7 +96,7 @@ class Checker:
         for record in self._world.records(partition, known):
             try:
                 event_of(record[3], record[2])
-                judged.append((record, "duplicate" if record[:2] in self._world.repeats else "counted"))
+                judged.append((record, "duplicate" if self._world.is_again(*record[:2]) else "counted"))
             except Rejected:
                 judged.append((record, "quarantined"))
         return judged

@@ -68,13 +68,13 @@ class Session:
         # What a session learns of types is forgotten with it: the next one asks again, as a new connection does.
         self.adapters = AdaptersMap(connection.adapters)
 
-    def execute(self, *arguments: Any) -> psycopg.Cursor[Any]:
+    def execute(self, *arguments: Any, **options: Any) -> psycopg.Cursor[Any]:
         self._require()
         if self.info.transaction_status == TransactionStatus.IDLE:
             # A statement alone is a transaction, which can be cut off at the same points.
             with self.transaction():
-                return self._connection.execute(*arguments)
-        return self._connection.execute(*arguments)
+                return self._connection.execute(*arguments, **options)
+        return self._connection.execute(*arguments, **options)
 
     def cursor(self) -> psycopg.Cursor[Any]:
         self._require()

@@ -32,6 +32,7 @@ OPERATIONS = {
     World.crash: 3,
     World.pass_time: 3,
     World.send_again: 3,
+    World.replay: 3,
     World.time_out: 2,
     World.replace_topology: 1,
     World.second_archiver: 1,

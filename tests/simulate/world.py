@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -24,11 +24,12 @@ from contract.master import MASTER, OffsetRange, archived_next_offset, folder
 from contract.settings import Settings
 from ingest.archive import Archiver
 from ingest.archive_files import ArchiveFiles
+from serving.database import connect
 from speed.merge_bolt import MergeBolt
 from speed.range_spout import RangeSpout
 from speed.sketch_bolt import SketchBolt
 from tests.fixtures.memory import GAP, MemoryStore, MemoryTopic
-from tests.oracle import Record
+from tests.oracle import Record, Rejected, event_of
 from tests.simulate.engines import Admin, Clock, HdfsClient, Sessions, SimulatedConsumer, Spark
 from tests.simulate.process import Killed, Process, current, point
 
@@ -143,6 +144,8 @@ class World:
         self.topic = MemoryTopic({partition: [] for partition in range(partitions)})
         self.repeats: dict[tuple[int, int], int] = {}
         """(partition, offset) of a repeat: the offset of its first copy."""
+        self.replayed: set[tuple[int, int]] = set()
+        """(partition, offset) of repeats of what a batch run had counted; their first copy may be in another partition."""
         self.store = MemoryStore(fault=self._hdfs_point)
         self.clock = Clock(START.timestamp())
         self.logger = _Logger(self.history.append)
@@ -174,11 +177,29 @@ class World:
             partition = self.chance.randrange(self.settings.topic_partitions)
             records = self.topic.partitions[partition]
             first = max(self.topic.low_offsets.get(partition, 0), len(records) - self.settings.dedupe_window_offsets)
-            known = [o for o in range(first, len(records)) if records[o] is not GAP and (partition, o) not in self.repeats]
+            known = [o for o in range(first, len(records)) if records[o] is not GAP and not self.is_again(partition, o)]
             if known:
                 offset = self.chance.choice(known)
                 self.repeats[partition, len(records)] = offset
                 records.append((self._now_ms(), records[offset][1]))  # type: ignore[index]
+
+    def replay(self) -> None:
+        """Events that the live run has counted, of any age, once more and in any partition, as a replay of history does."""
+        with connect(self.settings, "reader") as reader:
+            cover = reader.execute("SELECT day, cut FROM replay_cover WHERE bytes > 0").fetchall()
+        days, cut = {day for day, _ in cover}, next((cut for _, cut in cover), {})
+        counted = []
+        for partition, next_offset in cut.items():
+            for place in self.records(int(partition), 0, next_offset):
+                with suppress(Rejected):
+                    _, time = event_of(place[3], place[2])
+                    if time.date() in days and not self.is_again(*place[:2]):
+                        counted.append(place)
+        for partition, _, _, value in self.chance.sample(counted, min(len(counted), self.chance.randint(1, 5))):
+            # Batch counts the copy that is first by (partition, offset); so the ledger's partitions stay what they were.
+            target = self.chance.randrange(partition, self.settings.topic_partitions)
+            self.replayed.add((target, len(self.topic.partitions[target])))
+            self._append(target, value)
 
     def end_a_transaction(self) -> None:
         """A producer's transaction leaves an offset without a record."""
@@ -338,6 +359,10 @@ class World:
         for offset, record in enumerate(self.topic.partitions[partition][:next_offset]):
             if record is not GAP and offset >= first_offset:
                 yield partition, offset, record[0], record[1]  # type: ignore[index]
+
+    def is_again(self, partition: int, offset: int) -> bool:
+        """Whether the record is another one once more."""
+        return (partition, offset) in self.repeats or (partition, offset) in self.replayed
 
     def master_files(self, partition: int) -> list[OffsetRange]:
         """What the listing of the master dataset shows."""

@@ -11,7 +11,22 @@ import polars as pl
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from batch.fold import PARTS, Hashes, day_of, fold, fold_alone, merged, packed, ranges_of, shared_hashes, split, unpacked
+from batch.fold import (
+    PARTS,
+    Hashes,
+    day_of,
+    filter_of,
+    fold,
+    fold_alone,
+    hashes_by_day,
+    in_order,
+    merged,
+    packed,
+    ranges_of,
+    shared_hashes,
+    split,
+    unpacked,
+)
 from contract.aggregate import identity_hashes
 from tests.fixtures.pageviews import events
 
@@ -34,7 +49,8 @@ def in_shares(shares: list[pl.DataFrame], hash_count: int, ranges: int, groups: 
         return identity_hashes(frame) % np.uint64(hash_count) * np.uint64((2**64 - 1) // hash_count)
 
     sent = zip(*(ranges_of(hashes_of(share), ranges) for share in shares), strict=True)
-    answers = [np.concatenate(of_share) for of_share in zip(*map(shared_hashes, sent), strict=True)]
+    answered = [shared_hashes(blocks, in_order(blocks)) for blocks in sent]
+    answers = [np.concatenate(of_share) for of_share in zip(*answered, strict=True)]
     folded, suspected = [], [[] for _ in range(groups)]
     for share, answer in zip(shares, answers, strict=True):
         alone, suspects = split(share, hashes_of(share), answer, groups)
@@ -75,11 +91,30 @@ def test_shares_give_the_rows_of_all_events_at_once(
 
 def test_without_repeats_or_collisions_no_event_moves():
     hashes = identity_hashes(DISTINCT)
-    answers = [shared_hashes([some]) for some in ranges_of(hashes, 3)]
+    answers = [shared_hashes([some], some) for some in ranges_of(hashes, 3)]
     assert not np.concatenate([answer for (answer,) in answers]).size
     alone, suspects = split(DISTINCT, hashes, np.array([], np.uint64), 3)
     assert alone.equals(DISTINCT)
     assert [len(some) for some in suspects] == [0, 0, 0]
+
+
+def test_hashes_are_dealt_out_by_day():
+    shuffled = DISTINCT.sample(fraction=1, shuffle=True, seed=1)
+    by_day = hashes_by_day(shuffled)
+    days = shuffled["event_time"].dt.date()
+    assert {day: sorted(some.tolist()) for day, some in by_day.items()} == {
+        day: sorted(identity_hashes(shuffled.filter(days == day)).tolist()) for day in days.unique().to_list()
+    }
+    assert hashes_by_day(DISTINCT[:0]) == {}
+
+
+def test_a_filter_counts_each_hash_once():
+    hashes = in_order([identity_hashes(DISTINCT), identity_hashes(DISTINCT[:7])])
+    count, bloom = filter_of(hashes, 1e-12)
+    found = np.zeros(len(hashes), np.bool_)
+    bloom.find(hashes, found)
+    assert (count, found.all()) == (len(DISTINCT), True)
+    assert bloom.words.tobytes() == filter_of(in_order([identity_hashes(DISTINCT)]), 1e-12)[1].words.tobytes()
 
 
 def test_what_workers_are_forked_from_has_no_thread_that_a_fork_would_lack():

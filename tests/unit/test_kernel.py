@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.aggregate import aggregate, columns_read, first_of_each, identity_halves, identity_hashes, merge
+from contract.aggregate import aggregate, columns_read, first_of_each, identity_hashes, merge
 from contract.columns import column_of, texts
 from contract.errors import CatalogueError
 from contract.event import EVENT_SCHEMA
@@ -149,7 +149,7 @@ def test_identity_hashes_are_equal_where_id_and_day_are(identities: list[tuple[s
     events = of_identities(*identities, *identities)
     hashes = identity_hashes(events).tolist()
     assert len(set(hashes)) == len({(event_id, time // 86_400_000_000) for event_id, time in identities})
-    assert hashes == identity_halves(events)[:, 0].tolist() == hashes[: len(identities)] * 2
+    assert hashes == hashes[: len(identities)] * 2
     # Neither slices nor chunks of a frame change them.
     assert identity_hashes(events[first:]).tolist() == hashes[first:]
     assert identity_hashes(pl.concat([events[:first], events[first:]], rechunk=False)).tolist() == hashes
@@ -158,12 +158,9 @@ def test_identity_hashes_are_equal_where_id_and_day_are(identities: list[tuple[s
 def test_identity_hashes_never_change():
     # Other processes and machines, of another version perhaps, must find the same ones.
     events = of_identities(("a", 0), ("a", 86_400_000_000), ("foobar", 0), ("ä" * 40, 1_431_820_800_000_000))
-    assert identity_halves(events).tolist() == [
-        [0x702F766A14C1ABD4, 0xA4D187592E34B57D],
-        [0x66B663077CAC1A1D, 0xDD1483D5951D1373],
-        [0xD5C031F18A285244, 0x39F1FDC2BE3650ED],
-        [0xD47CA07C4BFA72D3, 0xDD632D7BDEAE8984],
-    ]
+    assert identity_hashes(events).tolist() == [
+        0x702F766A14C1ABD4, 0x66B663077CAC1A1D, 0xD5C031F18A285244, 0xD47CA07C4BFA72D3,
+    ]  # fmt: skip
 
 
 def test_only_columns_that_views_read_are_needed():

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from contract.groups import Groups
 from contract.sketches import histogram, hll
-from contract.sketches.bloom import BloomFilter
 from contract.sketches.hash import hash_text, hash_texts, hash_texts_128
 
 
@@ -176,21 +175,3 @@ def test_histograms_of_groups_are_those_of_their_values(items: list[tuple[int, f
     bins = [Counter((entries[[one == group for one, _ in items]] >> histogram.COUNT_BITS).tolist()) for group in range(4)]
     expected = [[(number << histogram.COUNT_BITS) + count for number, count in sorted(one.items())] for one in bins]
     assert [one.tolist() for one in pieces(*histogram.merge(entries, np.arange(len(entries) + 1), groups))] == expected
-
-
-def test_bloom_finds_members_and_few_others():
-    members = hash_texts_128(f"m{i}" for i in range(20_000))
-    strangers = hash_texts_128(f"s{i}" for i in range(200_000))
-    bloom = BloomFilter(20_000, 1e-3)
-    bloom.add(members)
-
-    def found(bloom: BloomFilter, halves: NDArray[np.uint64], before: bool = False) -> NDArray[np.bool_]:
-        known = np.full(len(halves), before)
-        bloom.find(halves, known)
-        return known
-
-    assert found(bloom, members).all()
-    assert not found(BloomFilter(20_000, 1e-3), members).any()
-    assert found(BloomFilter(20_000, 1e-3), members, before=True).all()
-    # 200 are expected at most; 300 would be seven standard deviations more.
-    assert found(bloom, strangers).sum() < 300

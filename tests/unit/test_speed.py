@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import date
 from itertools import pairwise
 from math import inf
 
 import pytest
 
-from contract.errors import OffsetRefused, TopicUnusable
+from contract.errors import OffsetRefused, PublicationRefused, TopicUnusable
+from contract.event import decode
 from contract.master import OffsetRange
 from contract.records import Records
-from speed.dedupe import RecentEvents
+from contract.sketches.bloom import BLOCK_BITS, BloomFilter
+from serving.day_filters import FilteredDays
+from speed.day_filters import DayFilters
+from speed.dedupe import Identities, RecentEvents
 from speed.plan import RangePlan
 from speed.range_counter import Counted, RangeCounter
 
 RATE = 1e-6
+NO_MEMORY, ENOUGH_MEMORY = 1, 1 << 20
 
 
 def ranges(planned: list[tuple[str, OffsetRange]]) -> list[tuple[int, int, int]]:
@@ -91,9 +97,14 @@ def value(event_id: str, day: int = 17) -> bytes:
     return json.dumps(event).encode()
 
 
+def identities_of(*values: bytes) -> Identities:
+    offsets = list(range(len(values)))
+    return Identities.of(decode(0, offsets, [1_779_000_000_000] * len(offsets), list(values)).events)
+
+
 @dataclass
 class Partition:
-    """One partition in memory, its reader, and a database that keeps to the fence."""
+    """One partition in memory, its reader, and a database that keeps to the fence and has filters of days."""
 
     values: list[bytes]
     low: int = 0
@@ -101,6 +112,9 @@ class Partition:
     views: int = 0
     duplicates: int = 0
     fail_next: bool = False
+    generation: int = 0
+    filters: dict[date, tuple[int, BloomFilter]] = field(default_factory=dict)
+    asked: list[object] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
 
     def read(self, wanted: OffsetRange) -> Records:
@@ -119,15 +133,37 @@ class Partition:
             return
         if committed.first_offset != self.committed:
             raise OffsetRefused(0, committed.first_offset, self.committed)
+        if counted.generation != self.generation:
+            raise PublicationRefused(counted.generation, self.generation)
         assert counted.received == counted.counted + counted.duplicate + len(counted.rejects)
         assert int(counted.rows["site_traffic"]["views"].sum()) == counted.counted
         self.committed = committed.next_offset
         self.views += counted.counted
         self.duplicates += counted.duplicate
 
-    def counter(self, window: int = 10) -> RangeCounter:
-        recent = RecentEvents(window, RATE)
-        return RangeCounter(self, recent, self.commit, lambda _: self.committed, self.log.append, chunk_offsets=3)
+    def publish(self, day: int, *event_ids: str) -> None:
+        """A batch run that has counted these events on a day of May 2015 is live."""
+        hashes = identities_of(*(value(event_id, day) for event_id in event_ids)).hashes
+        bloom = BloomFilter.for_members(len(hashes), RATE)
+        bloom.add(hashes)
+        self.generation += 1
+        self.filters[date(2015, 5, day)] = (self.generation, bloom)
+
+    def list_days(self) -> FilteredDays:
+        self.asked.append(self.generation)
+        return FilteredDays(self.generation, {day: run_id for day, (run_id, _) in self.filters.items()})
+
+    def load(self, run_id: int, day: date) -> BloomFilter:
+        self.asked.append((run_id, day.day))
+        assert self.filters[day][0] == run_id
+        return self.filters[day][1]
+
+    def day_filters(self, most_bytes: int = ENOUGH_MEMORY) -> DayFilters:
+        return DayFilters(self.list_days, self.load, most_bytes)
+
+    def counter(self, window: int = 10, most_bytes: int = ENOUGH_MEMORY) -> RangeCounter:
+        recent, days = RecentEvents(window, RATE), self.day_filters(most_bytes)
+        return RangeCounter(self, recent, days, self.commit, lambda _: self.committed, self.log.append, chunk_offsets=3)
 
 
 def count(counter: RangeCounter, *bounds: int) -> None:
@@ -155,7 +191,9 @@ def test_a_repeat_within_the_window_is_always_recognised(distance: int):
 def test_memory_is_two_generations():
     recent = RecentEvents(10, RATE)
     partition = Partition([value(f"e{i}") for i in range(100)])
-    counter = RangeCounter(partition, recent, partition.commit, lambda _: partition.committed, partition.log.append, 50)
+    days = partition.day_filters()
+    log = partition.log.append
+    counter = RangeCounter(partition, recent, days, partition.commit, lambda _: partition.committed, log, 50)
     count(counter, *range(0, 101, 5))
     assert len(recent._generations) <= 2
 
@@ -200,3 +238,60 @@ def test_offsets_gone_from_kafka_are_named():
     partition.counter(window=10).count(OffsetRange(0, 15, 20))
     assert partition.views == 5
     assert "offsets [0, 12) are gone from Kafka" in partition.log[0]
+
+
+def test_an_event_that_a_batch_run_has_counted_is_a_repeat_however_late_it_comes():
+    partition = Partition([value(name) for name in ("old", "new", "old")] + [value("old", day=18), value("old", day=19)])
+    partition.publish(17, "old", "other")
+    partition.publish(18, "another")
+    count(partition.counter(window=1), 0, 1, 2, 5)
+    # On another day it is another event, and a day without a filter has none to ask.
+    assert (partition.views, partition.duplicates) == (3, 2)
+
+
+def test_a_range_is_held_against_the_filters_that_are_live_when_it_is_committed():
+    partition = Partition([value(f"e{i}") for i in range(4)])
+    counter = partition.counter()
+    count(counter, 0, 1)
+    assert partition.asked == []
+    # Nothing else is committed between the publication and the repeats of what it has counted.
+    partition.publish(17, "e1", "e2")
+    count(counter, 1, 3, 4)
+    assert (partition.views, partition.duplicates) == (2, 2)
+    assert partition.asked == [1, (1, 17)]
+    # A publication that is taken back takes its filters back.
+    partition.filters.clear()
+    partition.generation, partition.committed = 2, 1
+    restarted = partition.counter()
+    count(restarted, 1, 4)
+    assert (partition.views, partition.duplicates) == (5, 2)
+
+
+def test_filters_that_a_publication_leaves_as_they_were_are_not_loaded_again():
+    partition = Partition([value("a"), value("b", day=18)] * 3)
+    partition.publish(17, "x")
+    partition.publish(18, "y")
+    counter = partition.counter(window=1)
+    count(counter, 0, 2)
+    partition.publish(18, "z")
+    count(counter, 2, 6)
+    assert partition.asked == [2, (1, 17), (2, 18), 3, (3, 18)]
+
+
+def test_memory_for_filters_is_bounded_and_those_not_met_for_longest_go_first():
+    partition = Partition([])
+    for day in (16, 17, 18, 19):
+        partition.publish(day, "x")
+    days = partition.day_filters(most_bytes=2 * BLOCK_BITS // 8)
+    days.refresh()
+    partition.asked.clear()
+    for day in (17, 18, 17, 19, 17, 18):
+        assert days.repeats(identities_of(value("x", day), value("y", day))).tolist() == [True, False]
+        assert days.size_bytes <= 2 * BLOCK_BITS // 8
+    assert [day for _, day in partition.asked] == [17, 18, 19, 18]
+    # One filter is held even if it alone is more than that.
+    tight = partition.day_filters(NO_MEMORY)
+    tight.refresh()
+    mixed = identities_of(value("x", 19), value("x", 16), value("y", 16), value("x", 15), value("x", 17))
+    assert tight.repeats(mixed).tolist() == [True, True, False, False, True]
+    assert tight.size_bytes == BLOCK_BITS // 8

@@ -11,7 +11,9 @@ import sys
 from contract.master import OffsetRange
 from contract.settings import Settings
 from serving.database import connect
+from serving.day_filters import day_filter, filtered_days
 from serving.handoff import Counts, commit_range, positions
+from speed.day_filters import DayFilters
 from speed.dedupe import RecentEvents
 from speed.range_counter import Counted, RangeCounter
 from speed.reader import RangeReader
@@ -25,13 +27,19 @@ def main() -> None:
 
         def commit(offsets: OffsetRange, counted: Counted) -> None:
             counts = Counts(counted.received, counted.counted, counted.duplicate)
-            commit_range(connection, offsets, counted.rows, counts, counted.rejects, settings.topic)
+            commit_range(connection, offsets, counted.rows, counts, counted.rejects, settings.topic, counted.generation)
 
+        counted_days = DayFilters(
+            lambda: filtered_days(connection),
+            lambda run_id, day: day_filter(connection, run_id, day),
+            settings.day_filter_mb << 20,
+        )
         next_offsets = positions(connection, settings.topic_partitions)
         counters = {
             partition: RangeCounter(
                 RangeReader(settings, partition),
-                RecentEvents(settings.dedupe_window_offsets, settings.dedupe_false_positive_rate),
+                RecentEvents(settings.dedupe_window_offsets, settings.filter_false_positive_rate),
+                counted_days,
                 commit,
                 lambda partition: positions(connection)[partition],
                 lambda text: print(text, file=sys.stderr),
