@@ -99,6 +99,14 @@ class RunRefused(BraidError):
         return cls(f"{reason}; nothing was changed, `make batch` starts a new run")
 
 
+class RollbackRefused(BraidError):
+    """A run cannot be brought back: it is not kept, or speed rows after its cut are gone."""
+
+    @classmethod
+    def because(cls, reason: str | None) -> Self:
+        return cls(f'{reason}; nothing was changed, `make query SQL="select * from runs where is_kept"` shows the kept runs')
+
+
 class JobFailed(BraidError):
     """Spark could not be reached, or a task of the job failed."""
 

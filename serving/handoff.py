@@ -7,23 +7,20 @@ transaction and may be repeated after any failure.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime
 from typing import Any, Literal, LiteralString
 
 import polars as pl
-import psycopg
 from psycopg.types.json import Jsonb
 
 from contract.errors import OffsetRefused, RunRefused
 from contract.master import OffsetRange
-from serving.database import Connection, answering, transaction
+from serving.database import Connection, answering, refusing, transaction
 from serving.row_arrays import Argument, row_array, view_rows
 
 STORED_VALUE_BYTES = 4_096
 LEDGER_SCHEMA = pl.Schema({"day": pl.Date, "partition": pl.Int32, "counted": pl.Int64, "duplicate": pl.Int64})
-_RUN_REFUSED = "BR001"  # as raised in sql/50_batch.sql
 _GARBAGE_ROWS = 20_000
 _ARGUMENT_ROWS = 20_000
 """So many rows of a view, or rejects, are in memory as one argument of a batch run's call."""
@@ -203,7 +200,7 @@ def write_task(
     Tasks of a run must not share a row's bucket and keys; they may share a day and partition of the ledger, which has
     LEDGER_SCHEMA. Raises RunRefused if the run has ended.
     """
-    with _refusing(), transaction(connection):
+    with refusing(), transaction(connection):
         for number, part in enumerate(_parts(rows)):
             # All parts or none are there, so the first one's claim speaks for all.
             written = _value(
@@ -227,7 +224,7 @@ def compare(connection: Connection, run_id: int, false_positive_rate: float) -> 
     Empty, and nothing is recorded, if the run covers offsets that were taken over from the speed layer: readers had less
     then. `false_positive_rate` is the speed layer's. Raises RunRefused if the run has ended.
     """
-    with _refusing(), transaction(connection):
+    with refusing(), transaction(connection):
         # One snapshot: garbage collection may end the run meanwhile and delete what it is compared with.
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         if not _value(connection, "SELECT serving.compare(%s, %s)", [run_id, false_positive_rate]):
@@ -274,7 +271,7 @@ def publish(
     publication came between; the run has failed then.
     """
     try:
-        with _refusing(), transaction(connection):
+        with refusing(), transaction(connection):
             generation = _value(
                 connection,
                 "SELECT serving.publish(%s, %s::date[], %s, %s)",
@@ -295,7 +292,7 @@ def fail_run(connection: Connection, run_id: int, error: str) -> None:
 
 
 def collect_garbage(connection: Connection, keep_runs: int) -> dict[str, int]:
-    """How much was deleted of what neither readers, nor a rollback by up to `keep_runs` publications, nor running runs need.
+    """How much was deleted of what neither readers, nor a rollback to one of `keep_runs` runs, nor running runs need.
 
     Works in small transactions, so it may be stopped at any time and run beside everything else. Role batch.
     """
@@ -327,16 +324,6 @@ def _quarantined(connection: Connection, topic: str, rejects: pl.DataFrame) -> A
     """Rejects as contract.event.decode gives them; of the value only the first STORED_VALUE_BYTES."""
     stored = rejects.with_columns(pl.lit(topic).alias("topic"), pl.col("value").bin.slice(0, STORED_VALUE_BYTES))
     return row_array(connection, "public.quarantine", stored)
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    try:
-        yield
-    except psycopg.DatabaseError as error:
-        if error.sqlstate != _RUN_REFUSED:
-            raise
-        raise RunRefused.because(error.diag.message_primary) from None
 
 
 def _row(connection: Connection, query: LiteralString, parameters: list[Any]) -> tuple[Any, ...]:

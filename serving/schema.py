@@ -1,7 +1,8 @@
 """The database's SQL: numbered files in sql/, and between them (30) what follows from the catalogue of views.
 
 Of each view there are: `serving.<view>_row`, the type in which rows come, `serving.batch_<view>` and `serving.speed_<view>`,
-where they stay, and `public.<view>`, which merges what is live of both.
+where they stay, `public.<view>`, which merges what is live of both, and `public.<view>_as_of(run_id)`, which merges what
+was when an earlier run was live with what came since.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from psycopg import sql
 from contract.errors import CatalogueError
 from contract.measures import Measure
 from contract.views import VIEWS, View
+from serving.schema_merged import as_of_sql, by_run, merged_view, view_by_run
 from serving.schema_parts import (
     attribute_definitions,
     batch_table,
@@ -32,7 +34,7 @@ from serving.schema_speed import speed_half
 CHUNK_INTERVAL = "7 days"
 DRIFT_ROWS = 1_000
 """So many rows that differ are kept of a run and view."""
-_CATALOGUE_PLACE = "30"
+_CATALOGUE_PLACE, _AS_OF_PLACE = "30", "66"
 _RESERVED = {"partition", "epoch", "run_id", "keys_digest", "day", "level"}
 
 
@@ -41,6 +43,7 @@ def script(views: Sequence[View] = VIEWS) -> str:
     files = sorted((file for file in resources.files("serving").joinpath("sql").iterdir()), key=lambda file: file.name)
     texts = [(file.name, file.read_text(encoding="utf-8")) for file in files if file.name.endswith(".sql")]
     texts.append((f"{_CATALOGUE_PLACE}_views.sql (generated from contract/views.py)", catalogue_sql(views)))
+    texts.append((f"{_AS_OF_PLACE}_as_of.sql (generated from contract/views.py)", as_of_sql(views)))
     texts.append(("90_views.sql (generated from contract/views.py)", _grants(views)))
     return "\n".join(f"-- ==== {name}\n{text}" for name, text in sorted(texts))
 
@@ -56,7 +59,8 @@ def catalogue_sql(views: Sequence[View] = VIEWS) -> str:
         _insert_rows(views),
         _delete_run_day(views),
         _compare_views(views),
-        *map(_merged_view, views),
+        *map(merged_view, views),
+        *map(view_by_run, views),
     ]
     return sql.Composed(parts).join("\n").as_string() + "\n"
 
@@ -108,7 +112,9 @@ def _insert_rows(views: Sequence[View]) -> sql.Composed:
     statements = (
         sql.SQL(
             """    INSERT INTO {table} (run_id, {columns}, keys_digest)
-    SELECT to_run_id, {columns}, {digest} FROM unnest(new_rows.{view});"""
+    SELECT to_run_id, {columns}, {digest} FROM unnest(new_rows.{view});
+    GET DIAGNOSTICS affected = ROW_COUNT;
+    total := total + affected;"""
         ).format(
             table=batch_table(view),
             columns=names(view.schema.names()),
@@ -130,9 +136,9 @@ def _insert_rows(views: Sequence[View]) -> sql.Composed:
         )
     )
     return function(
-        "-- Rows of a task become its run's.",
+        "-- Rows of a task become its run's; returns how many they are.",
         "insert_rows(new_rows serving.rows, to_run_id bigint, ledger_days date[])",
-        "void",
+        "bigint",
         [*statements, days],
     )
 
@@ -143,8 +149,8 @@ def _delete_run_day(views: Sequence[View]) -> sql.Composed:
             """    DELETE FROM {table}
     WHERE run_id = of_run_id AND bucket >= of_day::timestamp AT TIME ZONE 'UTC'
         AND bucket < (of_day + 1)::timestamp AT TIME ZONE 'UTC';
-    GET DIAGNOSTICS deleted = ROW_COUNT;
-    total := total + deleted;"""
+    GET DIAGNOSTICS affected = ROW_COUNT;
+    total := total + affected;"""
         ).format(table=batch_table(view))
         for view in views
     )
@@ -262,49 +268,6 @@ def _measure_sql(number: int, measure: Measure) -> dict[str, sql.Composable]:
     }
 
 
-def _merged_view(view: View) -> sql.Composed:
-    counted = view.measures[0].name
-    batch_part, speed_part = sql.Identifier(f"batch_{counted}"), sql.Identifier(f"speed_{counted}")
-    # Plain columns of both halves are grouping columns, so the planner takes predicates on them down to both tables.
-    return sql.SQL(
-        """
-CREATE OR REPLACE VIEW {view} AS
-SELECT {group},
-    {measures},
-    sum({batch_part})::bigint AS {batch_part}, sum({speed_part})::bigint AS {speed_part}
-FROM (
-    SELECT {batch_columns}, b.{counted} AS {batch_part}, 0::bigint AS {speed_part}
-    FROM {batch} AS b
-    JOIN serving.live_day AS d ON d.run_id = b.run_id AND d.day = (b.bucket AT TIME ZONE 'UTC')::date
-    UNION ALL
-    SELECT {speed_columns}, 0, s.{counted}
-    FROM {speed} AS s
-    LEFT JOIN serving.live_cut AS c ON c.partition = s.partition
-    WHERE s.epoch > coalesce(c.epoch, 0)
-) AS halves
-GROUP BY {group};"""
-    ).format(
-        view=sql.Identifier("public", view.name),
-        group=names(view.group),
-        measures=sql.SQL(",\n    ").join(
-            sql.SQL("{} AS {}").format(
-                sql.SQL(measure.sql_merge).format(sql.Identifier(measure.name)), sql.Identifier(measure.name)
-            )
-            for measure in view.measures
-        ),
-        batch_part=batch_part,
-        speed_part=speed_part,
-        counted=sql.Identifier(counted),
-        batch_columns=sql.SQL(", ").join(sql.Identifier("b", name) for name in view.schema.names()),
-        speed_columns=sql.SQL(", ").join(sql.Identifier("s", name) for name in view.schema.names()),
-        batch=batch_table(view),
-        speed=speed_table(view),
-    )
-
-
 def _grants(views: Sequence[View]) -> str:
-    return (
-        sql.SQL("GRANT SELECT ON {} TO reader;\n")
-        .format(sql.SQL(", ").join(sql.Identifier("public", view.name) for view in views))
-        .as_string()
-    )
+    readable = [sql.Identifier("public", view.name) for view in views] + [by_run(view) for view in views]
+    return sql.SQL("GRANT SELECT ON {} TO reader;\n").format(sql.SQL(", ").join(readable)).as_string()

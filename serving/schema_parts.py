@@ -83,14 +83,15 @@ def digest(view: View) -> sql.Composed:
 
 
 def function(comment: str, signature: str, returns: str, statements: Iterable[sql.Composable]) -> sql.Composed:
-    """A function of the owner's; one that returns a bigint counts in `deleted` and `total`."""
+    """A function of the owner's; one that returns a bigint counts in `affected` and `total`. Columns may have such names too."""
     counting = returns == "bigint"
     return sql.SQL(
         """
 {comment}
 CREATE OR REPLACE FUNCTION serving.{signature} RETURNS {returns}
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp
-AS $function${declare}
+AS $function$
+#variable_conflict use_column{declare}
 BEGIN
 {statements}{result}
 END
@@ -99,7 +100,7 @@ $function$;"""
         comment=sql.SQL(comment),
         signature=sql.SQL(signature),
         returns=sql.SQL(returns),
-        declare=sql.SQL("\nDECLARE\n    deleted bigint;\n    total bigint := 0;" if counting else ""),
+        declare=sql.SQL("\nDECLARE\n    affected bigint;\n    total bigint := 0;" if counting else ""),
         statements=lines(statements),
         result=sql.SQL("\n    RETURN total;" if counting else ""),
     )

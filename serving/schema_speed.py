@@ -91,6 +91,7 @@ def _merge_appended(views: Sequence[View]) -> sql.Composed:
 CREATE OR REPLACE FUNCTION serving.merge_appended(of_partition int, least_rows int) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 AS $function$
+#variable_conflict use_column
 DECLARE
     of_level int;
     needed bigint;
@@ -112,8 +113,8 @@ def _delete_absorbed(views: Sequence[View]) -> sql.Composed:
             """    DELETE FROM {table} WHERE ctid = ANY (ARRAY(
         SELECT s.ctid FROM {table} AS s JOIN serving.absorbed_epoch AS a
         ON a.partition = s.partition AND s.epoch <= a.epoch LIMIT row_limit));
-    GET DIAGNOSTICS deleted = ROW_COUNT;
-    total := total + deleted;"""
+    GET DIAGNOSTICS affected = ROW_COUNT;
+    total := total + affected;"""
         ).format(table=speed_table(view))
         for view in views
     )

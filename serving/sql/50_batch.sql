@@ -78,7 +78,8 @@ BEGIN
     IF NOT written THEN
         RETURN;
     END IF;
-    PERFORM serving.insert_rows(new_rows, task_run_id, days);
+    UPDATE serving.run_task SET row_count = serving.insert_rows(new_rows, task_run_id, days)
+    WHERE run_id = task_run_id AND task_id = new_task_id;
     INSERT INTO serving.batch_ledger AS l
     SELECT task_run_id, t.day, t.partition, sum(t.counted), sum(t.duplicate)
     FROM unnest(days, partitions, write_task.counted, write_task.duplicate) AS t (day, partition, counted, duplicate)
@@ -99,6 +100,17 @@ BEGIN
             USING ERRCODE = 'BR001';
     END IF;
 END
+$$;
+
+-- How much a run has computed, while what says so is still there.
+CREATE OR REPLACE FUNCTION serving.sum_up(ended_run_id bigint) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE serving.run SET
+        (day_count, event_count) = (
+            SELECT count(DISTINCT day), coalesce(sum(counted), 0) FROM serving.batch_ledger WHERE run_id = ended_run_id),
+        row_count = (SELECT coalesce(sum(t.row_count), 0) FROM serving.run_task AS t WHERE t.run_id = ended_run_id)
+    WHERE run_id = ended_run_id AND state IN ('published', 'audited')
 $$;
 
 -- The run's rows answer for the given days from now on, and for no others if it was a full run. Refuses if another run was
@@ -142,6 +154,7 @@ BEGIN
     SELECT publish.generation, day, run_id FROM serving.publication_day
     WHERE generation = live.generation AND planned.kind = 'incremental' AND day <> ALL (days);
     UPDATE serving.run SET state = 'published', published_at = clock_timestamp() WHERE run_id = published_run_id;
+    PERFORM serving.sum_up(published_run_id);
 END
 $$;
 

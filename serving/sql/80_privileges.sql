@@ -14,4 +14,5 @@ GRANT EXECUTE ON FUNCTION serving.commit_range, serving.merge_appended TO speed;
 GRANT EXECUTE ON FUNCTION serving.begin_run, serving.cuts, serving.add_surveyed, serving.surveyed_without,
     serving.write_task, serving.add_rejects, serving.publish, serving.fail_run,
     serving.compare, serving.received_below, serving.end_audit,
-    serving.prune_publications, serving.collect_run_day, serving.collect_epochs TO batch;
+    serving.prune_publications, serving.collect_run_day, serving.collect_epochs, serving.rollback TO batch;
+GRANT EXECUTE ON FUNCTION serving.require_kept TO reader, braid_owner;

@@ -38,6 +38,7 @@ OPERATIONS = {
     World.archivers_at_once: 3,
     World.overtaken_run: 1,
     World.interrupt_run: 1,
+    World.roll_back: 3,
     World.end_a_transaction: 1,
     World.retention: 1,
 }
@@ -68,6 +69,7 @@ class Told:
             counts["kills"] += ": kill at" in line
             counts["lost_connections"] += ": fail at" in line
             counts["publications"] += "published; freed" in line
+            counts["rollbacks"] += "is live in place of" in line
             counts["rescues"] += "takes them over" in line
         return counts
 
