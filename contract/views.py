@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
+from hashlib import sha256
 
 import polars as pl
 
@@ -14,6 +15,7 @@ from contract.event import EVENT_SCHEMA
 from contract.measures import Count, Distinct, Measure, Quantiles, Sum
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_VERSION = re.compile(r".*_v[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class View:
                 raise CatalogueError(
                     f"view {self.name}: {identifier!r} is not a lower-case SQL identifier of at most 40 letters"
                 )
+        if _VERSION.fullmatch(self.name):
+            raise CatalogueError(
+                f"view {self.name}: the serving layer itself numbers versions so; change the view under its name"
+            )
         if len(set(columns)) != len(columns):
             raise CatalogueError(f"view {self.name}: a column is named twice in {', '.join(columns)}")
         if unknown := [key for key in self.keys if EVENT_SCHEMA.get(key) != pl.String]:
@@ -52,6 +58,15 @@ class View:
     def group(self) -> tuple[str, ...]:
         """The columns that identify a row."""
         return ("bucket", *self.keys)
+
+    @property
+    def digest(self) -> str:
+        """Names the declaration: another one gives other rows, and needs tables of its own."""
+        measures = [
+            (type(measure).__name__, measure.sql_type, *(str(getattr(measure, field.name)) for field in fields(measure)))
+            for measure in self.measures
+        ]
+        return _digest((self.name, self.keys, str(self.bucket), measures))
 
     @property
     def schema(self) -> pl.Schema:
@@ -75,3 +90,12 @@ VIEWS: tuple[View, ...] = (
     View("site_traffic", keys=("site",), bucket=timedelta(minutes=1), measures=tuple(TRAFFIC)),
     View("page_traffic", keys=("site", "page"), bucket=timedelta(hours=1), measures=tuple(TRAFFIC)),
 )
+
+
+def catalogue_digest(views: Sequence[View] = VIEWS) -> str:
+    """Names all declarations together: layers with different ones must not write to one database."""
+    return _digest([view.digest for view in views])
+
+
+def _digest(parts: object) -> str:
+    return sha256(repr(parts).encode()).hexdigest()[:16]

@@ -20,6 +20,7 @@ from serving.report import print_addresses, print_status
 from serving.rollback import rollback
 from serving.schema import script
 from serving.status import addresses, read_status
+from serving.stored_view import first_versions
 
 WELCOME_QUERIES = (
     (
@@ -100,7 +101,7 @@ def _migrate(settings: Settings, _: argparse.Namespace) -> None:
 
 
 def _schema(_: Settings, __: argparse.Namespace) -> None:
-    sys.stdout.write(script())
+    sys.stdout.write(script(first_versions()))
 
 
 def _query(settings: Settings, options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from contract.errors import BraidError, EngineUnavailable, RollbackRefused, RunRefused
+from contract.errors import BraidError, CatalogueChanged, EngineUnavailable, RollbackRefused, RunRefused
 from contract.settings import Settings
 
 Role = Literal["reader", "speed", "batch", "postgres"]
@@ -18,6 +18,8 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 CONNECT_TIMEOUT_S = 5
 _REFUSALS: dict[str, Callable[[str | None], BraidError]] = {
     "BR001": RunRefused.because,  # sql/50_batch.sql
+    "2BP01": RunRefused.because,  # somebody's own views depend on one that a publication takes away
+    "BR002": CatalogueChanged.because,  # sql/75_catalogue.sql
     "BR003": RollbackRefused.because,  # sql/65_rollback.sql
 }
 

@@ -1,8 +1,8 @@
-"""The database's SQL: numbered files in sql/, and between them (30) what follows from the catalogue of views.
+"""The database's SQL: numbered files in sql/, and between them (30, 72) what follows from the catalogue of views.
 
-Of each view there are: `serving.<view>_row`, the type in which rows come, `serving.batch_<view>` and `serving.speed_<view>`,
-where they stay, `public.<view>`, which merges what is live of both, and `public.<view>_as_of(run_id)`, which merges what
-was when an earlier run was live with what came since.
+Of each view there are: `serving.<view>_row`, the type in which rows come; `serving.batch_<view>` and `serving.speed_<view>`,
+where they stay, `serving.batch_<view>_v2` and so on of later versions; `public.<view>`, which merges what is live; and
+`public.<view>_as_of(run_id)`, which merges what was live with an earlier run and what came since.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from psycopg import sql
 
 from contract.errors import CatalogueError
 from contract.measures import Measure
-from contract.views import VIEWS, View
-from serving.schema_merged import as_of_sql, by_run, merged_view, view_by_run
+from serving.schema_merged import shown_sql
 from serving.schema_parts import (
     attribute_definitions,
     batch_table,
@@ -30,26 +29,31 @@ from serving.schema_parts import (
     speed_table,
 )
 from serving.schema_speed import speed_half
+from serving.stored_view import StoredView
 
 CHUNK_INTERVAL = "7 days"
 DRIFT_ROWS = 1_000
 """So many rows that differ are kept of a run and view."""
-_CATALOGUE_PLACE, _AS_OF_PLACE = "30", "66"
-_RESERVED = {"partition", "epoch", "run_id", "keys_digest", "day", "level"}
+_CATALOGUE_PLACE, _SHOWN_PLACE = "30", "72"
+_RESERVED = {"partition", "epoch", "run_id", "kept_run_id", "keys_digest", "day", "level"}
+_TAKEN = {"catalogue", "drift", "drift_rows", "drift_summary", "ledger", "progress", "quarantine", "runs"}
 
 
-def script(views: Sequence[View] = VIEWS) -> str:
-    """All SQL, in order, as one script for one transaction of a superuser; repeating it changes nothing."""
+def script(views: Sequence[StoredView]) -> str:
+    """All SQL, in order, as one script for one transaction of a superuser; repeating it changes nothing.
+
+    What readers see of a view is in it only if it is shown; for others serving.show_views makes that.
+    """
     files = sorted((file for file in resources.files("serving").joinpath("sql").iterdir()), key=lambda file: file.name)
     texts = [(file.name, file.read_text(encoding="utf-8")) for file in files if file.name.endswith(".sql")]
     texts.append((f"{_CATALOGUE_PLACE}_views.sql (generated from contract/views.py)", catalogue_sql(views)))
-    texts.append((f"{_AS_OF_PLACE}_as_of.sql (generated from contract/views.py)", as_of_sql(views)))
-    texts.append(("90_views.sql (generated from contract/views.py)", _grants(views)))
+    shown = "".join(shown_sql(view) for view in views if view.shown)
+    texts.append((f"{_SHOWN_PLACE}_views.sql (generated from contract/views.py)", shown))
     return "\n".join(f"-- ==== {name}\n{text}" for name, text in sorted(texts))
 
 
-def catalogue_sql(views: Sequence[View] = VIEWS) -> str:
-    """Types, tables, functions and merged views of the catalogue."""
+def catalogue_sql(views: Sequence[StoredView]) -> str:
+    """Types, tables and functions of the catalogue."""
     for view in views:
         _check(view)
     parts = [
@@ -59,19 +63,19 @@ def catalogue_sql(views: Sequence[View] = VIEWS) -> str:
         _insert_rows(views),
         _delete_run_day(views),
         _compare_views(views),
-        *map(merged_view, views),
-        *map(view_by_run, views),
     ]
     return sql.Composed(parts).join("\n").as_string() + "\n"
 
 
-def _check(view: View) -> None:
+def _check(view: StoredView) -> None:
+    if view.name in _TAKEN:
+        raise CatalogueError(f"view {view.name}: the serving layer has something of that name; choose another one")
     reserved = _RESERVED | {f"batch_{view.measures[0].name}", f"speed_{view.measures[0].name}"}
     if taken := reserved & set(view.schema.names()):
         raise CatalogueError(f"view {view.name}: the column name {', '.join(sorted(taken))} is used by the serving layer")
 
 
-def _batch_table(view: View) -> sql.Composed:
+def _batch_table(view: StoredView) -> sql.Composed:
     return sql.SQL(
         """CREATE TABLE IF NOT EXISTS {table} (
     run_id bigint, {columns}, keys_digest bytea,
@@ -82,14 +86,14 @@ SELECT public.create_hypertable({name}, public.by_range('bucket', interval {inte
 {indexes}"""
     ).format(
         table=batch_table(view),
-        name=sql.Literal(f"serving.batch_{view.name}"),
+        name=sql.Literal(f"serving.batch_{view.stored_name}"),
         interval=sql.Literal(CHUNK_INTERVAL),
         columns=column_definitions(view),
         indexes=indexes(view, "batch"),
     )
 
 
-def _row_types(views: Sequence[View]) -> sql.Composed:
+def _row_types(views: Sequence[StoredView]) -> sql.Composed:
     # No table has columns of these types; the functions that take them follow.
     each = (
         sql.SQL("DROP TYPE IF EXISTS {type} CASCADE;\nCREATE TYPE {type} AS ({columns});").format(
@@ -108,7 +112,7 @@ CREATE TYPE serving.rows AS ({arrays});"""
     )
 
 
-def _insert_rows(views: Sequence[View]) -> sql.Composed:
+def _insert_rows(views: Sequence[StoredView]) -> sql.Composed:
     statements = (
         sql.SQL(
             """    INSERT INTO {table} (run_id, {columns}, keys_digest)
@@ -143,7 +147,7 @@ def _insert_rows(views: Sequence[View]) -> sql.Composed:
     )
 
 
-def _delete_run_day(views: Sequence[View]) -> sql.Composed:
+def _delete_run_day(views: Sequence[StoredView]) -> sql.Composed:
     statements = (
         sql.SQL(
             """    DELETE FROM {table}
@@ -159,7 +163,7 @@ def _delete_run_day(views: Sequence[View]) -> sql.Composed:
     )
 
 
-def _compare_views(views: Sequence[View]) -> sql.Composed:
+def _compare_views(views: Sequence[StoredView]) -> sql.Composed:
     return function(
         "-- Compares a run's rows with what readers had below its cut, and records how they differ; see 55_drift.sql.",
         "compare_views(of_run_id bigint, ledger_difference bigint, speed_counted bigint, false_positive_rate float8)",
@@ -168,7 +172,7 @@ def _compare_views(views: Sequence[View]) -> sql.Composed:
     )
 
 
-def _compare_view(view: View) -> sql.Composed:
+def _compare_view(view: StoredView) -> sql.Composed:
     """Rows of the base (b) and the sum of absorbed speed rows (a) are what readers had (h); the run's are the new ones (n).
 
     *= compares bytes. Values are worked out only where they are kept: where the speed layer had a share, or rows differ.
@@ -183,7 +187,9 @@ def _compare_view(view: View) -> sql.Composed:
         return sql.Composed(parts)
 
     return sql.SQL(
-        """    WITH base AS (
+        """    -- guard: what readers do not see is not compared
+    IF EXISTS (SELECT FROM serving.view_version WHERE view_name = {name} AND version = {version} AND state = 'live') THEN
+    WITH base AS (
         SELECT b.* FROM {batch} AS b JOIN serving.run AS r ON r.run_id = of_run_id
         JOIN LATERAL serving.compared_day(r) AS d ON d.run_id = b.run_id AND d.day = (b.bucket AT TIME ZONE 'UTC')::date
     ), absorbed AS (
@@ -221,11 +227,13 @@ def _compare_view(view: View) -> sql.Composed:
     SELECT of_run_id, {name}, c.bucket, c.keys, m.measure, m.speed_value, m.batch_value, c.cause
     FROM (SELECT * FROM compared WHERE differs ORDER BY cause <> 'unexplained', bucket, keys LIMIT {limit}) AS c
     CROSS JOIN LATERAL (VALUES {values}) AS m (measure, speed_value, batch_value, differs)
-    WHERE m.differs;"""
+    WHERE m.differs;
+    END IF;"""
     ).format(
         batch=batch_table(view),
         speed=speed_table(view),
         name=sql.Literal(view.name),
+        version=sql.Literal(view.version),
         counted=sql.Identifier(view.measures[0].name),
         digest=digest(view),
         speed_keys=each_key(", s.{key}"),
@@ -266,8 +274,3 @@ def _measure_sql(number: int, measure: Measure) -> dict[str, sql.Composable]:
         "had": of(measure.sql_size, "h"),
         "new": of(measure.sql_size, "n"),
     }
-
-
-def _grants(views: Sequence[View]) -> str:
-    readable = [sql.Identifier("public", view.name) for view in views] + [by_run(view) for view in views]
-    return sql.SQL("GRANT SELECT ON {} TO reader;\n").format(sql.SQL(", ").join(readable)).as_string()

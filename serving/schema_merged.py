@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import LiteralString
 
 from psycopg import sql
 
-from contract.views import View
 from serving.schema_parts import batch_table, lines, names, speed_table
+from serving.stored_view import StoredView
 
 
-def by_run(view: View) -> sql.Identifier:
+def shown_sql(view: StoredView) -> str:
+    """All that readers see of the view. It may be there already, with the same columns."""
+    grant = sql.SQL("GRANT SELECT ON {}, {} TO reader;").format(sql.Identifier("public", view.name), _by_run(view))
+    return lines([_merged_view(view), _view_by_run(view), _as_of(view), grant]).as_string() + "\n"
+
+
+def _by_run(view: StoredView) -> sql.Identifier:
     """The merged view as each kept run answers it, with kept_run_id."""
     return sql.Identifier("serving", f"{view.name}_by_run")
 
 
-def merged_view(view: View) -> sql.Composed:
+def _merged_view(view: StoredView) -> sql.Composed:
     """What readers ask: rows of the runs that are live for their day, and speed rows after the live cut."""
     return _merged(
         view,
@@ -26,11 +32,11 @@ def merged_view(view: View) -> sql.Composed:
     )
 
 
-def view_by_run(view: View) -> sql.Composed:
+def _view_by_run(view: StoredView) -> sql.Composed:
     """The same for every kept run: rows of the runs that were live for their day then, and speed rows after its cut."""
     return _merged(
         view,
-        by_run(view),
+        _by_run(view),
         batch_source="JOIN serving.kept_day AS k ON k.run_id = b.run_id AND k.day = (b.bucket AT TIME ZONE 'UTC')::date",
         speed_source=(
             "CROSS JOIN serving.kept_publication AS k\n"
@@ -40,12 +46,8 @@ def view_by_run(view: View) -> sql.Composed:
     )
 
 
-def as_of_sql(views: Sequence[View]) -> str:
-    """Functions that answer from one kept run; the planner takes them apart, so predicates reach the tables too."""
-    return lines(map(_as_of, views)).as_string() + "\n"
-
-
-def _as_of(view: View) -> sql.Composed:
+def _as_of(view: StoredView) -> sql.Composed:
+    """A function that answers from one kept run; the planner takes it apart, so predicates reach the tables too."""
     return sql.SQL(
         """
 CREATE OR REPLACE FUNCTION {function}(run_id bigint) RETURNS SETOF {view}
@@ -58,18 +60,18 @@ $function$;"""
         function=sql.Identifier("public", f"{view.name}_as_of"),
         view=sql.Identifier("public", view.name),
         columns=names((*view.schema.names(), *_parts(view))),
-        by_run=by_run(view),
+        by_run=_by_run(view),
     )
 
 
-def _parts(view: View) -> tuple[str, str]:
+def _parts(view: StoredView) -> tuple[str, str]:
     """The columns that say how much of the first measure came from which half."""
     counted = view.measures[0].name
     return f"batch_{counted}", f"speed_{counted}"
 
 
 def _merged(
-    view: View,
+    view: StoredView,
     name: sql.Identifier,
     batch_source: LiteralString,
     speed_source: LiteralString,
@@ -116,6 +118,6 @@ GROUP BY {group};"""
     )
 
 
-def _columns(view: View, table: str, more: Iterable[str]) -> sql.Composed:
+def _columns(view: StoredView, table: str, more: Iterable[str]) -> sql.Composed:
     columns = [sql.Identifier("k", name) for name in more] + [sql.Identifier(table, name) for name in view.schema.names()]
     return sql.SQL(", ").join(columns)

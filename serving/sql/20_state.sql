@@ -142,6 +142,26 @@ CREATE TABLE IF NOT EXISTS serving.drift_row (
 );
 CREATE INDEX IF NOT EXISTS drift_row_run ON serving.drift_row (run_id);
 
+-- The catalogue that all layers must have, in one row.
+CREATE TABLE IF NOT EXISTS serving.catalogue (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    digest   text NOT NULL
+);
+
+-- Versions of views, each with tables of its own. `building` has rows since the catalogue has it and no history, so readers do
+-- not see it; `live` they see; `leaving` they still see, as it was when the catalogue changed, until the next publication;
+-- `retired` nobody sees; `dropped` has no tables any more. run_id is the run that brought the history, null if there was none.
+CREATE TABLE IF NOT EXISTS serving.view_version (
+    view_name text,
+    version   int,
+    digest    text NOT NULL,
+    state     text NOT NULL CHECK (state IN ('building', 'live', 'leaving', 'retired', 'dropped')),
+    shown_sql text NOT NULL,
+    made_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    run_id    bigint,
+    PRIMARY KEY (view_name, version)
+);
+
 CREATE OR REPLACE VIEW serving.live_day AS
 SELECT day, run_id FROM serving.publication_day WHERE generation = (SELECT max(generation) FROM serving.publication);
 
@@ -174,4 +194,4 @@ COMMENT ON COLUMN public.quarantine.value IS 'the first 4,096 bytes of the recor
 -- What an older schema had and nothing calls any more.
 DROP FUNCTION IF EXISTS serving.open_staging(), serving.append_staged(int, bigint, bigint), serving.insert_staged(bigint),
     serving.insert_staged_quarantine(), serving.commit_range(int, bigint, bigint, bigint, bigint, bigint),
-    serving.write_task(bigint, text);
+    serving.write_task(bigint, text), serving.begin_run(text, int[], bigint[]);

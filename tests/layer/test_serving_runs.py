@@ -176,7 +176,7 @@ def test_garbage_goes_and_what_a_rollback_needs_stays(
     assert deleted["publications"] == 2
     assert deleted["batch_rows"] > 0
     assert deleted["speed_rows"] > 0
-    assert collect_garbage(batch, keep_runs=2) == {"publications": 0, "batch_rows": 0, "speed_rows": 0}
+    assert collect_garbage(batch, keep_runs=2) == {"publications": 0, "batch_rows": 0, "speed_rows": 0, "view_versions": 0}
     assert_merged(reader, frame)
     with connect(database, "postgres") as owner:
         kept = {run_id for (run_id,) in owner.execute("SELECT DISTINCT run_id FROM serving.batch_page_traffic")}

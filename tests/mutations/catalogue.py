@@ -161,6 +161,27 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         ),
     ),
     Mutation(
+        "one catalogue for all",
+        "serving/sql/75_catalogue.sql",
+        "IF code_catalogue IS DISTINCT FROM (SELECT digest FROM serving.catalogue) THEN",
+        "IF false THEN",
+        _test("layer/test_serving_catalogue.py::test_layers_with_another_catalogue_are_refused"),
+    ),
+    Mutation(
+        "a view without history is computed in full",
+        "serving/sql/50_batch.sql",
+        "EXISTS (SELECT FROM serving.view_version WHERE state = 'building')",
+        "false",
+        _test("layer/test_serving_catalogue.py::test_a_new_view_is_shown_with_all_its_history_and_never_with_less"),
+    ),
+    Mutation(
+        "what readers do not see is not compared",
+        "serving/schema.py",
+        "AND version = {version} AND state = 'live') THEN",
+        "AND version = {version}) THEN",
+        _test("layer/test_serving_catalogue.py::test_a_new_view_is_shown_with_all_its_history_and_never_with_less"),
+    ),
+    Mutation(
         "rename",
         "ingest/archive_files.py",
         'f"{folder(self._root, dataset, offsets.partition)}/.{offsets.file_name}.{uuid.uuid4().hex}.tmp"',

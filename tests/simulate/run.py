@@ -79,7 +79,10 @@ class Simulator:
 
     def __init__(self, settings: Settings, sessions: Sessions, eye: psycopg.Connection[Any]) -> None:
         self._settings, self._sessions, self._eye = settings, sessions, eye
-        tables = eye.execute("SELECT schemaname, tablename FROM pg_tables WHERE schemaname = 'serving'").fetchall()
+        tables = eye.execute(
+            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname = 'serving' "
+            "AND tablename NOT IN ('catalogue', 'view_version')"
+        ).fetchall()
         names = [sql.Identifier(*table) for table in [*tables, ("public", "quarantine")]]
         self._empty = sql.SQL("TRUNCATE {} RESTART IDENTITY").format(sql.SQL(", ").join(names))
 
