@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up down clean ps logs replay batch rollback audit query psql status test test-fast lint simulate drill bench
+.PHONY: help up deploy down clean ps logs replay batch rollback audit query psql status test test-fast lint simulate drill bench
 compose := compose/engine compose
 
 help: ## this list
@@ -8,6 +8,9 @@ help: ## this list
 
 up: ## start everything, build what is missing; TRAFFIC=none without simulated events, RATE=200 events a second
 	@compose/up
+
+deploy: ## bring changed code and views to the running stack, and compute what is new; FULL=1 computes all days
+	@compose/deploy
 
 down: ## stop everything and keep the data
 	@$(compose) --profile '*' down --remove-orphans
