@@ -7,16 +7,12 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from contract.event import json_schema
 from serving.stored_view import StoredView
 
 SPEED_ROWS_LOCK = 0x42_72_61_69_65
 """Advisory lock of whoever deletes speed rows."""
 # A B-tree entry has at most 2,704 bytes and a UTF-8 character up to 4, so longer keys get a hash index.
 _LONGEST_BTREE_KEY = 512
-_KEY_LIMITS = {
-    name: field["maxLength"] for name, field in json_schema()["$defs"]["Event"]["properties"].items() if "maxLength" in field
-}
 
 
 def speed_table(view: StoredView) -> sql.Identifier:
@@ -55,7 +51,7 @@ def _columns(view: StoredView) -> list[tuple[str, LiteralString]]:
 
 def indexes(view: StoredView, half: str) -> sql.Composed:
     """What predicates on keys reach; those on bucket alone reach an index that begins with it."""
-    short = [key for key in view.keys if _KEY_LIMITS[key] <= _LONGEST_BTREE_KEY]
+    short = [key.name for key in view.grouped_by if key.max_length <= _LONGEST_BTREE_KEY]
     long = [key for key in view.keys if key not in short]
     table = sql.Identifier("serving", f"{half}_{view.stored_name}")
     statements = (
