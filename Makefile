@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up down clean ps logs replay batch audit query psql status test test-fast lint simulate drill bench
+.PHONY: help up deploy down clean ps logs replay batch rollback audit query psql status test test-fast lint simulate drill bench
 compose := compose/engine compose
 
 help: ## this list
@@ -8,6 +8,9 @@ help: ## this list
 
 up: ## start everything, build what is missing; TRAFFIC=none without simulated events, RATE=200 events a second
 	@compose/up
+
+deploy: ## bring changed code and views to the running stack, and compute what is new; FULL=1 computes all days
+	@compose/deploy
 
 down: ## stop everything and keep the data
 	@$(compose) --profile '*' down --remove-orphans
@@ -26,6 +29,9 @@ replay: ## count an access log: LOG=access.log SITE=demo; WAIT=0 does not wait u
 
 batch: ## compute the views anew for all days that new records are on, and publish them; FULL=1 for all days
 	@$(compose) run --rm --no-deps batch python -m batch run $(if $(FULL),--full)
+
+rollback: ## let the views answer from an earlier run that is kept: RUN=12, or the one before the live one
+	@$(compose) run --rm -T --no-deps batch python -m serving rollback $(if $(RUN),--run "$(RUN)")
 
 audit: ## prove that archive, positions, ledger and views are right; ONLY=archive one check, FORMAT=json for programs
 	@$(compose) run --rm -T --no-deps batch python -m batch audit $(if $(filter json,$(FORMAT)),--json) $(if $(ONLY),--only $(ONLY))

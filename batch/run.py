@@ -83,13 +83,15 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> D
 
     with open_run(settings, begin) as (begun, let_through):
         let_through()
-        result = _compute_and_publish(settings, archive, begun, full, say)
+        if begun.kind != kind:
+            say(f"run {begun.run_id}: a view is new or has changed, so all days are computed")
+        result = _compute_and_publish(settings, archive, begun, say)
     with connect(settings, "batch") as connection:
         freed = collect_garbage(connection, settings.keep_runs)
     say(f"run {begun.run_id}: published; freed " + ", ".join(f"{count:,} {name}" for name, count in freed.items()))
     return Done(
         begun.run_id,
-        kind,
+        begun.kind,
         len({day.day for day in result.days}),
         result.received.total(),
         sum(day.counted for day in result.days),
@@ -99,15 +101,16 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> D
     )
 
 
-def _compute_and_publish(settings: Settings, archive: Archive, begun: Run, full: bool, say: Callable[[str], None]) -> Result:
+def _compute_and_publish(settings: Settings, archive: Archive, begun: Run, say: Callable[[str], None]) -> Result:
     cut = {partition: point.next_offset for partition, point in begun.cut.items()}
     say(f"run {begun.run_id}: cut at {sum(cut.values()):,} offsets in {len(cut)} partitions, waiting for the archive")
     # guard: a run waits for its cut
     archive.wait_for(cut)
     # What no speed commit has brought can only lie above the cut of the run before.
     base = {partition: point.next_offset for partition, point in begun.base.items()}
-    result = compute(settings, archive, begun.run_id, cut, {} if full else base, base, say, with_filters=True)
-    before = {} if full else begun.base_received
+    is_full = begun.kind == "full"
+    result = compute(settings, archive, begun.run_id, cut, {} if is_full else base, base, say, with_filters=True)
+    before = {} if is_full else begun.base_received
     received = {partition: before.get(partition, 0) + result.received[partition] for partition in cut}
     with connect(settings, "batch") as connection:
         for drift in compare(connection, begun.run_id, settings.dedupe_false_positive_rate):

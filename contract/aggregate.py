@@ -33,7 +33,7 @@ def columns_read(views: Sequence[View] = VIEWS) -> list[str]:
     """The event's columns that first_of_each and aggregate need, without repeats."""
     needed = ["partition", "offset", "event_id", "event_time"]
     for view in views:
-        needed += view.keys
+        needed += (key.field for key in view.grouped_by)
         needed += (column for measure in view.measures for column in measure.reads)
     return list(dict.fromkeys(needed))
 
@@ -120,7 +120,8 @@ def aggregate(events: pl.DataFrame, views: Sequence[View] = VIEWS) -> dict[str, 
     """Partial rows of each view, by its name, with the view's schema; the events must be free of repeats."""
     times = integers(events["event_time"])
     # Views share keys and measures; what the events bring to one is found out once.
-    keys = {key: _Texts(events[key]) for key in dict.fromkeys(key for view in views for key in view.keys)}
+    grouped_by = {key.name: key for view in views for key in view.grouped_by}
+    keys = {name: _Texts(key.values(events)) for name, key in grouped_by.items()}
     measures = {id(measure): measure for view in views for measure in view.measures}
     items = {number: measure.items(events) for number, measure in measures.items()}
     rows = {}

@@ -110,6 +110,22 @@ class RunRefused(BraidError):
         return cls(f"{reason}; nothing was changed, `make batch` starts a new run")
 
 
+class CatalogueChanged(BraidError):
+    """The views of this process are not those of the database, so its rows could land in wrong columns."""
+
+    @classmethod
+    def because(cls, reason: str | None) -> Self:
+        return cls(f"{reason}; nothing was changed, `make deploy` brings database and all layers to one definition")
+
+
+class RollbackRefused(BraidError):
+    """A run cannot be brought back: it is not kept, or speed rows after its cut are gone."""
+
+    @classmethod
+    def because(cls, reason: str | None) -> Self:
+        return cls(f'{reason}; nothing was changed, `make query SQL="select * from runs where is_kept"` shows the kept runs')
+
+
 class JobFailed(BraidError):
     """Spark could not be reached, or a task of the job failed."""
 
@@ -117,7 +133,9 @@ class JobFailed(BraidError):
     def of(cls, master: str, report: str) -> Self:
         """Of Spark's report, the last line that names an error of a Python task; its first line if there is none."""
         lines = [line.strip() for line in report.strip().splitlines() if line.strip()] or ["no reason given"]
-        causes = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Refused|Unavailable): ", line)]
+        causes = [
+            line for line in lines if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Refused|Changed|Unavailable): ", line)
+        ]
         cause = next((line for line in reversed(causes) if not line.startswith(("java.", "org.apache."))), lines[0])
         if ours := re.fullmatch(rf"{re.escape(__name__)}\.\w+: (.+)", cause):
             # It names the place and the next command itself.
@@ -177,13 +195,14 @@ class DeliveryFailed(BraidError):
 
 
 class SchemaMismatch(BraidError):
-    """The database holds a view with other columns than the catalogue's."""
+    """The database is from before views had versions, and holds one with other columns than the catalogue's."""
 
     @classmethod
     def of_view(cls, view: str, stored: set[str], declared: set[str]) -> Self:
         return cls(
             f"view {view} is stored with the columns {', '.join(sorted(stored))} but declared with "
-            f"{', '.join(sorted(declared))}; declare a changed view under a new name in contract/views.py"
+            f"{', '.join(sorted(declared))}, and that database is older than versions of views; run `make up` with the "
+            "stored definition once, then change it"
         )
 
 

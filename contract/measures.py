@@ -17,8 +17,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from contract.columns import column_of, integers, lists, texts
+from contract.errors import CatalogueError
 from contract.groups import Groups
-from contract.sketches import histogram, hll
+from contract.sketches import histogram, hll, seen
 from contract.sketches.hash import hash_texts
 
 _LISTS = pa.large_list(pa.int64())
@@ -153,3 +154,37 @@ class Quantiles(Measure):
 
     def merge(self, stored: pl.Series, groups: Groups) -> pl.Series:
         return column_of(self.name, _LISTS, *histogram.merge(*lists(stored), groups))
+
+
+@dataclass(frozen=True)
+class Seen(Measure):
+    """Which values a text column has, to be asked one by one: a Bloom filter of `bits`, a power of two.
+
+    65,536 bits, 8 KB, find a stranger in 1 of 100 questions with 6,800 values and in 1 of 10,000 with 2,900.
+    """
+
+    of: str
+    bits: int = 65_536
+
+    dtype: ClassVar[pl.DataType] = pl.Binary()
+    sql_type: ClassVar[str] = seen.SQL_TYPE
+    sql_merge: ClassVar[str] = "rollup({0})"
+    sql_add: ClassVar[str] = "seen_add({0}, {1})"
+    sql_size: ClassVar[str] = "seen_count({0})"
+
+    def __post_init__(self) -> None:
+        if self.bits < 64 or self.bits & (self.bits - 1):
+            raise CatalogueError(f"measure {self.name}: {self.bits} bits are no power of two from 64 on")
+
+    @property
+    def reads(self) -> list[str]:
+        return [self.of]
+
+    def items(self, events: pl.DataFrame) -> NDArray[np.uint64]:
+        return hash_texts(events[self.of])
+
+    def fold(self, items: NDArray[np.uint64], groups: Groups) -> pl.Series:
+        return column_of(self.name, pa.large_binary(), *seen.fold(items, self.bits, groups))
+
+    def merge(self, stored: pl.Series, groups: Groups) -> pl.Series:
+        return column_of(self.name, pa.large_binary(), *seen.merge(*texts(stored), self.bits, groups))

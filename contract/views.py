@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
+from functools import cached_property
+from hashlib import sha256
 
 import polars as pl
 
 from contract.errors import CatalogueError
-from contract.event import EVENT_SCHEMA
+from contract.keys import Key, key_of
 from contract.measures import Count, Distinct, Measure, Quantiles, Sum
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_VERSION = re.compile(r".*_v[0-9]+")
 
 
 @dataclass(frozen=True)
 class View:
     """A merged view: one row per `bucket` of event time and per combination of `keys`, with the measures' values.
 
-    Keys are text fields of the event that are always there; the first measure counts every event of the row.
+    Keys are text fields of the event, or derived keys of contract/keys.py. The first measure counts every event of the row.
     """
 
     name: str
@@ -35,10 +38,16 @@ class View:
                 raise CatalogueError(
                     f"view {self.name}: {identifier!r} is not a lower-case SQL identifier of at most 40 letters"
                 )
+        if _VERSION.fullmatch(self.name):
+            raise CatalogueError(
+                f"view {self.name}: the serving layer itself numbers versions so; change the view under its name"
+            )
         if len(set(columns)) != len(columns):
             raise CatalogueError(f"view {self.name}: a column is named twice in {', '.join(columns)}")
-        if unknown := [key for key in self.keys if EVENT_SCHEMA.get(key) != pl.String]:
-            raise CatalogueError(f"view {self.name}: {', '.join(unknown)} is no text field of the event")
+        if unknown := [key for key in self.keys if key_of(key) is None]:
+            raise CatalogueError(
+                f"view {self.name}: {', '.join(unknown)} is no text field of the event, and no key of contract/keys.py"
+            )
         if timedelta(days=1) % self.bucket:
             raise CatalogueError(
                 f"view {self.name}: a bucket of {self.bucket} does not divide a day, the unit of batch runs"
@@ -53,6 +62,20 @@ class View:
         """The columns that identify a row."""
         return ("bucket", *self.keys)
 
+    @cached_property
+    def grouped_by(self) -> tuple[Key, ...]:
+        """Where the keys come from."""
+        return tuple(key for name in self.keys if (key := key_of(name)))
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the declaration: another one gives other rows, and needs tables of its own."""
+        measures = [
+            (type(measure).__name__, measure.sql_type, *(str(getattr(measure, field.name)) for field in fields(measure)))
+            for measure in self.measures
+        ]
+        return _digest((self.name, [key.declaration() for key in self.grouped_by], str(self.bucket), measures))
+
     @property
     def schema(self) -> pl.Schema:
         """Columns and types of the view's partial and stored rows, in order."""
@@ -61,6 +84,15 @@ class View:
             | dict.fromkeys(self.keys, pl.String())
             | {measure.name: measure.dtype for measure in self.measures}
         )
+
+
+def catalogue_digest(views: Sequence[View]) -> str:
+    """Names all declarations together: layers with different ones must not write to one database."""
+    return _digest([view.digest for view in views])
+
+
+def _digest(parts: object) -> str:
+    return sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 TRAFFIC: Sequence[Measure] = (

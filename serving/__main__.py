@@ -1,4 +1,4 @@
-"""python -m serving migrate | schema | query | status | wait | welcome | dsn"""
+"""python -m serving migrate | schema | query | status | rollback | wait | welcome | dsn"""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from serving.migrate import migrate
 from serving.progress import wait_for_offsets, wait_for_views
 from serving.query import FORMATS, run_query, write_result
 from serving.report import print_addresses, print_status
+from serving.rollback import rollback
 from serving.schema import script
 from serving.status import addresses, read_status
+from serving.stored_view import first_versions
 
 WELCOME_QUERIES = (
     (
@@ -74,6 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--format", choices=["table", "json"], default="table")
     verb.set_defaults(verb=_status)
 
+    verb = verbs.add_parser("rollback", help="let the views answer from an earlier run that is kept")
+    verb.add_argument("--run", type=int, help="its number in the view `runs`; by default the run before the live one")
+    verb.set_defaults(verb=_rollback)
+
     verb = verbs.add_parser("wait", help="wait until the speed layer has counted up to given offsets")
     verb.add_argument("--partition-offsets", required=True, help='next offset by partition, e.g. \'{"0": 1200, "1": 900}\'')
     verb.add_argument("--timeout-s", type=float, default=600.0)
@@ -95,7 +101,7 @@ def _migrate(settings: Settings, _: argparse.Namespace) -> None:
 
 
 def _schema(_: Settings, __: argparse.Namespace) -> None:
-    sys.stdout.write(script())
+    sys.stdout.write(script(first_versions()))
 
 
 def _query(settings: Settings, options: argparse.Namespace) -> None:
@@ -111,6 +117,11 @@ def _status(settings: Settings, options: argparse.Namespace) -> None:
         print(json.dumps(status.as_dict(), indent=1))
     else:
         print_status(status, _console(sys.stdout.isatty()))
+
+
+def _rollback(settings: Settings, options: argparse.Namespace) -> None:
+    with connect(settings, "batch") as connection:
+        print(rollback(connection, options.run).text())
 
 
 def _wait(settings: Settings, options: argparse.Namespace) -> None:

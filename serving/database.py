@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 from urllib.parse import quote
 
 import psycopg
 
-from contract.errors import EngineUnavailable
+from contract.errors import BraidError, CatalogueChanged, EngineUnavailable, RollbackRefused, RunRefused
 from contract.settings import Settings
 
 Role = Literal["reader", "speed", "batch", "postgres"]
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 CONNECT_TIMEOUT_S = 5
+_REFUSALS: dict[str, Callable[[str | None], BraidError]] = {
+    "BR001": RunRefused.because,  # sql/50_batch.sql
+    "2BP01": RunRefused.because,  # somebody's own views depend on one that a publication takes away
+    "BR002": CatalogueChanged.because,  # sql/75_catalogue.sql
+    "BR003": RollbackRefused.because,  # sql/65_rollback.sql
+}
 
 
 def connect(settings: Settings, role: Role, database_name: str | None = None) -> Connection:
@@ -49,6 +55,18 @@ def answering(connection: Connection) -> Iterator[None]:
         yield
     except psycopg.OperationalError as error:
         raise EngineUnavailable.at("TimescaleDB", f"{connection.info.host}:{connection.info.port}", error) from error
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """What functions of the schema refuse raises the error of its SQLSTATE."""
+    try:
+        yield
+    except psycopg.DatabaseError as error:
+        because = _REFUSALS.get(error.sqlstate or "")
+        if because is None:
+            raise
+        raise because(error.diag.message_primary) from None
 
 
 @contextmanager

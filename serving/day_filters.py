@@ -12,8 +12,7 @@ from datetime import date
 import numpy as np
 
 from contract.sketches.bloom import BloomFilter
-from serving.database import Connection, answering, transaction
-from serving.handoff import refusing
+from serving.database import Connection, answering, refusing, transaction
 
 
 @dataclass(frozen=True)

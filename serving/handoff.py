@@ -6,7 +6,7 @@ transaction and may be repeated after any failure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime
@@ -16,14 +16,14 @@ import polars as pl
 import psycopg
 from psycopg.types.json import Jsonb
 
-from contract.errors import OffsetRefused, PublicationRefused, RunRefused
+from contract.errors import CatalogueError, OffsetRefused, PublicationRefused, RunRefused
 from contract.master import OffsetRange
-from serving.database import Connection, answering, transaction
+from contract.views import VIEWS, View, catalogue_digest
+from serving.database import Connection, answering, refusing, transaction
 from serving.row_arrays import Argument, row_array, view_rows
 
 STORED_VALUE_BYTES = 4_096
 LEDGER_SCHEMA = pl.Schema({"day": pl.Date, "partition": pl.Int32, "counted": pl.Int64, "duplicate": pl.Int64})
-_RUN_REFUSED = "BR001"  # as raised in sql/50_batch.sql
 _GARBAGE_ROWS = 20_000
 _ARGUMENT_ROWS = 20_000
 """So many rows of a view, or rejects, are in memory as one argument of a batch run's call."""
@@ -100,10 +100,11 @@ class DifferingRow:
 class Run:
     """A batch run: it computes all below `cut`; `base` is the cut of the publication it was planned on, empty if none.
 
-    `base_received` is how many records were below that, by partition.
+    `base_received` is how many records were below that, by partition. It may be full although that was not asked for.
     """
 
     run_id: int
+    kind: Kind
     base_generation: int
     base: dict[int, Cut]
     base_received: dict[int, int]
@@ -125,18 +126,20 @@ def commit_range(
     rejects: pl.DataFrame,
     topic: str,
     judged_generation: int | None = None,
+    views: Sequence[View] = VIEWS,
 ) -> bool:
     """The range counts from now on: True if this call did it, False if an earlier one did. Role speed.
 
-    `judged_generation` is the publication whose day filters its events were held against; None: against none. Raises
-    OffsetRefused, and changes nothing, if the partition does not stand at the range's first offset; PublicationRefused,
-    likewise, if another publication is live.
+    `judged_generation` is the publication whose day filters its events were held against; None: against none. `views` are
+    those that the rows are of. Changes nothing and raises OffsetRefused if the partition does not stand at the range's first
+    offset, PublicationRefused if another publication is live, CatalogueChanged if the database has other views.
     """
-    with answering(connection):
+    with refusing(), _of_catalogue(connection, views), answering(connection):
         position, live_generation = _row(
             connection,
-            "SELECT * FROM serving.commit_range(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            "SELECT * FROM serving.commit_range(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [
+                catalogue_digest(views),
                 offsets.partition,
                 offsets.first_offset,
                 offsets.next_offset,
@@ -166,20 +169,26 @@ def merge_appended(connection: Connection, partition: int, least_rows: int) -> i
         return int(_value(connection, "SELECT serving.merge_appended(%s, %s)", [partition, least_rows]))
 
 
-def begin_run(connection: Connection, kind: Kind, archive_next: Mapping[int, int] | None = None) -> Run:
+def begin_run(
+    connection: Connection, kind: Kind, archive_next: Mapping[int, int] | None = None, views: Sequence[View] = VIEWS
+) -> Run:
     """All that the speed layer has committed belongs to the new run; what it commits from now on does not. Role batch.
 
     Where `archive_next`, by partition, is ahead of the speed layer the run takes the offsets between over, and the speed
-    layer goes on after them. They are in flight until a run is published.
+    layer goes on after them. They are in flight until a run is published. An incremental run becomes a full one if one of
+    the views has no history yet. Raises CatalogueChanged if the database has other views.
     """
     archived = dict(archive_next or {})
-    with transaction(connection):
-        run_id, generation = _row(
-            connection, "SELECT * FROM serving.begin_run(%s, %s, %s)", [kind, list(archived), list(archived.values())]
+    with refusing(), transaction(connection):
+        run_id, generation, kind = _row(
+            connection,
+            "SELECT * FROM serving.begin_run(%s, %s, %s, %s)",
+            [catalogue_digest(views), kind, list(archived), list(archived.values())],
         )
         cuts = connection.execute("SELECT * FROM serving.cuts(%s)", [run_id]).fetchall()
     return Run(
         run_id,
+        kind,
         generation,
         base={partition: Cut(offset, epoch) for partition, _, _, offset, epoch, _ in cuts if offset is not None},
         base_received={partition: received for partition, _, _, _, _, received in cuts if received is not None},
@@ -202,14 +211,19 @@ def surveyed_without(connection: Connection, days: Iterable[date]) -> list[Offse
 
 
 def write_task(
-    connection: Connection, run_id: int, task_id: str, rows: Mapping[str, pl.DataFrame], ledger: pl.DataFrame
+    connection: Connection,
+    run_id: int,
+    task_id: str,
+    rows: Mapping[str, pl.DataFrame],
+    ledger: pl.DataFrame,
+    views: Sequence[View] = VIEWS,
 ) -> bool:
     """A task's rows become the run's, unseen by readers: True if this call did it, False if an earlier one did. Role batch.
 
     Tasks of a run must not share a row's bucket and keys; they may share a day and partition of the ledger, which has
-    LEDGER_SCHEMA. Raises RunRefused if the run has ended.
+    LEDGER_SCHEMA. Raises RunRefused if the run has ended, as it has when the views are others than the rows are of.
     """
-    with refusing(), transaction(connection):
+    with refusing(), _of_catalogue(connection, views), transaction(connection):
         for number, part in enumerate(_parts(rows)):
             # All parts or none are there, so the first one's claim speaks for all.
             written = _value(
@@ -301,7 +315,7 @@ def fail_run(connection: Connection, run_id: int, error: str) -> None:
 
 
 def collect_garbage(connection: Connection, keep_runs: int) -> dict[str, int]:
-    """How much was deleted of what neither readers, nor a rollback by up to `keep_runs` publications, nor running runs need.
+    """How much was deleted of what neither readers, nor a rollback to one of `keep_runs` runs, nor running runs need.
 
     Works in small transactions, so it may be stopped at any time and run beside everything else. Role batch.
     """
@@ -309,7 +323,8 @@ def collect_garbage(connection: Connection, keep_runs: int) -> dict[str, int]:
         pruned = _value(connection, "SELECT serving.prune_publications(%s)", [keep_runs])
     batch_rows = _until(connection, "SELECT serving.collect_run_day()", [], lambda deleted: deleted is None)
     speed_rows = _until(connection, "SELECT serving.collect_epochs(%s)", [_GARBAGE_ROWS], lambda deleted: deleted == 0)
-    return {"publications": pruned, "batch_rows": batch_rows, "speed_rows": speed_rows}
+    versions = _until(connection, "SELECT serving.drop_version()", [], lambda dropped: dropped == 0)
+    return {"publications": pruned, "batch_rows": batch_rows, "speed_rows": speed_rows, "view_versions": versions}
 
 
 def _until(connection: Connection, query: LiteralString, parameters: list[Any], done: Callable[[Any], bool]) -> int:
@@ -336,14 +351,14 @@ def _quarantined(connection: Connection, topic: str, rejects: pl.DataFrame) -> A
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
-    """What a function of sql/50_batch.sql refuses raises RunRefused."""
+def _of_catalogue(connection: Connection, views: Sequence[View]) -> Iterator[None]:
+    """Rows of other views than the database has fail in many ways, by types or columns; that is what they are told as."""
     try:
         yield
-    except psycopg.DatabaseError as error:
-        if error.sqlstate != _RUN_REFUSED:
-            raise
-        raise RunRefused.because(error.diag.message_primary) from None
+    except (psycopg.DataError, psycopg.ProgrammingError, CatalogueError):
+        with answering(connection):
+            connection.execute("SELECT serving.require_catalogue(%s)", [catalogue_digest(views)])
+        raise
 
 
 def _row(connection: Connection, query: LiteralString, parameters: list[Any]) -> tuple[Any, ...]:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count
 
+import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
-from contract.errors import SchemaMismatch
 from contract.settings import Settings
-from contract.views import VIEWS, View
+from contract.views import VIEWS, View, catalogue_digest
 from serving.database import Connection, connect
 from serving.schema import script
+from serving.schema_merged import shown_sql
+from serving.stored_view import stored_versions
 
 # Held while roles or schema change: two migrations at once would meet in PostgreSQL's own catalogue.
 _LOCK = 0x42_72_61_69_64
 READER_TIMEOUT = "60s"
+_ATTEMPTS = 20
 WRITER_IDLE_TIMEOUT = "15s"
 
 
@@ -25,11 +31,20 @@ def migrate(settings: Settings, views: Sequence[View] = VIEWS) -> bool:
         server.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
         _roles(server, settings)
         _database(server, settings.database_name)
-    with connect(settings, "postgres") as database, database.transaction():
-        database.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-        changed = _schema(database, views)
-        database.execute("SELECT serving.positions(%s)", [settings.topic_partitions])
-        return changed
+    with connect(settings, "postgres") as database:
+        for attempt in count(1):
+            try:
+                with database.transaction():
+                    # Queries go on meanwhile; where one and this lock each other out, this gives way first, and comes again.
+                    database.execute("SET LOCAL deadlock_timeout = '20ms'")
+                    database.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+                    changed = _schema(database, views)
+                    database.execute("SELECT serving.positions(%s)", [settings.topic_partitions])
+                    return changed
+            except psycopg.errors.DeadlockDetected:
+                if attempt == _ATTEMPTS:
+                    raise
+    raise AssertionError("unreachable")
 
 
 def _roles(server: Connection, settings: Settings) -> None:
@@ -45,6 +60,10 @@ def _roles(server: Connection, settings: Settings) -> None:
             )
         )
     server.execute(sql.SQL("ALTER ROLE reader SET statement_timeout = {}").format(sql.Literal(READER_TIMEOUT)))
+    # A transaction that stands still would keep a new version of a view from being shown.
+    server.execute(
+        sql.SQL("ALTER ROLE reader SET idle_in_transaction_session_timeout = {}").format(sql.Literal(READER_TIMEOUT))
+    )
     server.execute("ALTER ROLE reader SET default_transaction_read_only = on")
     for role in ("speed", "batch"):
         # The hand-off's locks must not be held by a process that stands still in mid-transaction.
@@ -75,24 +94,27 @@ def _database(server: Connection, name: str) -> None:
 
 
 def _schema(database: Connection, views: Sequence[View]) -> bool:
-    text = script(views)
+    stored = stored_versions(database, views)
     # Replacing a view locks out its readers, so what is up to date, by the schema's comment, is left alone.
-    version = f"script {hashlib.sha256(text.encode()).hexdigest()}"
+    whole = script([replace(view, shown=True) for view in stored])
+    version = f"script {hashlib.sha256(whole.encode()).hexdigest()}"
     if database.execute("SELECT obj_description(to_regnamespace('serving'))").fetchone() == (version,):
         return False
-    _check_columns(database, views)
-    database.execute(text.encode())
+    if database.execute("SELECT to_regclass('serving.speed_progress')").fetchone() != (None,):
+        # No commit is half way while the catalogue changes: each is one of the old or one of the new.
+        database.execute("LOCK TABLE serving.speed_progress IN EXCLUSIVE MODE")
+    stored = stored_versions(database, views)
+    database.execute(script(stored).encode())
+    versions = [
+        {
+            "view_name": view.name,
+            "version": view.version,
+            "digest": view.digest,
+            "state": "live" if view.shown else "building",
+            "shown_sql": shown_sql(view),
+        }
+        for view in stored
+    ]
+    database.execute("SELECT serving.set_catalogue(%s, %s)", [catalogue_digest(views), Jsonb(versions)])
     database.execute(sql.SQL("COMMENT ON SCHEMA serving IS {}").format(sql.Literal(version)))
     return True
-
-
-def _check_columns(database: Connection, views: Sequence[View]) -> None:
-    """CREATE TABLE IF NOT EXISTS keeps an older table as it is; say so instead of failing somewhere later."""
-    for view in views:
-        stored = database.execute(
-            "SELECT column_name FROM information_schema.columns WHERE table_schema = 'serving' AND table_name = %s",
-            [f"batch_{view.name}"],
-        ).fetchall()
-        columns = {str(name) for (name,) in stored} - {"run_id", "keys_digest"}
-        if columns and columns != set(view.schema.names()):
-            raise SchemaMismatch.of_view(view.name, columns, set(view.schema.names()))

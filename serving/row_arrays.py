@@ -62,6 +62,8 @@ def view_rows(connection: Connection, rows: Mapping[str, pl.DataFrame]) -> Argum
 def row_array(connection: Connection, type_name: str, frame: pl.DataFrame) -> Argument:
     """The frame's columns that the composite type has, one element a row."""
     composite = _composite(connection, type_name)
+    if missing := [name for name in composite.field_names if name not in frame.columns]:
+        raise CatalogueError(f"rows for {type_name} have no column {', '.join(missing)}")
     sizes = np.full(len(frame), _FIELD_COUNT.size, np.int64)
     pieces: list[list[bytes]] = []
     for name, oid in zip(composite.field_names, composite.field_types, strict=True):

@@ -1,7 +1,8 @@
-"""The database's SQL: numbered files in sql/, and between them (30) what follows from the catalogue of views.
+"""The database's SQL: numbered files in sql/, and between them (30, 72) what follows from the catalogue of views.
 
-Of each view there are: `serving.<view>_row`, the type in which rows come, `serving.batch_<view>` and `serving.speed_<view>`,
-where they stay, and `public.<view>`, which merges what is live of both.
+Of each view there are: `serving.<view>_row`, the type in which rows come; `serving.batch_<view>` and `serving.speed_<view>`,
+where they stay, `serving.batch_<view>_v2` and so on of later versions; `public.<view>`, which merges what is live; and
+`public.<view>_as_of(run_id)`, which merges what was live with an earlier run and what came since.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from psycopg import sql
 
 from contract.errors import CatalogueError
 from contract.measures import Measure
-from contract.views import VIEWS, View
+from serving.schema_merged import shown_sql
 from serving.schema_parts import (
     attribute_definitions,
     batch_table,
@@ -28,25 +29,31 @@ from serving.schema_parts import (
     speed_table,
 )
 from serving.schema_speed import speed_half
+from serving.stored_view import StoredView
 
 CHUNK_INTERVAL = "7 days"
 DRIFT_ROWS = 1_000
 """So many rows that differ are kept of a run and view."""
-_CATALOGUE_PLACE = "30"
-_RESERVED = {"partition", "epoch", "run_id", "keys_digest", "day", "level"}
+_CATALOGUE_PLACE, _SHOWN_PLACE = "30", "72"
+_RESERVED = {"partition", "epoch", "run_id", "kept_run_id", "keys_digest", "day", "level"}
+_TAKEN = {"catalogue", "drift", "drift_rows", "drift_summary", "ledger", "progress", "quarantine", "runs"}
 
 
-def script(views: Sequence[View] = VIEWS) -> str:
-    """All SQL, in order, as one script for one transaction of a superuser; repeating it changes nothing."""
+def script(views: Sequence[StoredView]) -> str:
+    """All SQL, in order, as one script for one transaction of a superuser; repeating it changes nothing.
+
+    What readers see of a view is in it only if it is shown; for others serving.show_views makes that.
+    """
     files = sorted((file for file in resources.files("serving").joinpath("sql").iterdir()), key=lambda file: file.name)
     texts = [(file.name, file.read_text(encoding="utf-8")) for file in files if file.name.endswith(".sql")]
     texts.append((f"{_CATALOGUE_PLACE}_views.sql (generated from contract/views.py)", catalogue_sql(views)))
-    texts.append(("90_views.sql (generated from contract/views.py)", _grants(views)))
+    shown = "".join(shown_sql(view) for view in views if view.shown)
+    texts.append((f"{_SHOWN_PLACE}_views.sql (generated from contract/views.py)", shown))
     return "\n".join(f"-- ==== {name}\n{text}" for name, text in sorted(texts))
 
 
-def catalogue_sql(views: Sequence[View] = VIEWS) -> str:
-    """Types, tables, functions and merged views of the catalogue."""
+def catalogue_sql(views: Sequence[StoredView]) -> str:
+    """Types, tables and functions of the catalogue."""
     for view in views:
         _check(view)
     parts = [
@@ -56,18 +63,19 @@ def catalogue_sql(views: Sequence[View] = VIEWS) -> str:
         _insert_rows(views),
         _delete_run_day(views),
         _compare_views(views),
-        *map(_merged_view, views),
     ]
     return sql.Composed(parts).join("\n").as_string() + "\n"
 
 
-def _check(view: View) -> None:
+def _check(view: StoredView) -> None:
+    if view.name in _TAKEN:
+        raise CatalogueError(f"view {view.name}: the serving layer has something of that name; choose another one")
     reserved = _RESERVED | {f"batch_{view.measures[0].name}", f"speed_{view.measures[0].name}"}
     if taken := reserved & set(view.schema.names()):
         raise CatalogueError(f"view {view.name}: the column name {', '.join(sorted(taken))} is used by the serving layer")
 
 
-def _batch_table(view: View) -> sql.Composed:
+def _batch_table(view: StoredView) -> sql.Composed:
     return sql.SQL(
         """CREATE TABLE IF NOT EXISTS {table} (
     run_id bigint, {columns}, keys_digest bytea,
@@ -78,14 +86,14 @@ SELECT public.create_hypertable({name}, public.by_range('bucket', interval {inte
 {indexes}"""
     ).format(
         table=batch_table(view),
-        name=sql.Literal(f"serving.batch_{view.name}"),
+        name=sql.Literal(f"serving.batch_{view.stored_name}"),
         interval=sql.Literal(CHUNK_INTERVAL),
         columns=column_definitions(view),
         indexes=indexes(view, "batch"),
     )
 
 
-def _row_types(views: Sequence[View]) -> sql.Composed:
+def _row_types(views: Sequence[StoredView]) -> sql.Composed:
     # No table has columns of these types; the functions that take them follow.
     each = (
         sql.SQL("DROP TYPE IF EXISTS {type} CASCADE;\nCREATE TYPE {type} AS ({columns});").format(
@@ -104,11 +112,13 @@ CREATE TYPE serving.rows AS ({arrays});"""
     )
 
 
-def _insert_rows(views: Sequence[View]) -> sql.Composed:
+def _insert_rows(views: Sequence[StoredView]) -> sql.Composed:
     statements = (
         sql.SQL(
             """    INSERT INTO {table} (run_id, {columns}, keys_digest)
-    SELECT to_run_id, {columns}, {digest} FROM unnest(new_rows.{view});"""
+    SELECT to_run_id, {columns}, {digest} FROM unnest(new_rows.{view});
+    GET DIAGNOSTICS affected = ROW_COUNT;
+    total := total + affected;"""
         ).format(
             table=batch_table(view),
             columns=names(view.schema.names()),
@@ -130,21 +140,21 @@ def _insert_rows(views: Sequence[View]) -> sql.Composed:
         )
     )
     return function(
-        "-- Rows of a task become its run's.",
+        "-- Rows of a task become its run's; returns how many they are.",
         "insert_rows(new_rows serving.rows, to_run_id bigint, ledger_days date[])",
-        "void",
+        "bigint",
         [*statements, days],
     )
 
 
-def _delete_run_day(views: Sequence[View]) -> sql.Composed:
+def _delete_run_day(views: Sequence[StoredView]) -> sql.Composed:
     statements = (
         sql.SQL(
             """    DELETE FROM {table}
     WHERE run_id = of_run_id AND bucket >= of_day::timestamp AT TIME ZONE 'UTC'
         AND bucket < (of_day + 1)::timestamp AT TIME ZONE 'UTC';
-    GET DIAGNOSTICS deleted = ROW_COUNT;
-    total := total + deleted;"""
+    GET DIAGNOSTICS affected = ROW_COUNT;
+    total := total + affected;"""
         ).format(table=batch_table(view))
         for view in views
     )
@@ -153,7 +163,7 @@ def _delete_run_day(views: Sequence[View]) -> sql.Composed:
     )
 
 
-def _compare_views(views: Sequence[View]) -> sql.Composed:
+def _compare_views(views: Sequence[StoredView]) -> sql.Composed:
     return function(
         "-- Compares a run's rows with what readers had below its cut, and records how they differ; see 55_drift.sql.",
         "compare_views(of_run_id bigint, ledger_difference bigint, speed_counted bigint, false_positive_rate float8)",
@@ -162,7 +172,7 @@ def _compare_views(views: Sequence[View]) -> sql.Composed:
     )
 
 
-def _compare_view(view: View) -> sql.Composed:
+def _compare_view(view: StoredView) -> sql.Composed:
     """Rows of the base (b) and the sum of absorbed speed rows (a) are what readers had (h); the run's are the new ones (n).
 
     *= compares bytes. Values are worked out only where they are kept: where the speed layer had a share, or rows differ.
@@ -177,7 +187,9 @@ def _compare_view(view: View) -> sql.Composed:
         return sql.Composed(parts)
 
     return sql.SQL(
-        """    WITH base AS (
+        """    -- guard: what readers do not see is not compared
+    IF EXISTS (SELECT FROM serving.view_version WHERE view_name = {name} AND version = {version} AND state = 'live') THEN
+    WITH base AS (
         SELECT b.* FROM {batch} AS b JOIN serving.run AS r ON r.run_id = of_run_id
         JOIN LATERAL serving.compared_day(r) AS d ON d.run_id = b.run_id AND d.day = (b.bucket AT TIME ZONE 'UTC')::date
     ), absorbed AS (
@@ -215,11 +227,13 @@ def _compare_view(view: View) -> sql.Composed:
     SELECT of_run_id, {name}, c.bucket, c.keys, m.measure, m.speed_value, m.batch_value, c.cause
     FROM (SELECT * FROM compared WHERE differs ORDER BY cause <> 'unexplained', bucket, keys LIMIT {limit}) AS c
     CROSS JOIN LATERAL (VALUES {values}) AS m (measure, speed_value, batch_value, differs)
-    WHERE m.differs;"""
+    WHERE m.differs;
+    END IF;"""
     ).format(
         batch=batch_table(view),
         speed=speed_table(view),
         name=sql.Literal(view.name),
+        version=sql.Literal(view.version),
         counted=sql.Identifier(view.measures[0].name),
         digest=digest(view),
         speed_keys=each_key(", s.{key}"),
@@ -260,51 +274,3 @@ def _measure_sql(number: int, measure: Measure) -> dict[str, sql.Composable]:
         "had": of(measure.sql_size, "h"),
         "new": of(measure.sql_size, "n"),
     }
-
-
-def _merged_view(view: View) -> sql.Composed:
-    counted = view.measures[0].name
-    batch_part, speed_part = sql.Identifier(f"batch_{counted}"), sql.Identifier(f"speed_{counted}")
-    # Plain columns of both halves are grouping columns, so the planner takes predicates on them down to both tables.
-    return sql.SQL(
-        """
-CREATE OR REPLACE VIEW {view} AS
-SELECT {group},
-    {measures},
-    sum({batch_part})::bigint AS {batch_part}, sum({speed_part})::bigint AS {speed_part}
-FROM (
-    SELECT {batch_columns}, b.{counted} AS {batch_part}, 0::bigint AS {speed_part}
-    FROM {batch} AS b
-    JOIN serving.live_day AS d ON d.run_id = b.run_id AND d.day = (b.bucket AT TIME ZONE 'UTC')::date
-    UNION ALL
-    SELECT {speed_columns}, 0, s.{counted}
-    FROM {speed} AS s
-    LEFT JOIN serving.live_cut AS c ON c.partition = s.partition
-    WHERE s.epoch > coalesce(c.epoch, 0)
-) AS halves
-GROUP BY {group};"""
-    ).format(
-        view=sql.Identifier("public", view.name),
-        group=names(view.group),
-        measures=sql.SQL(",\n    ").join(
-            sql.SQL("{} AS {}").format(
-                sql.SQL(measure.sql_merge).format(sql.Identifier(measure.name)), sql.Identifier(measure.name)
-            )
-            for measure in view.measures
-        ),
-        batch_part=batch_part,
-        speed_part=speed_part,
-        counted=sql.Identifier(counted),
-        batch_columns=sql.SQL(", ").join(sql.Identifier("b", name) for name in view.schema.names()),
-        speed_columns=sql.SQL(", ").join(sql.Identifier("s", name) for name in view.schema.names()),
-        batch=batch_table(view),
-        speed=speed_table(view),
-    )
-
-
-def _grants(views: Sequence[View]) -> str:
-    return (
-        sql.SQL("GRANT SELECT ON {} TO reader;\n")
-        .format(sql.SQL(", ").join(sql.Identifier("public", view.name) for view in views))
-        .as_string()
-    )

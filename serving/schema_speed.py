@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from contract.views import View
 from serving.schema_parts import SPEED_ROWS_LOCK, column_definitions, function, indexes, lines, names, speed_table
+from serving.stored_view import StoredView
 
 
-def speed_half(views: Sequence[View]) -> list[sql.Composed]:
+def speed_half(views: Sequence[StoredView]) -> list[sql.Composed]:
     """Tables and functions; the type serving.rows must be there."""
     return [*map(_table, views), _append_rows(views), _merge_appended(views), _delete_absorbed(views)]
 
 
-def _table(view: View) -> sql.Composed:
+def _table(view: StoredView) -> sql.Composed:
     # No unique key: it would cost a commit more than all other indexes, and the progress fence lets no range in twice.
     # What changed later stands apart from the table, so that an older one changes too.
     return sql.SQL(
@@ -29,14 +29,14 @@ CREATE INDEX IF NOT EXISTS {level} ON {table} (partition, level);
     ).format(
         table=speed_table(view),
         columns=column_definitions(view),
-        old_key=sql.Identifier(f"speed_{view.name}_pkey"),
-        bucket=sql.Identifier(f"speed_{view.name}_bucket"),
-        level=sql.Identifier(f"speed_{view.name}_level"),
+        old_key=sql.Identifier(f"speed_{view.stored_name}_pkey"),
+        bucket=sql.Identifier(f"speed_{view.stored_name}_bucket"),
+        level=sql.Identifier(f"speed_{view.stored_name}_level"),
         indexes=indexes(view, "speed"),
     )
 
 
-def _append_rows(views: Sequence[View]) -> sql.Composed:
+def _append_rows(views: Sequence[StoredView]) -> sql.Composed:
     statements = (
         sql.SQL(
             """    INSERT INTO {table} (partition, epoch, {columns})
@@ -52,7 +52,7 @@ def _append_rows(views: Sequence[View]) -> sql.Composed:
     )
 
 
-def _merge_appended(views: Sequence[View]) -> sql.Composed:
+def _merge_appended(views: Sequence[StoredView]) -> sql.Composed:
     statements = (
         sql.SQL(
             """    of_level := 0;
@@ -91,6 +91,7 @@ def _merge_appended(views: Sequence[View]) -> sql.Composed:
 CREATE OR REPLACE FUNCTION serving.merge_appended(of_partition int, least_rows int) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 AS $function$
+#variable_conflict use_column
 DECLARE
     of_level int;
     needed bigint;
@@ -106,14 +107,14 @@ $function$;"""
     ).format(lock=sql.Literal(SPEED_ROWS_LOCK), statements=lines(statements))
 
 
-def _delete_absorbed(views: Sequence[View]) -> sql.Composed:
+def _delete_absorbed(views: Sequence[StoredView]) -> sql.Composed:
     statements = (
         sql.SQL(
             """    DELETE FROM {table} WHERE ctid = ANY (ARRAY(
         SELECT s.ctid FROM {table} AS s JOIN serving.absorbed_epoch AS a
         ON a.partition = s.partition AND s.epoch <= a.epoch LIMIT row_limit));
-    GET DIAGNOSTICS deleted = ROW_COUNT;
-    total := total + deleted;"""
+    GET DIAGNOSTICS affected = ROW_COUNT;
+    total := total + affected;"""
         ).format(table=speed_table(view))
         for view in views
     )

@@ -199,7 +199,7 @@ def _database(settings: Settings) -> _Probe:
             ledger = cursor.execute("SELECT * FROM ledger ORDER BY partition").fetchall()
             last_run = cursor.execute(
                 "SELECT run_id, kind, state, started_at::text, published_at::text, "
-                "extract(epoch FROM duration)::float8 AS duration_s, error "
+                "extract(epoch FROM duration)::float8 AS duration_s, is_live, error "
                 "FROM runs WHERE kind <> 'audit' ORDER BY run_id DESC LIMIT 1"
             ).fetchone()
         return f"database {settings.database_name}", {"ledger": ledger, "last_run": last_run}

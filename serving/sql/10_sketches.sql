@@ -130,3 +130,43 @@ AS $$
            entry & 281474976710655
     FROM unnest(histogram) AS entry
 $$;
+
+-- A filter of contract/sketches/seen.py as a bit string and back; its bytes keep their order, and OR does not care for bits.
+CREATE OR REPLACE FUNCTION public.seen_add(a bytea, b bytea) RETURNS bytea
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+AS $$
+    -- In the binary form of a bit string the bits come after four bytes that count them.
+    SELECT substring(varbit_send(('x' || encode(a, 'hex'))::varbit | ('x' || encode(b, 'hex'))::varbit) FROM 5)
+$$;
+
+CREATE OR REPLACE AGGREGATE public.rollup(bytea) (
+    sfunc = public.seen_add, stype = bytea, combinefunc = public.seen_add, parallel = safe
+);
+
+-- Whether the value may be in the filter: never false of one that is, seldom true of one that is not.
+CREATE OR REPLACE FUNCTION public.seen(value text, filter bytea) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+AS $$
+DECLARE
+    hashed bigint := public.hll_hash_text(value)::text::bigint;
+    bits bigint := 8 * octet_length(filter);
+    place bigint := hashed & 4294967295;
+    step bigint := (hashed >> 32) & 4294967295 | 1;
+BEGIN
+    FOR probe IN 1 .. 7 LOOP
+        IF get_bit(filter, place & (bits - 1)) = 0 THEN
+            RETURN false;
+        END IF;
+        place := place + step;
+    END LOOP;
+    RETURN true;
+END
+$$;
+
+-- About how many values are in the filter (Swamidass, Baldi 2007), from how many of its bits are set.
+CREATE OR REPLACE FUNCTION public.seen_count(filter bytea) RETURNS bigint
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+AS $$
+    SELECT round(-8.0::float8 * octet_length(filter) / 7 * ln(1 - least(
+        bit_count(filter) / (8.0::float8 * octet_length(filter)), 1 - 1 / (8.0::float8 * octet_length(filter)))))::bigint
+$$;

@@ -37,6 +37,11 @@ ALTER TABLE serving.run
     ADD CONSTRAINT run_kind_check CHECK (kind IN ('full', 'incremental', 'audit')),
     DROP CONSTRAINT IF EXISTS run_state_check,
     ADD CONSTRAINT run_state_check CHECK (state IN ('running', 'published', 'failed', 'audited'));
+-- What it computed, known when it has ended well: its days and rows are deleted one day, and these numbers stay.
+ALTER TABLE serving.run
+    ADD COLUMN IF NOT EXISTS day_count int,
+    ADD COLUMN IF NOT EXISTS row_count bigint,
+    ADD COLUMN IF NOT EXISTS event_count bigint;
 
 -- What a run covers: offsets below next_offset, speed rows of epochs up to `epoch`. Offsets from speed_offset on were
 -- taken over from a speed layer that lagged. `received` is known when the run is published.
@@ -56,6 +61,7 @@ CREATE TABLE IF NOT EXISTS serving.run_task (
     task_id text,
     PRIMARY KEY (run_id, task_id)
 );
+ALTER TABLE serving.run_task ADD COLUMN IF NOT EXISTS row_count bigint NOT NULL DEFAULT 0;
 
 -- The days that have rows of a run, for garbage collection.
 CREATE TABLE IF NOT EXISTS serving.run_day (
@@ -136,6 +142,26 @@ CREATE TABLE IF NOT EXISTS serving.drift_row (
 );
 CREATE INDEX IF NOT EXISTS drift_row_run ON serving.drift_row (run_id);
 
+-- The catalogue that all layers must have, in one row.
+CREATE TABLE IF NOT EXISTS serving.catalogue (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    digest   text NOT NULL
+);
+
+-- Versions of views, each with tables of its own. `building` has rows since the catalogue has it and no history, so readers do
+-- not see it; `live` they see; `leaving` they still see, as it was when the catalogue changed, until the next publication;
+-- `retired` nobody sees; `dropped` has no tables any more. run_id is the run that brought the history, null if there was none.
+CREATE TABLE IF NOT EXISTS serving.view_version (
+    view_name text,
+    version   int,
+    digest    text NOT NULL,
+    state     text NOT NULL CHECK (state IN ('building', 'live', 'leaving', 'retired', 'dropped')),
+    shown_sql text NOT NULL,
+    made_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    run_id    bigint,
+    PRIMARY KEY (view_name, version)
+);
+
 CREATE OR REPLACE VIEW serving.live_day AS
 SELECT day, run_id FROM serving.publication_day WHERE generation = (SELECT max(generation) FROM serving.publication);
 
@@ -143,6 +169,14 @@ CREATE OR REPLACE VIEW serving.live_cut AS
 SELECT partition, next_offset, epoch, received
 FROM serving.run_cut
 WHERE run_id = (SELECT run_id FROM serving.publication ORDER BY generation DESC LIMIT 1);
+
+-- Of each kept run its latest publication, and which run answers for a day where that one is live.
+CREATE OR REPLACE VIEW serving.kept_publication AS
+SELECT run_id AS kept_run_id, max(generation) AS generation FROM serving.publication GROUP BY run_id;
+
+CREATE OR REPLACE VIEW serving.kept_day AS
+SELECT k.kept_run_id, d.day, d.run_id
+FROM serving.kept_publication AS k JOIN serving.publication_day AS d USING (generation);
 
 CREATE TABLE IF NOT EXISTS public.quarantine (
     topic       text,
@@ -160,4 +194,4 @@ COMMENT ON COLUMN public.quarantine.value IS 'the first 4,096 bytes of the recor
 -- What an older schema had and nothing calls any more.
 DROP FUNCTION IF EXISTS serving.open_staging(), serving.append_staged(int, bigint, bigint), serving.insert_staged(bigint),
     serving.insert_staged_quarantine(), serving.commit_range(int, bigint, bigint, bigint, bigint, bigint),
-    serving.write_task(bigint, text);
+    serving.write_task(bigint, text), serving.begin_run(text, int[], bigint[]);

@@ -22,11 +22,11 @@ $$;
 
 -- Offsets [first_offset, next_offset) of a partition, which hold these rows and rejects, count from now on. position_before
 -- says where the partition stood: if that is not first_offset nothing is changed, and neither if the range was held against
--- the day filters of another generation than live_generation (null: against none).
+-- the day filters of another generation than live_generation (null: against none). Refuses rows of another catalogue.
 CREATE OR REPLACE FUNCTION serving.commit_range(
-    range_partition int, first_offset bigint, range_next_offset bigint, received bigint, counted bigint, duplicate bigint,
-    new_rows serving.rows, rejects public.quarantine[], judged_generation bigint,
-    OUT position_before bigint, OUT live_generation bigint
+    code_catalogue text, range_partition int, first_offset bigint, range_next_offset bigint,
+    received bigint, counted bigint, duplicate bigint, new_rows serving.rows, rejects public.quarantine[],
+    judged_generation bigint, OUT position_before bigint, OUT live_generation bigint
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -41,6 +41,8 @@ BEGIN
         SELECT p.next_offset, p.epoch INTO position_before, current_epoch
         FROM serving.speed_progress AS p WHERE p.partition = range_partition FOR UPDATE;
     END IF;
+    -- After the lock: a commit that waited for a migration, or for a run's cut, must see what came of it.
+    PERFORM serving.require_catalogue(code_catalogue);
     -- guard: progress fence
     IF position_before <> first_offset OR range_next_offset <= first_offset THEN
         RETURN;

@@ -1,9 +1,11 @@
 -- What the batch layer may do. SECURITY DEFINER: the role itself can touch no table.
 
 -- Everything that is committed now belongs to the run; what comes after goes to new epochs. Where archived says that the
--- archive is ahead of the speed layer, the run takes those offsets over and the speed layer goes on after them.
+-- archive is ahead of the speed layer, the run takes those offsets over and the speed layer goes on after them. It is a full
+-- run if a view has no history yet, whatever was asked for.
 CREATE OR REPLACE FUNCTION serving.begin_run(
-    run_kind text, archived_partitions int[], archived_next_offsets bigint[], OUT run_id bigint, OUT base_generation bigint
+    code_catalogue text, asked_kind text, archived_partitions int[], archived_next_offsets bigint[],
+    OUT run_id bigint, OUT base_generation bigint, OUT run_kind text
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -14,8 +16,14 @@ BEGIN
     INSERT INTO serving.speed_progress (partition) SELECT unnest(archived_partitions) ON CONFLICT DO NOTHING;
     -- In order of partition, so that two runs cannot lock each other out.
     PERFORM FROM serving.speed_progress ORDER BY partition FOR UPDATE;
+    PERFORM serving.require_catalogue(code_catalogue);
+    run_kind := asked_kind;
+    -- guard: a view without history is computed in full
+    IF asked_kind = 'incremental' AND EXISTS (SELECT FROM serving.view_version WHERE state = 'building') THEN
+        run_kind := 'full';
+    END IF;
     SELECT coalesce(max(generation), 0) INTO base_generation FROM serving.publication;
-    INSERT INTO serving.run (kind, base_generation) VALUES (run_kind, begin_run.base_generation)
+    INSERT INTO serving.run (kind, base_generation) VALUES (begin_run.run_kind, begin_run.base_generation)
     RETURNING run.run_id INTO new_run_id;
     INSERT INTO serving.run_cut (run_id, partition, next_offset, epoch, speed_offset)
     SELECT new_run_id, partition, greatest(p.next_offset, a.next_offset), p.epoch, p.next_offset
@@ -87,7 +95,8 @@ BEGIN
     IF NOT written THEN
         RETURN;
     END IF;
-    PERFORM serving.insert_rows(new_rows, task_run_id, days);
+    UPDATE serving.run_task SET row_count = serving.insert_rows(new_rows, task_run_id, days)
+    WHERE run_id = task_run_id AND task_id = new_task_id;
     INSERT INTO serving.batch_ledger AS l
     SELECT task_run_id, t.day, t.partition, sum(t.counted), sum(t.duplicate)
     FROM unnest(days, partitions, write_task.counted, write_task.duplicate) AS t (day, partition, counted, duplicate)
@@ -108,6 +117,17 @@ BEGIN
             USING ERRCODE = 'BR001';
     END IF;
 END
+$$;
+
+-- How much a run has computed, while what says so is still there.
+CREATE OR REPLACE FUNCTION serving.sum_up(ended_run_id bigint) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE serving.run SET
+        (day_count, event_count) = (
+            SELECT count(DISTINCT day), coalesce(sum(counted), 0) FROM serving.batch_ledger WHERE run_id = ended_run_id),
+        row_count = (SELECT coalesce(sum(t.row_count), 0) FROM serving.run_task AS t WHERE t.run_id = ended_run_id)
+    WHERE run_id = ended_run_id AND state IN ('published', 'audited')
 $$;
 
 -- The run's rows answer for the given days from now on, and for no others if it was a full run. Refuses if another run was
@@ -151,6 +171,11 @@ BEGIN
     SELECT publish.generation, day, run_id FROM serving.publication_day
     WHERE generation = live.generation AND planned.kind = 'incremental' AND day <> ALL (days);
     UPDATE serving.run SET state = 'published', published_at = clock_timestamp() WHERE run_id = published_run_id;
+    PERFORM serving.sum_up(published_run_id);
+    -- Earlier runs have no rows of views that are shown from now on, and cannot be gone back to.
+    IF serving.show_views(published_run_id) THEN
+        PERFORM serving.prune_publications(0);
+    END IF;
 END
 $$;
 

@@ -59,7 +59,8 @@ CREATE OR REPLACE FUNCTION serving.end_audit(audited_run_id bigint) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     UPDATE serving.run SET state = 'audited', audited_at = clock_timestamp()
-    WHERE run_id = audited_run_id AND kind = 'audit' AND state = 'running'
+    WHERE run_id = audited_run_id AND kind = 'audit' AND state = 'running';
+    SELECT serving.sum_up(audited_run_id);
 $$;
 
 -- A bucket's rows in which the speed layer had a share, and all that differ: how many, and the sums of their values. A value

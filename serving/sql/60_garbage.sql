@@ -4,7 +4,8 @@
 CREATE OR REPLACE VIEW serving.forgotten_drift AS
 SELECT run_id FROM serving.run WHERE state <> 'running' AND run_id < (SELECT min(run_id) FROM serving.publication);
 
--- Forgets the publications that are too old to roll back to, and gives up runs that can never be published any more.
+-- Forgets the publications that are too old to roll back to, and gives up runs that can never be published any more. A run
+-- that was rolled back to has been published more than once, and takes the place of one run all the same.
 CREATE OR REPLACE FUNCTION serving.prune_publications(keep_runs int) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -15,7 +16,7 @@ BEGIN
     LOCK TABLE serving.publication IN EXCLUSIVE MODE;
     SELECT max(generation) INTO live_generation FROM serving.publication;
     DELETE FROM serving.publication WHERE generation NOT IN (
-        SELECT generation FROM serving.publication ORDER BY generation DESC LIMIT keep_runs + 1);
+        SELECT generation FROM serving.kept_publication ORDER BY generation DESC LIMIT keep_runs + 1);
     GET DIAGNOSTICS pruned = ROW_COUNT;
     UPDATE serving.run SET state = 'failed', failed_at = clock_timestamp(),
         error = format('planned on generation %s, but generation %s is live', base_generation, live_generation)

@@ -29,14 +29,15 @@ FROM (
         SELECT count(*) AS quarantined
         FROM public.quarantine AS q
         WHERE q.partition = p.partition AND q."offset" < p.next_offset
-            -- After a rollback past a run that took offsets over, those offsets are in flight again.
-            AND NOT EXISTS (
-                SELECT FROM serving.run_cut AS r
-                WHERE r.partition = q.partition AND r.next_offset > coalesce(c.next_offset, 0)
-                    AND q."offset" >= r.speed_offset AND q."offset" < r.next_offset)
     ) AS q
 ) AS sides;
 
+-- `cut` is the next offset by partition; days, rows and events are what the run computed, null unless it ended well. A kept
+-- run is one that `make rollback` can make the live one, and that <view>_as_of(run_id) can answer from.
 CREATE OR REPLACE VIEW public.runs AS
-SELECT run_id, kind, state, started_at, published_at, coalesce(published_at, failed_at, audited_at) - started_at AS duration, error
-FROM serving.run;
+SELECT run_id, kind, state, started_at, published_at, coalesce(published_at, failed_at, audited_at) - started_at AS duration, error,
+       (SELECT jsonb_object_agg(c.partition, c.next_offset) FROM serving.run_cut AS c WHERE c.run_id = r.run_id) AS cut,
+       day_count AS days, row_count AS rows, event_count AS events,
+       EXISTS (SELECT FROM serving.publication AS p WHERE p.run_id = r.run_id) AS is_kept,
+       coalesce(run_id = (SELECT p.run_id FROM serving.publication AS p ORDER BY p.generation DESC LIMIT 1), false) AS is_live
+FROM serving.run AS r;

@@ -281,8 +281,9 @@ def test_received_below_the_cut_adds_both_layers(speed: Connection, batch: Conne
 
 def test_a_view_added_to_the_catalogue_is_compared(database: Settings, batch: Connection) -> None:
     added = View("totals", keys=(), bucket=VIEWS[0].bucket, measures=(Count("hits"),))
-    migrate(database, (*VIEWS, added))
-    assert {d.view_name: d.verdict for d in compare(batch, begin_run(batch, "audit").run_id, RATE)} == {
+    views = (*VIEWS, added)
+    migrate(database, views)
+    assert {d.view_name: d.verdict for d in compare(batch, begin_run(batch, "audit", views=views).run_id, RATE)} == {
         "site_traffic": "equal",
         "page_traffic": "equal",
         "totals": "equal",

@@ -18,7 +18,7 @@ import pytest
 
 from batch.fold import Hashes, filter_of, ranges_of
 from contract.aggregate import aggregate
-from contract.errors import PublicationRefused, RunRefused
+from contract.errors import PublicationRefused, RollbackRefused, RunRefused
 from contract.event import EVENT_SCHEMA
 from contract.master import OffsetRange
 from contract.settings import Settings
@@ -26,6 +26,7 @@ from contract.views import VIEWS
 from serving.database import Connection, connect
 from serving.day_filters import day_filter, filtered_days, write_filters
 from serving.handoff import Counts, Run, begin_run, collect_garbage, commit_range, fail_run, publish, write_task
+from serving.rollback import rollback
 from speed.day_filters import DayFilters
 from speed.dedupe import Identities
 from tests.fixtures.pageviews import NO_REJECTS, TODAY, reject
@@ -203,9 +204,31 @@ class Pipeline:
             del self.runs[run_id]
 
     def rollback(self) -> None:
-        kept = [row[0] for row in self.owner.execute("SELECT generation FROM serving.publication ORDER BY 1")][:-1]
-        if kept:
-            roll_back(self.owner, self.chance.choice(kept))
+        """To any run; where that would leave a hole, or cannot be, it must be refused."""
+        kept = [row[0] for row in self.owner.execute("SELECT run_id FROM serving.publication ORDER BY generation")]
+        target = self.chance.choice([*kept, 4711])
+        live_cut = self._cut(kept[-1]) if kept else {}
+        cut = self._cut(target)
+        leaves_a_hole = any(
+            cut.get(partition, 0) < next_offset <= live_cut.get(partition, 0) and speed_offset < next_offset
+            for partition, speed_offset, next_offset in self.owner.execute(
+                "SELECT partition, speed_offset, next_offset FROM serving.run_cut"
+            )
+        )
+        try:
+            done = rollback(self.batch, target)
+        except RollbackRefused:
+            assert target not in kept[:-1] or target == kept[-1] or leaves_a_hole
+        else:
+            assert target in kept[:-1]
+            assert not leaves_a_hole
+            assert {part.partition: part.first_offset for part in done.filled} == dict.fromkeys(
+                range(self.partitions), 0
+            ) | cut
+
+    def _cut(self, run_id: int) -> dict[int, int]:
+        query = "SELECT partition, next_offset FROM serving.run_cut WHERE run_id = %s"
+        return dict(self.owner.execute(query, [run_id]).fetchall())
 
     def collect(self) -> None:
         collect_garbage(self.batch, KEEP_RUNS)
@@ -260,16 +283,6 @@ def rows_of(days: Counter[date]) -> dict[str, pl.DataFrame]:
     return aggregate(pl.concat(frames)) if frames else {}
 
 
-def roll_back(owner: Connection, generation: int) -> None:
-    """Publishes a kept generation again."""
-    with owner.transaction():
-        for table, columns in (("publication", "run_id"), ("publication_day", "day, run_id")):
-            new = "(SELECT max(generation) FROM serving.publication)" + (" + 1" if table == "publication" else "")
-            owner.execute(
-                f"INSERT INTO serving.{table} SELECT {new}, {columns} FROM serving.{table} WHERE generation = {generation}"
-            )
-
-
 # Tables in an order that foreign keys allow. For so few rows DELETE is far faster than TRUNCATE.
 CLEAR = "; ".join(
     f"DELETE FROM {table}"
@@ -315,6 +328,7 @@ def test_merged_is_truth_after_every_step(database: Settings) -> None:
         ("add_rejects", "FROM unnest(rejects)", "FROM unnest(rejects) WHERE session_user <> 'batch'"),
         ("absorbed_epoch", "min(", "max("),
         ("collect_run_day", "serving.publication_day AS p", "serving.live_day AS p"),
+        ("require_kept", "missing IS NOT NULL", "false"),
     ],
 )
 def test_each_guard_is_needed(database: Settings, object_name: str, guard: str, without: str) -> None:

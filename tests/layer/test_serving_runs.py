@@ -14,6 +14,7 @@ from contract.errors import OffsetRefused, RunRefused
 from contract.settings import Settings
 from serving.database import Connection, connect
 from serving.handoff import LEDGER_SCHEMA, Cut, begin_run, collect_garbage, fail_run, publish, write_task
+from serving.rollback import rollback
 from tests.fixtures.handoff import TOPIC, assert_merged, commit, compute, full_run, ledger, ledger_of, parts
 from tests.fixtures.pageviews import NO_REJECTS, PAGES, events, reject
 
@@ -175,41 +176,14 @@ def test_garbage_goes_and_what_a_rollback_needs_stays(
     assert deleted["publications"] == 2
     assert deleted["batch_rows"] > 0
     assert deleted["speed_rows"] > 0
-    assert collect_garbage(batch, keep_runs=2) == {"publications": 0, "batch_rows": 0, "speed_rows": 0}
+    assert collect_garbage(batch, keep_runs=2) == {"publications": 0, "batch_rows": 0, "speed_rows": 0, "view_versions": 0}
     assert_merged(reader, frame)
     with connect(database, "postgres") as owner:
         kept = {run_id for (run_id,) in owner.execute("SELECT DISTINCT run_id FROM serving.batch_page_traffic")}
         assert kept == {run.run_id for run in (*runs[2:], running)}
-        roll_back(owner, 3)
+    rollback(batch, runs[2].run_id)
     assert_merged(reader, frame)
     assert parts(reader) == (300, 200)
-
-
-def roll_back(owner: Connection, generation: int) -> None:
-    """Publishes a kept generation again."""
-    with owner.transaction():
-        owner.execute(
-            "INSERT INTO serving.publication SELECT (SELECT max(generation) + 1 FROM serving.publication), run_id "
-            "FROM serving.publication WHERE generation = %s",
-            [generation],
-        )
-        owner.execute(
-            "INSERT INTO serving.publication_day SELECT (SELECT max(generation) FROM serving.publication), day, run_id "
-            "FROM serving.publication_day WHERE generation = %s",
-            [generation],
-        )
-
-
-def test_a_run_planned_before_a_rollback_is_refused(database: Settings, speed: Connection, batch: Connection) -> None:
-    frame = events(1, 0, 0, 200)
-    for first in (0, 100):
-        commit(speed, frame[first : first + 100])
-        full_run(batch, frame[: first + 100])
-    run = begin_run(batch, "incremental")
-    with connect(database, "postgres") as owner:
-        roll_back(owner, 1)
-    with pytest.raises(RunRefused, match=r"planned on generation 2, but generation 3"):
-        publish(batch, run.run_id, [], dict.fromkeys(range(4), 0), NO_REJECTS, TOPIC)
 
 
 def test_a_task_and_rejects_of_several_arguments_are_written_whole_or_not_at_all(

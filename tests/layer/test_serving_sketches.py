@@ -11,8 +11,9 @@ import numpy as np
 import psycopg
 import pytest
 
+from contract.groups import Groups
 from contract.settings import Settings
-from contract.sketches import histogram, hll
+from contract.sketches import histogram, hll, seen
 from contract.sketches.hash import hash_texts
 from serving.database import Connection, connect
 
@@ -140,3 +141,28 @@ def test_a_rollup_that_compacts_on_its_way_is_the_sum(owner: Connection) -> None
     counts = Counter(number for n in range(1, 2001) for number in range(n % 100, n % 100 + 50))
     expected = [(number << 48) + 7 * count for number, count in sorted(counts.items())]
     assert value(owner, "SELECT rollup(latency) FROM part") == expected
+
+
+def bloom(texts: list[str], bits: int = 65_536) -> bytes:
+    return seen.fold(hash_texts(texts), bits, Groups(np.zeros(len(texts), np.int64), 1))[0].tobytes()
+
+
+@pytest.mark.parametrize("bits", [64, 1_024, 65_536])
+def test_filters_are_asked_and_merged_in_sql_as_in_python(owner: Connection, bits: int) -> None:
+    texts = ["", "ä", *(f"visitor {i}" for i in range(100))]
+    parts = [bloom(texts[start::3], bits) for start in range(3)]
+    whole = bloom(texts, bits)
+    assert value(owner, "SELECT rollup(part) FROM unnest(%s::bytea[]) AS part", parts) == whole
+    assert value(owner, "SELECT seen_add(%s, %s)", parts[0], bytes(bits // 8)) == parts[0]
+    strangers = [f"stranger {i}" for i in range(300)]
+    query = "SELECT array_agg(seen(t, %s) ORDER BY n) FROM unnest(%s::text[]) WITH ORDINALITY AS u (t, n)"
+    assert value(owner, query, whole, texts) == [True] * len(texts)
+    assert value(owner, query, whole, strangers) == [seen.has(stranger, whole) for stranger in strangers]
+
+
+def test_a_filters_count_is_near_the_number_of_its_members(owner: Connection) -> None:
+    for members in (0, 1, 100, 5_000):
+        count = value(owner, "SELECT seen_count(%s)", bloom([f"visitor {i}" for i in range(members)]))
+        assert isinstance(count, int)
+        assert abs(count - members) <= 0.02 * members
+    assert isinstance(value(owner, "SELECT seen_count(%s)", b"\xff" * 8_192), int)

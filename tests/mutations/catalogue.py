@@ -130,6 +130,58 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("layer/test_serving_runs.py::test_garbage_goes_and_what_a_rollback_needs_stays"),
     ),
     Mutation(
+        "only a kept run answers",
+        "serving/sql/65_rollback.sql",
+        "IF NOT EXISTS (SELECT FROM serving.publication WHERE run_id = asked_run_id) THEN",
+        "IF false THEN",
+        _test("layer/test_serving_rollback.py::test_runs_that_cannot_be_brought_back_are_named_with_the_reason"),
+    ),
+    Mutation(
+        "speed rows fill the rest",
+        "serving/sql/65_rollback.sql",
+        "IF missing IS NOT NULL THEN",
+        "IF false THEN",
+        _test("layer/test_serving_rollback.py::test_a_run_before_one_that_took_offsets_over_is_refused_with_the_range"),
+    ),
+    Mutation(
+        "a rollback is a publication",
+        "serving/sql/65_rollback.sql",
+        """    INSERT INTO serving.publication VALUES (live.generation + 1, target);
+""",
+        """    UPDATE serving.publication SET run_id = target WHERE generation = live.generation;
+    DELETE FROM serving.publication_day WHERE generation = live.generation;
+""",
+        _test("layer/test_serving_rollback.py::test_a_run_planned_before_a_rollback_is_refused"),
+        more=(
+            (
+                "serving/sql/65_rollback.sql",
+                "SELECT live.generation + 1, day, run_id FROM",
+                "SELECT live.generation, day, run_id FROM",
+            ),
+        ),
+    ),
+    Mutation(
+        "one catalogue for all",
+        "serving/sql/75_catalogue.sql",
+        "IF code_catalogue IS DISTINCT FROM (SELECT digest FROM serving.catalogue) THEN",
+        "IF false THEN",
+        _test("layer/test_serving_catalogue.py::test_layers_with_another_catalogue_are_refused"),
+    ),
+    Mutation(
+        "a view without history is computed in full",
+        "serving/sql/50_batch.sql",
+        "EXISTS (SELECT FROM serving.view_version WHERE state = 'building')",
+        "false",
+        _test("layer/test_serving_catalogue.py::test_a_new_view_is_shown_with_all_its_history_and_never_with_less"),
+    ),
+    Mutation(
+        "what readers do not see is not compared",
+        "serving/schema.py",
+        "AND version = {version} AND state = 'live') THEN",
+        "AND version = {version}) THEN",
+        _test("layer/test_serving_catalogue.py::test_a_new_view_is_shown_with_all_its_history_and_never_with_less"),
+    ),
+    Mutation(
         "filters go with their run's rows",
         "serving/sql/60_garbage.sql",
         "    DELETE FROM serving.day_filter WHERE run_id = garbage.run_id AND day = garbage.day;\n",

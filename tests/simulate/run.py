@@ -39,6 +39,7 @@ OPERATIONS = {
     World.archivers_at_once: 3,
     World.overtaken_run: 1,
     World.interrupt_run: 1,
+    World.roll_back: 3,
     World.end_a_transaction: 1,
     World.retention: 1,
 }
@@ -69,6 +70,7 @@ class Told:
             counts["kills"] += ": kill at" in line
             counts["lost_connections"] += ": fail at" in line
             counts["publications"] += "published; freed" in line
+            counts["rollbacks"] += "is live in place of" in line
             counts["rescues"] += "takes them over" in line
         return counts
 
@@ -78,7 +80,10 @@ class Simulator:
 
     def __init__(self, settings: Settings, sessions: Sessions, eye: psycopg.Connection[Any]) -> None:
         self._settings, self._sessions, self._eye = settings, sessions, eye
-        tables = eye.execute("SELECT schemaname, tablename FROM pg_tables WHERE schemaname = 'serving'").fetchall()
+        tables = eye.execute(
+            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname = 'serving' "
+            "AND tablename NOT IN ('catalogue', 'view_version')"
+        ).fetchall()
         names = [sql.Identifier(*table) for table in [*tables, ("public", "quarantine")]]
         self._empty = sql.SQL("TRUNCATE {} RESTART IDENTITY").format(sql.SQL(", ").join(names))
 

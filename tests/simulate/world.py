@@ -19,12 +19,13 @@ from unittest.mock import patch
 from pystorm.component import Tuple
 
 import batch.run
-from contract.errors import ArchiveBehind, DataLost, EngineUnavailable, RunRefused
+from contract.errors import ArchiveBehind, DataLost, EngineUnavailable, RollbackRefused, RunRefused
 from contract.master import MASTER, OffsetRange, archived_next_offset, folder
 from contract.settings import Settings
 from ingest.archive import Archiver
 from ingest.archive_files import ArchiveFiles
 from serving.database import connect
+from serving.rollback import rollback
 from speed.merge_bolt import MergeBolt
 from speed.range_spout import RangeSpout
 from speed.sketch_bolt import SketchBolt
@@ -294,6 +295,16 @@ class World:
             self._go_on(200, self.runs[-1], *self.archivers)
             self._go_on(self.chance.choice([0, 10, 200]), slow, *self.archivers)
 
+    def roll_back(self) -> None:
+        """The views shall answer from another run, which may not be kept, or at once with a run that publishes."""
+        run_id = self.chance.choice([None, None, self.chance.randint(1, 8)])
+
+        def body() -> None:
+            with connect(self.settings, "batch") as connection:
+                self.history.append(rollback(connection, run_id).text())
+
+        self._go_on(self.chance.randint(1, 4), self._start("rollback", body))
+
     def interrupt_run(self) -> None:
         """Ctrl-C."""
         if living := [run for run in self.runs if run.alive]:
@@ -427,6 +438,7 @@ class World:
         expected = {
             "archiver": (DataLost,),
             "run": (RunRefused, ArchiveBehind, EngineUnavailable),
+            "rollback": (RollbackRefused, EngineUnavailable),
         }
         if not isinstance(error, expected.get(process.name.split()[0], ())):
             raise error

@@ -16,10 +16,16 @@ from contract.aggregate import aggregate, columns_read, first_of_each, identity_
 from contract.columns import column_of, texts
 from contract.errors import CatalogueError
 from contract.event import EVENT_SCHEMA
+from contract.keys import host_of
 from contract.loops import grouping
-from contract.measures import Count, Distinct, Sum
-from contract.views import VIEWS, View
+from contract.measures import Count, Distinct, Seen, Sum
+from contract.views import VIEWS, View, catalogue_digest
 
+EVERY_MEASURE = (
+    *VIEWS,
+    View("visitor_days", ("site",), timedelta(days=1), (Count("views"), Seen("seen", of="visitor_id", bits=256))),
+    View("referrers", ("site", "referrer_host"), timedelta(hours=1), (Count("views"),)),
+)
 MICROSECONDS = st.integers(1_431_820_800_000_000, 1_431_907_300_000_000)  # 17 May 2015 and a minute more
 
 
@@ -37,6 +43,7 @@ def event_frames(draw: st.DrawFn) -> pl.DataFrame:
                     "status": st.sampled_from([200, 499, 500, 503]),
                     "bytes_sent": st.integers(0, 1 << 40),
                     "duration_ms": st.none() | st.floats(0, 86_400_000),
+                    "referrer": st.none() | st.sampled_from(["", "https://a.example/", "https://b.example", "x"]),
                 }
             ),
             max_size=25,
@@ -46,7 +53,17 @@ def event_frames(draw: st.DrawFn) -> pl.DataFrame:
         rows,
         schema={
             name: EVENT_SCHEMA[name] if name != "event_time" else pl.Int64
-            for name in ("event_id", "event_time", "site", "page", "visitor_id", "status", "bytes_sent", "duration_ms")
+            for name in (
+                "event_id",
+                "event_time",
+                "site",
+                "page",
+                "visitor_id",
+                "status",
+                "bytes_sent",
+                "duration_ms",
+                "referrer",
+            )
         },
     )
     return frame.with_columns(
@@ -59,14 +76,14 @@ def event_frames(draw: st.DrawFn) -> pl.DataFrame:
 @settings(max_examples=30, deadline=None)
 @given(event_frames(), st.integers(0, 25), st.integers(0, 25))
 def test_fold_of_all_is_the_merge_of_any_split_in_any_order(events: pl.DataFrame, first: int, second: int):
-    whole = aggregate(events)
+    whole = aggregate(events, EVERY_MEASURE)
     low, high = sorted((first, second))
-    parts = [aggregate(part) for part in (events[:low], events[low:high], events[high:])]
-    for view in VIEWS:
+    parts = [aggregate(part, EVERY_MEASURE) for part in (events[:low], events[low:high], events[high:])]
+    for view in EVERY_MEASURE:
         a, b, c = (part[view.name] for part in parts)
         assert merge(view, [a, b, c]).equals(whole[view.name])
         assert merge(view, [c, merge(view, [b, a])]).equals(whole[view.name])
-        assert merge(view, [whole[view.name], aggregate(events[:0])[view.name]]).equals(whole[view.name])
+        assert merge(view, [whole[view.name], aggregate(events[:0], EVERY_MEASURE)[view.name]]).equals(whole[view.name])
         assert whole[view.name].schema == view.schema
 
 
@@ -178,6 +195,7 @@ def test_only_columns_that_views_read_are_needed():
         ({"keys": ("site", "site")}, "named twice"),
         ({"measures": (Distinct("visitors", of="visitor_id"),)}, "first measure must be a Count"),
         ({"measures": (Count("views"), Sum("views", of="bytes_sent"))}, "named twice"),
+        ({"name": "traffic_v2"}, "change the view under its name"),
     ],
 )
 def test_a_wrong_view_is_refused_at_declaration(changes: dict[str, object], complaint: str):
@@ -189,3 +207,53 @@ def test_a_wrong_view_is_refused_at_declaration(changes: dict[str, object], comp
 def test_a_bucket_divides_a_day():
     with pytest.raises(CatalogueError, match="does not divide a day"):
         View("v", ("site",), VIEWS[0].bucket * 7, VIEWS[0].measures)
+
+
+def test_the_host_of_a_referrer():
+    urls = {
+        "https://Example.org/a?b=c#d": "example.org",
+        "http://user:pass@host.example:8080/": "host.example",
+        "https://host.example?q": "host.example",
+        "android-app://com.example": "com.example",
+        f"https://{'a' * 253}/": "a" * 253,
+        f"https://{'a' * 254}/": "",
+        "https://[::1]/": "",
+        "https:///path": "",
+        "//host.example/": "",
+        "host.example": "",
+        "https://a b/": "",
+        "": "",
+        None: "",
+    }
+    assert dict(zip(urls, host_of(pl.Series(list(urls), dtype=pl.String)), strict=True)) == urls
+
+
+def test_a_derived_key_is_made_of_its_field():
+    view = View("v", ("referrer_host",), timedelta(days=1), (Count("views"),))
+    assert "referrer" in columns_read([view])
+    assert "referrer_host" not in columns_read([view])
+
+
+def test_digests_tell_declarations_apart():
+    right = {"name": "v", "keys": ("site",), "bucket": VIEWS[0].bucket, "measures": VIEWS[0].measures}
+    others = (
+        {"name": "w"},
+        {"keys": ("page",)},
+        {"bucket": timedelta(hours=2)},
+        {"measures": VIEWS[0].measures[:-1]},
+        {"measures": (Count("views"), Count("errors", where=pl.col("status") >= 400), *VIEWS[0].measures[2:])},
+    )
+    views = [View(**(right | other)) for other in ({}, *others)]  # type: ignore[arg-type]
+    assert len({view.digest for view in views}) == len(views)
+    assert View(**right).digest == views[0].digest  # type: ignore[arg-type]
+    assert len({catalogue_digest(some) for some in (views, views[1:], views[::-1], [])}) == 4
+
+
+def test_digests_never_change():
+    # Another digest of the same declaration would compute all history anew.
+    assert [view.digest for view in VIEWS] == ["1c5db7b41d8f8354", "94908b2e21f67317"]
+
+
+def test_bits_of_a_filter_are_a_power_of_two():
+    with pytest.raises(CatalogueError, match="measure seen: 1000 bits are no power of two from 64 on"):
+        Seen("seen", of="visitor_id", bits=1_000)

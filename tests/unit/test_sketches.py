@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from contract.groups import Groups
-from contract.sketches import histogram, hll
+from contract.sketches import histogram, hll, seen
 from contract.sketches.hash import hash_text, hash_texts, hash_texts_128
 
 
@@ -175,3 +175,37 @@ def test_histograms_of_groups_are_those_of_their_values(items: list[tuple[int, f
     bins = [Counter((entries[[one == group for one, _ in items]] >> histogram.COUNT_BITS).tolist()) for group in range(4)]
     expected = [[(number << histogram.COUNT_BITS) + count for number, count in sorted(one.items())] for one in bins]
     assert [one.tolist() for one in pieces(*histogram.merge(entries, np.arange(len(entries) + 1), groups))] == expected
+
+
+def bloom(texts: Sequence[str], bits: int = 1_024) -> bytes:
+    return seen.fold(hash_texts(texts), bits, in_groups(*[0] * len(texts)))[0].tobytes()
+
+
+@given(st.lists(st.text()), st.lists(st.text()), st.lists(st.text()))
+def test_filters_have_all_members_and_are_merged_in_any_order(a: list[str], b: list[str], c: list[str]):
+    whole = bloom([*a, *b, *c])
+    assert all(seen.has(text, whole) for text in [*a, *b, *c])
+    for order in ((a, b, c), (c, a, b), (a, a, b, c, [])):
+        filters = np.frombuffer(b"".join(map(bloom, order)), np.uint8)
+        bounds = np.arange(len(order) + 1) * 128
+        assert seen.merge(filters, bounds, 1_024, in_groups(*[0] * len(order)))[0].tobytes() == whole
+
+
+def test_each_group_has_its_own_filter():
+    texts = [f"v{i}" for i in range(40)]
+    filters = pieces(*seen.fold(hash_texts(texts), 1_024, in_groups(*(i % 3 for i in range(40)))))
+    assert [piece.tobytes() for piece in filters] == [bloom(texts[group::3]) for group in range(3)]
+    assert bloom([]) == bytes(128)
+
+
+def test_a_filter_finds_strangers_at_the_stated_rate():
+    stored = bloom([f"visitor {i}" for i in range(6_800)], 65_536)
+    found = sum(seen.has(f"stranger {i}", stored) for i in range(20_000))
+    expected = 20_000 * seen.false_positive_rate(6_800, 65_536)
+    assert 0.009 < expected / 20_000 < 0.011
+    assert abs(found - expected) < 5 * math.sqrt(expected)
+
+
+def test_a_filter_of_another_size_is_refused():
+    with pytest.raises(ValueError, match="not a filter of 128 bytes: 64 bytes"):
+        seen.merge(np.frombuffer(bloom(["a"], 512), np.uint8), np.array([0, 64]), 1_024, in_groups(0))

@@ -1,0 +1,264 @@
+"""The catalogue changes while events come: views come, go and change whole, and nobody writes rows of another catalogue."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import timedelta
+
+import polars as pl
+import psycopg
+import pytest
+
+from contract.errors import CatalogueChanged, RollbackRefused, RunRefused
+from contract.measures import Count, Sum
+from contract.settings import Settings
+from contract.views import VIEWS, View
+from serving.database import Connection, connect
+from serving.handoff import begin_run, collect_garbage, compare, merge_appended, publish
+from serving.migrate import migrate
+from serving.rollback import rollback
+from tests.fixtures.handoff import TOPIC, assert_merged, commit, compute, full_run, ledger
+from tests.fixtures.pageviews import NO_REJECTS, events
+
+ADDED = View(
+    "visitor_views",
+    keys=("site", "visitor_id"),
+    bucket=timedelta(hours=6),
+    # A name that functions of the schema use for something else.
+    measures=(Count("hits"), Sum("total", of="bytes_sent")),
+)
+CHANGED = replace(VIEWS[0], measures=(*VIEWS[0].measures, Count("bad", where=pl.col("status") >= 400)))
+NARROWED = replace(VIEWS[0], keys=(), measures=(Count("views"), Sum("bytes_sent")))
+NEXT = "; nothing was changed, `make deploy` brings database and all layers to one definition"
+
+
+Migrated = Callable[[Sequence[View]], tuple[Connection, Connection]]
+
+
+@pytest.fixture
+def migrated(database: Settings) -> Iterator[Migrated]:
+    """Migrates to other views, and gives connections of speed and batch layers that were started with them."""
+    with ExitStack() as stack:
+
+        def change(views: Sequence[View]) -> tuple[Connection, Connection]:
+            assert migrate(database, views)
+            speed, batch = (stack.enter_context(connect(database, role)) for role in ("speed", "batch"))
+            return speed, batch
+
+        yield change
+
+
+def catalogue(reader: Connection) -> dict[tuple[str, int], str]:
+    rows = reader.execute("SELECT view_name, version, state FROM catalogue").fetchall()
+    return {(name, version): state for name, version, state in rows}
+
+
+def is_visible(reader: Connection, view: str) -> bool:
+    return reader.execute("SELECT to_regclass(%s)", [f"public.{view}"]).fetchone() != (None,)
+
+
+def tables(database: Settings) -> set[str]:
+    with connect(database, "postgres") as owner:
+        rows = owner.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'serving'").fetchall()
+    return {name for (name,) in rows if name.startswith(("batch_", "speed_"))} - {
+        "batch_ledger",
+        "speed_ledger",
+        "speed_progress",
+    }
+
+
+def test_a_new_view_is_shown_with_all_its_history_and_never_with_less(
+    database: Settings, migrated: Migrated, speed: Connection, batch: Connection, reader: Connection
+) -> None:
+    views = (*VIEWS, ADDED)
+    frame = pl.concat(events(1, 0, first, 100) for first in (0, 100, 200, 300))
+    commit(speed, frame[:100])
+    full_run(batch, frame[:100])
+    commit(speed, frame[100:200])
+    speed, batch = migrated(views)
+    # Commits of the new catalogue go on where those of the old one ended; the other views never miss one.
+    assert_merged(reader, frame[:200])
+    commit(speed, frame[200:300], views=views)
+    assert_merged(reader, frame[:300])
+    assert not is_visible(reader, "visitor_views")
+    assert catalogue(reader)["visitor_views", 1] == "building"
+    run = begin_run(batch, "incremental", views=views)
+    assert run.kind == "full"
+    commit(speed, frame[300:], views=views)
+    days = compute(batch, run, frame[:300], views=views)
+    assert {drift.view_name: drift.verdict for drift in compare(batch, run.run_id, 1e-6)} == {
+        "site_traffic": "equal",
+        "page_traffic": "equal",
+    }
+    assert not is_visible(reader, "visitor_views")
+    publish(batch, run.run_id, days, {0: 300, 1: 0, 2: 0, 3: 0}, NO_REJECTS, TOPIC)
+    assert catalogue(reader)["visitor_views", 1] == "live"
+    assert_merged(reader, frame, views)
+    assert begin_run(batch, "incremental", views=views).kind == "incremental"
+    assert migrate(database, views) is False
+    assert ledger(reader)[0]["difference"] == 0
+    as_of = reader.execute(f"SELECT sum(hits), sum(batch_hits) FROM visitor_views_as_of({run.run_id})".encode())
+    assert as_of.fetchone() == (400, 300)
+
+
+@pytest.mark.parametrize("changed", [CHANGED, NARROWED], ids=["measure added", "key and measures removed"])
+def test_a_changed_view_answers_as_it_was_until_its_history_is_there(
+    database: Settings, migrated: Migrated, speed: Connection, batch: Connection, reader: Connection, changed: View
+) -> None:
+    views = (changed, *VIEWS[1:])
+    frame = pl.concat(events(1, 0, first, 100) for first in (0, 100, 200))
+    commit(speed, frame[:100])
+    full_run(batch, frame[:100])
+    speed, batch = migrated(views)
+    commit(speed, frame[100:200], views=views)
+    assert_merged(reader, frame[:200], VIEWS[1:])
+    assert_merged(reader, frame[:100], VIEWS[:1])
+    assert catalogue(reader) == {
+        ("site_traffic", 1): "leaving",
+        ("site_traffic", 2): "building",
+        ("page_traffic", 1): "live",
+    }
+    run = full_run(batch, frame[:200], views=views)
+    assert_merged(reader, frame[:200], views)
+    commit(speed, frame[200:], views=views)
+    merge_appended(speed, 0, least_rows=1)
+    assert_merged(reader, frame, views)
+    assert tables(database) >= {"batch_site_traffic", "batch_site_traffic_v2"}
+    assert collect_garbage(batch, keep_runs=3)["view_versions"] == 1
+    assert tables(database) == {
+        f"{half}_{name}" for half in ("batch", "speed") for name in ("site_traffic_v2", "page_traffic")
+    }
+    assert catalogue(reader) == {("site_traffic", 2): "live", ("page_traffic", 1): "live"}
+    # Earlier runs have no rows of it.
+    with pytest.raises(RollbackRefused, match=f"no run before run {run.run_id}, the live one, is kept"):
+        rollback(batch)
+
+
+def test_a_view_that_is_removed_goes_with_the_next_publication(
+    database: Settings, migrated: Migrated, speed: Connection, batch: Connection, reader: Connection
+) -> None:
+    frame = events(1, 0, 0, 200)
+    commit(speed, frame[:100])
+    full_run(batch, frame[:100])
+    speed, batch = migrated(VIEWS[:1])
+    commit(speed, frame[100:], views=VIEWS[:1])
+    assert is_visible(reader, "page_traffic")
+    assert begin_run(batch, "incremental", views=VIEWS[:1]).kind == "incremental"
+    full_run(batch, frame, views=VIEWS[:1])
+    assert not is_visible(reader, "page_traffic")
+    assert_merged(reader, frame, VIEWS[:1])
+    collect_garbage(batch, keep_runs=3)
+    assert tables(database) == {"batch_site_traffic", "speed_site_traffic"}
+
+
+def test_a_view_that_comes_back_begins_anew(
+    migrated: Migrated, speed: Connection, batch: Connection, reader: Connection
+) -> None:
+    frame = pl.concat(events(1, 0, first, 100) for first in (0, 100, 200))
+    commit(speed, frame[:100])
+    full_run(batch, frame[:100])
+    changed = (CHANGED, *VIEWS[1:])
+    speed, batch = migrated(changed)
+    commit(speed, frame[100:200], views=changed)
+    speed, batch = migrated(VIEWS)
+    commit(speed, frame[200:])
+    # The first version lacks what came while the second one was filled.
+    assert catalogue(reader) == {
+        ("site_traffic", 1): "leaving",
+        ("site_traffic", 2): "retired",
+        ("site_traffic", 3): "building",
+        ("page_traffic", 1): "live",
+    }
+    full_run(batch, frame)
+    assert_merged(reader, frame)
+    assert collect_garbage(batch, keep_runs=3)["view_versions"] == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (VIEWS, (*VIEWS, ADDED)),
+        ((*VIEWS, ADDED), VIEWS),
+        (VIEWS, (CHANGED, *VIEWS[1:])),
+        ((CHANGED, *VIEWS[1:]), VIEWS),
+        (VIEWS, (NARROWED, *VIEWS[1:])),
+        (VIEWS, VIEWS[::-1]),
+    ],
+    ids=["added", "removed", "wider", "narrower", "other keys", "other order"],
+)
+def test_layers_with_another_catalogue_are_refused(
+    empty_database: Settings, old: Sequence[View], new: Sequence[View]
+) -> None:
+    migrate(empty_database, old)
+    frame = events(1, 0, 0, 200)
+    with connect(empty_database, "speed") as speed, connect(empty_database, "batch") as batch:
+        commit(speed, frame[:100], views=old)
+        begun = begin_run(batch, "full", views=old)
+        migrate(empty_database, new)
+        # On a connection that knows the types as they were, and on new ones.
+        with connect(empty_database, "speed") as later:
+            for connection in (speed, later):
+                with pytest.raises(CatalogueChanged) as refused:
+                    commit(connection, frame[100:], views=old)
+                assert "this process has catalogue " in str(refused.value)
+                assert str(refused.value).endswith(NEXT)
+        with pytest.raises(CatalogueChanged, match="but the database has"):
+            begin_run(batch, "full", views=old)
+        with pytest.raises((CatalogueChanged, RunRefused), match=r"catalogue"):
+            compute(batch, begun, frame[:100], views=old)
+        with pytest.raises(RunRefused, match=r"is failed, not running \(the catalogue of views has changed\)"):
+            publish(batch, begun.run_id, [], {}, NO_REJECTS, TOPIC)
+        with connect(empty_database, "speed") as later:
+            commit(later, frame[100:], views=new)
+        with connect(empty_database, "batch") as later, connect(empty_database, "reader") as reader:
+            full_run(later, frame, views=new)
+            assert_merged(reader, frame, new)
+
+
+def test_the_same_views_after_a_migration_need_no_new_connection_but_one_try(
+    database: Settings, speed: Connection, reader: Connection
+) -> None:
+    frame = events(1, 0, 0, 200)
+    commit(speed, frame[:100])
+    with connect(database, "postgres") as owner:
+        owner.execute("COMMENT ON SCHEMA serving IS 'older'")
+    migrate(database)
+    with pytest.raises(psycopg.Error):
+        commit(speed, frame[100:])
+    with connect(database, "speed") as again:
+        commit(again, frame[100:])
+    assert_merged(reader, frame)
+
+
+def test_in_a_database_that_has_counted_nothing_a_change_shows_at_once(database: Settings, reader: Connection) -> None:
+    migrate(database, (CHANGED, ADDED))
+    assert not is_visible(reader, "page_traffic")
+    assert_merged(reader, events(1, 0, 0, 0), (CHANGED, ADDED))
+
+
+def test_a_change_does_not_fail_queries_that_run_meanwhile(
+    database: Settings, speed: Connection, reader: Connection
+) -> None:
+    frame = events(1, 0, 0, 100)
+    commit(speed, frame)
+    done = threading.Event()
+    sums: list[object] = []
+
+    def ask() -> None:
+        query = "SELECT (SELECT sum(views) FROM page_traffic), (SELECT sum(counted) FROM ledger)"
+        with connect(database, "reader") as connection:
+            while not done.is_set():
+                sums.append(connection.execute(query).fetchone())
+
+    asking = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in asking:
+        thread.start()
+    for views in ((*VIEWS, ADDED), VIEWS, (CHANGED, *VIEWS[1:])):
+        migrate(database, views)
+    done.set()
+    for thread in asking:
+        thread.join()
+    assert set(sums) == {(100, 100)}

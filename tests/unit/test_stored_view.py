@@ -1,0 +1,57 @@
+"""Versions of views: what the generated SQL calls their tables, and what of it readers see."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from contract.errors import CatalogueError
+from contract.measures import Count
+from contract.views import VIEWS, View
+from serving.schema import script
+from serving.schema_merged import shown_sql
+from serving.stored_view import StoredView, first_versions
+
+
+def tables(sql: str) -> set[str]:
+    return set(re.findall(r'CREATE TABLE IF NOT EXISTS "serving"\."((?:batch|speed)_\w+)"', sql))
+
+
+def test_the_first_version_has_the_views_own_name():
+    assert tables(script(first_versions())) == {f"{half}_{view.name}" for half in ("batch", "speed") for view in VIEWS}
+
+
+def test_a_later_version_has_tables_of_its_own_and_one_name_for_readers():
+    second = StoredView.of(VIEWS[0], 2, shown=False)
+    sql = script([second, StoredView.of(VIEWS[1])])
+    assert tables(sql) == {"batch_site_traffic_v2", "speed_site_traffic_v2", "batch_page_traffic", "speed_page_traffic"}
+    # No index of the first version is taken for one of the second.
+    assert not re.search(r'"(?:batch|speed)_site_traffic(?!_v2)', sql)
+    assert 'VIEW "public"."site_traffic"' not in sql
+    assert 'VIEW "public"."page_traffic"' in sql
+    assert 'VIEW "public"."site_traffic"' in shown_sql(second)
+    assert 'FUNCTION "public"."site_traffic_as_of"' in shown_sql(second)
+
+
+def test_showing_a_version_changes_nothing_else():
+    shown = StoredView.of(VIEWS[0], 2)
+    assert (shown.digest, shown.schema) == (VIEWS[0].digest, VIEWS[0].schema)
+    assert shown_sql(shown) in script([shown])
+    assert shown_sql(shown) not in script([replace(shown, shown=False)])
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "complaint"),
+    [
+        ("runs", ("views",), "has something of that name"),
+        ("v", ("level",), "the column name level is used"),
+        ("v", ("views", "batch_views"), "the column name batch_views is used"),
+    ],
+)
+def test_names_that_the_serving_layer_uses_are_refused(name: str, columns: tuple[str, ...], complaint: str):
+    view = View(name, ("site",), timedelta(hours=1), tuple(map(Count, columns)))
+    with pytest.raises(CatalogueError, match=complaint):
+        script(first_versions([view]))
