@@ -225,6 +225,13 @@ class TimedOut(BraidError):
         )
 
     @classmethod
+    def waiting_to_migrate(cls, attempts: int) -> Self:
+        return cls(
+            f"the schema was not changed: queries or commits had it locked in each of {attempts} attempts; "
+            "`make up` tries again, `select * from pg_stat_activity` as superuser shows what lasts so long"
+        )
+
+    @classmethod
     def waiting_for_views(cls, view: str, last: str, waited_s: float) -> Self:
         return cls(
             f"after {waited_s:.0f} s view {view} has not both a batch and a speed part ({last}); "

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
-from itertools import count
 
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from contract.errors import TimedOut
 from contract.settings import Settings
 from contract.views import VIEWS, View, catalogue_digest
 from serving.database import Connection, connect
@@ -21,30 +23,28 @@ from serving.stored_view import stored_versions
 # Held while roles or schema change: two migrations at once would meet in PostgreSQL's own catalogue.
 _LOCK = 0x42_72_61_69_64
 READER_TIMEOUT = "60s"
-_ATTEMPTS = 20
+_ATTEMPTS, _PAUSE_S = 60, 0.5
 WRITER_IDLE_TIMEOUT = "15s"
 
 
 def migrate(settings: Settings, views: Sequence[View] = VIEWS) -> bool:
-    """True if the schema was made or changed, False if it was up to date. Raises SchemaMismatch."""
+    """True if the schema was made or changed, False if it was up to date. Raises SchemaMismatch, TimedOut."""
     with connect(settings, "postgres", "postgres") as server:
         server.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
         _roles(server, settings)
         _database(server, settings.database_name)
     with connect(settings, "postgres") as database:
-        for attempt in count(1):
-            try:
-                with database.transaction():
-                    # Queries go on meanwhile; where one and this lock each other out, this gives way first, and comes again.
-                    database.execute("SET LOCAL deadlock_timeout = '20ms'")
-                    database.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-                    changed = _schema(database, views)
-                    database.execute("SELECT serving.positions(%s)", [settings.topic_partitions])
-                    return changed
-            except psycopg.errors.DeadlockDetected:
-                if attempt == _ATTEMPTS:
-                    raise
-    raise AssertionError("unreachable")
+        for _ in range(_ATTEMPTS):
+            with suppress(psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable), database.transaction():
+                database.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+                # Where a query and this lock each other out, or it lasts, this gives way first, and comes again.
+                database.execute("SET LOCAL deadlock_timeout = '20ms'")
+                database.execute("SET LOCAL lock_timeout = '2s'")
+                changed = _schema(database, views)
+                database.execute("SELECT serving.positions(%s)", [settings.topic_partitions])
+                return changed
+            time.sleep(_PAUSE_S)
+    raise TimedOut.waiting_to_migrate(_ATTEMPTS)
 
 
 def _roles(server: Connection, settings: Settings) -> None:
@@ -100,6 +100,7 @@ def _schema(database: Connection, views: Sequence[View]) -> bool:
     version = f"script {hashlib.sha256(whole.encode()).hexdigest()}"
     if database.execute("SELECT obj_description(to_regnamespace('serving'))").fetchone() == (version,):
         return False
+    _lock_views(database)
     if database.execute("SELECT to_regclass('serving.speed_progress')").fetchone() != (None,):
         # No commit is half way while the catalogue changes: each is one of the old or one of the new.
         database.execute("LOCK TABLE serving.speed_progress IN EXCLUSIVE MODE")
@@ -118,3 +119,13 @@ def _schema(database: Connection, views: Sequence[View]) -> bool:
     database.execute("SELECT serving.set_catalogue(%s, %s)", [catalogue_digest(views), Jsonb(versions)])
     database.execute(sql.SQL("COMMENT ON SCHEMA serving IS {}").format(sql.Literal(version)))
     return True
+
+
+def _lock_views(database: Connection) -> None:
+    """Queries that come now wait, and hold nothing that is needed here: they too take their locks from the outside in."""
+    views = database.execute(
+        "SELECT viewname FROM pg_views WHERE schemaname = 'public' AND viewowner = 'braid_owner' ORDER BY 1"
+    )
+    for (name,) in views.fetchall():
+        # It changes nothing, and locks the view alone, while LOCK TABLE would lock all that is behind it.
+        database.execute(sql.SQL("ALTER VIEW {} RESET (security_barrier)").format(sql.Identifier("public", name)))

@@ -79,7 +79,7 @@ def digest(view: StoredView) -> sql.Composed:
 
 
 def function(comment: str, signature: str, returns: str, statements: Iterable[sql.Composable]) -> sql.Composed:
-    """A function of the owner's; one that returns a bigint counts in `affected` and `total`. Columns may have such names too."""
+    """A function of the owner's. If it returns a bigint it counts in `affected` and `total`; columns may have such names."""
     counting = returns == "bigint"
     return sql.SQL(
         """
