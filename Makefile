@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up deploy down clean ps logs replay batch rollback audit query psql status test test-fast lint simulate drill bench
+.PHONY: help up deploy down clean ps logs replay batch rollback audit query psql status test test-fast lint simulate drill heal-demo bench
 compose := compose/engine compose
 
 help: ## this list
@@ -53,6 +53,9 @@ test-fast: ## unit tests: no engine needed
 
 drill: ## break a stack of its own under traffic and check every answer: NAME=kill-broker, LIST=1, FORMAT=json, KEEP=1
 	@tests/run drill $(if $(LIST),--list) --format "$(or $(FORMAT),table)" $(NAME)
+
+heal-demo: ## deploy a kernel with a bug on a stack of its own, see it, roll back, mend it: EVENTS=200000, FORMAT=json, KEEP=1
+	@tests/run heal --events "$(or $(EVENTS),200000)" --format "$(or $(FORMAT),table)"
 
 bench: ## measure beside rivals on a stack of its own: ONLY="drain batch", LIST=1, ROUNDS=5, RIVALS=0, FORMAT=json, KEEP=1
 	@tests/run bench $(if $(LIST),--list) $(if $(filter 0,$(RIVALS)),--alone) --rounds "$(or $(ROUNDS),5)" --format "$(or $(FORMAT),table)" $(ONLY)
