@@ -1,4 +1,4 @@
-"""Shows on a stack of its own how a mistake is undone: a kernel that counts bots twice is deployed, seen, taken back, mended.
+"""Shows on a stack of its own how a mistake is undone: a kernel that counts bots twice is deployed, seen, undone, mended.
 
 One row a moment: how long it took to come there, how many rows of the views are wrong then, and by how much. In the end
 `make audit` recomputes everything once more and compares every byte.
