@@ -4,7 +4,8 @@ REVOKE ALL ON SCHEMA public FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA serving FROM PUBLIC;
 GRANT USAGE ON SCHEMA public, serving TO reader, speed, batch;
 
-GRANT SELECT ON public.runs TO reader;
+GRANT SELECT ON public.runs, public.replay_cover TO reader;
+GRANT SELECT ON public.quarantine_state TO reader, batch;
 GRANT SELECT ON public.ledger, public.drift, public.drift_rows, public.drift_summary TO reader, batch;
 GRANT SELECT (topic, partition, "offset", kafka_time, reason, detail, value_bytes) ON public.quarantine TO reader;
 GRANT EXECUTE ON FUNCTION serving.histogram_compact, serving.histogram_gather, serving.histogram_settle TO reader, braid_owner;
@@ -14,4 +15,5 @@ GRANT EXECUTE ON FUNCTION serving.commit_range, serving.merge_appended TO speed;
 GRANT EXECUTE ON FUNCTION serving.begin_run, serving.cuts, serving.add_surveyed, serving.surveyed_without,
     serving.write_task, serving.add_rejects, serving.publish, serving.fail_run,
     serving.compare, serving.received_below, serving.end_audit,
-    serving.prune_publications, serving.collect_run_day, serving.collect_epochs TO batch;
+    serving.prune_publications, serving.collect_run_day, serving.collect_epochs,
+    serving.resolve TO batch;
