@@ -45,7 +45,7 @@ def in_time_order(
                 part.write_ipc(path, compression="lz4")
                 waiting.setdefault(number, []).append(path)
         for path in waiting.pop(window, ()):
-            parts.append(pl.read_ipc(path, memory_map=False))
+            parts.append(pl.read_ipc(path))
             path.unlink()
         if parts:
             yield pl.concat(parts).sort("event_time", "partition", "offset")

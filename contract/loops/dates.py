@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import int64, types
+from numba import int64, typeof
 
 from contract.compiled import compiled
 
 _LEAP_DAYS_BEFORE_1970 = 1969 // 4 - 1969 // 100 + 1969 // 400
 _DAYS_OF_400_YEARS = 400 * 365 + 97
 _LONGEST_MONTH = 31
+_DATE = typeof((0, 0, 0))
 _DAYS_BEFORE_MONTH = np.cumsum([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 
 
@@ -33,7 +34,7 @@ def days_until(year: int) -> int:
     return 365 * (year - 1970) + last // 4 - last // 100 + last // 400 - _LEAP_DAYS_BEFORE_1970
 
 
-@compiled(types.UniTuple(int64, 3)(int64))
+@compiled(_DATE(int64))
 def date_of(day: int) -> tuple[int, int, int]:
     """Year, month and day of the month so many days, not less than none, after the first of January 1970."""
     # Leap years are not evenly spread, so the estimate may be a year off, to either side.

@@ -32,8 +32,7 @@ _WRITTEN, _ENDS = types.Array(uint8, 1, "C"), types.Array(int64, 1, "C")
 _MANY_LONGS, _MANY_FLOATS, _MANY_FLAGS = (types.Array(item, 2, "C", readonly=True) for item in (int64, float64, boolean))
 
 _SHORT_ESCAPES = np.zeros(_BACKSLASH + 1, np.uint8)
-for _escaped, _letter in zip(b'"\\\b\t\n\f\r', b'"\\btnfr', strict=True):
-    _SHORT_ESCAPES[_escaped] = _letter
+_SHORT_ESCAPES[[*b'"\\\b\t\n\f\r']] = [*b'"\\btnfr']
 
 
 @compiled(int64(_BYTES, int64, int64, _WRITTEN, int64))

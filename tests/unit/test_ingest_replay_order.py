@@ -22,7 +22,7 @@ from ingest.replay_selection import Days, Selection, select
 from ingest.schedule import MOST_ROWS, Schedule, paced
 from ingest.shifted import Shift
 from ingest.time_order import in_time_order, window_us
-from tests.fixtures.history import START, put, put_seconds, row
+from tests.fixtures.history import START, frame, put, put_seconds, row
 from tests.fixtures.memory import MemoryStore
 
 DAY_S = 86_400
@@ -99,8 +99,8 @@ def history_of(store: MemoryStore, selection: Selection, site: str | None = None
 def read_all(store: MemoryStore, selection: Selection, site: str | None = None) -> tuple[list[tuple[int, int]], int]:
     """Partition and offset of all events, and how many copies were left out."""
     history = history_of(store, selection, site)
-    frames = [history.read(piece) for piece in selection.pieces]
-    return [place for frame in frames for place in frame.select("partition", "offset").rows()], history.copies
+    read = [history.read(piece) for piece in selection.pieces]
+    return [place for part in read for place in part.select("partition", "offset").rows()], history.copies
 
 
 def test_events_of_other_days_and_sites_are_left_out():
@@ -150,12 +150,12 @@ def test_paced_events_come_in_the_order_of_their_times(
         ends[partition] += len(file)
     selection, folder = selected(store, days(0, 2)), tmp_path_factory.mktemp("order")
     frames = list(in_time_order(selection.pieces, history_of(store, selection).read, width_us, folder))
-    assert all(len(frame) and frame.schema == EVENT_SCHEMA for frame in frames)
+    assert all(len(part) and part.schema == EVENT_SCHEMA for part in frames)
     events = pl.concat(frames)
     assert events.equals(events.sort("event_time", "partition", "offset"))
     assert sorted(events["event_id"]) == sorted({f"e:{second}" for file in seconds for second in file})
     assert list(folder.iterdir()) == []
-    assert len(frames) == len({frame["event_time"].to_physical()[0] // width_us for frame in frames})
+    assert len(frames) == len({part["event_time"].to_physical()[0] // width_us for part in frames})
 
 
 def test_a_file_is_read_no_earlier_than_its_first_event_is_next(tmp_path: Path):
@@ -169,8 +169,8 @@ def test_a_file_is_read_no_earlier_than_its_first_event_is_next(tmp_path: Path):
         log.append(piece.slice.first_offset)
         return history.read(piece)
 
-    for frame in in_time_order(selection.pieces, read, 10_000_000, tmp_path):
-        log.append(f"{frame['event_id'][0]}")
+    for events in in_time_order(selection.pieces, read, 10_000_000, tmp_path):
+        log.append(events["event_id"][0])
     assert log == [0, "e:0", 2, "e:100", "e:150", 4, "e:200", "e:250", "e:350"]
 
 
@@ -237,7 +237,7 @@ def test_what_is_late_is_caught_up_with_in_parts_of_limited_size():
 
 
 def test_shifted_events_are_new_ones_of_another_site_at_another_time():
-    events = pl.DataFrame([row(0, at, second) for at, second in enumerate((10, 70, 130))], schema=EVENT_SCHEMA)
+    events = frame(row(0, at, second) for at, second in enumerate((10, 70, 130)))
     now_us = START_US + 365 * DAY_S * 1_000_000
     shift = Shift(START_US + 10_000_000, now_us, 60, source="replay-x")
     first, second = shift.apply(events[:2]), shift.apply(events[2:])

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from contract.event import (
     EVENT_ID_LENGTH,
     EVENT_SCHEMA,
-    FIELDS,
     MAX_BYTES_SENT,
     MAX_DURATION_MS,
     MAX_PAGE_LENGTH,
@@ -26,6 +25,7 @@ from contract.event import (
     encode,
 )
 from contract.wire_writer import encode_all
+from tests.fixtures import history
 from tests.fixtures.corpus import EVENT, KAFKA_TIME_MS, TIME
 
 # U+0000 is no character of an event; lone surrogates are not in UTF-8.
@@ -56,8 +56,7 @@ EVENTS = st.fixed_dictionaries(
 
 
 def frame(events: list[dict[str, Any]]) -> pl.DataFrame:
-    rows = [{"partition": 3, "offset": at, "kafka_time": LATEST, **event} for at, event in enumerate(events)]
-    return pl.DataFrame(rows, schema=EVENT_SCHEMA, orient="row")
+    return history.frame({"partition": 3, "offset": at, "kafka_time": LATEST, **event} for at, event in enumerate(events))
 
 
 def as_encoded(event: dict[str, Any]) -> bytes:
@@ -109,8 +108,8 @@ def test_a_negative_zero_stays_one():
 def test_every_day_of_four_centuries_is_written_rightly():
     days = [datetime(1970, 1, 1, 1, 2, 3, tzinfo=UTC) + timedelta(days=day) for day in range(146_097)]
     times = pl.Series("event_time", days, dtype=EVENT_SCHEMA["event_time"])
-    events = pl.DataFrame({**EVENT, "event_time": TIME}, schema={name: EVENT_SCHEMA[name] for name in FIELDS})
-    values = encode_all(pl.concat([events] * len(days)).with_columns(times))
+    events = pl.concat([frame([{**EVENT, "event_time": TIME}])] * len(days), rechunk=True)
+    values = encode_all(events.with_columns(times))
     before, after = encode(Event(**EVENT)).split(EVENT["event_time"].encode())
     assert values == [before + f"{day:%Y-%m-%dT%H:%M:%S}Z".encode() + after for day in days]
 
