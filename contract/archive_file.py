@@ -101,18 +101,20 @@ def span(footer: bytes, path: str) -> Span | None:
     except (pa.ArrowException, OSError) as error:
         raise ArchiveDamaged.of(path, f"its last {len(footer)} bytes are no footer of Parquet's") from error
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    times = [_limits(group, "event_time") for group in groups if group.num_rows]
-    arrivals = [_limits(group, "kafka_time") for group in groups if group.num_rows]
+    times = [_limits(group, "event_time", path) for group in groups if group.num_rows]
+    arrivals = [_limits(group, "kafka_time", path) for group in groups if group.num_rows]
     if not times:
         return None
     first, last = min(low for low, _ in times), max(high for _, high in times)
     return Span(metadata.num_rows, first, last, min(low for low, _ in arrivals))
 
 
-def _limits(group: pq.RowGroupMetaData, name: str) -> tuple[int, int]:
+def _limits(group: pq.RowGroupMetaData, name: str, path: str) -> tuple[int, int]:
     """The least and the greatest item of a column, as they are stored."""
     columns = (group.column(number) for number in range(group.num_columns))
-    (found,) = (column.statistics for column in columns if column.path_in_schema == name)
+    found = next((column.statistics for column in columns if column.path_in_schema == name), None)
+    if found is None or not found.has_min_max:
+        raise ArchiveDamaged.of(path, f"its footer does not say which {name} it has")
     return found.min_raw, found.max_raw
 
 
