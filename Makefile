@@ -24,7 +24,7 @@ ps: ## the containers and their health
 logs: ## follow the logs: S=archiver of one service
 	@$(compose) --profile '*' logs --follow --tail 100 $(S)
 
-replay: ## count an access log: LOG=access.log SITE=demo; WAIT=0 does not wait until it is counted
+replay: ## count LOG=access.log SITE=demo, or send FROM=2015-05-18 TO=2015-05-19 or QUARANTINE=1 again; docs/operations.md
 	@compose/replay
 
 batch: ## compute the views anew for all days that new records are on, and publish them; FULL=1 for all days

@@ -33,7 +33,7 @@ def hashes_by_day(events: pl.DataFrame) -> dict[date, Hashes]:
     # Mostly the events of a file are of few days, one after the other, which this order makes use of.
     order = np.argsort(days, kind="stable")
     different, firsts = np.unique(days[order], return_index=True)
-    return dict(zip(different.astype("datetime64[D]").tolist(), np.split(hashes[order], firsts[1:]), strict=True))
+    return dict(zip(different.astype("datetime64[D]").tolist(), np.split(hashes[order], firsts)[1:], strict=True))
 
 
 def ranges_of(hashes: Hashes, count: int) -> list[Hashes]:

@@ -21,6 +21,8 @@ _REPEATING = {"partition", "site", "page", "visitor_id", "status", "referrer", "
 # Only these tell a reader which files or row groups to leave out.
 _RISING = {"offset", "kafka_time", "event_time"}
 _CONTENTS = "braid.contents"
+_FOOTER_END = b"PAR1"
+_FOOTER_LENGTH_BYTES = 4
 _MARK = b"sha256:"
 _BLANK = b"0" * 64
 
@@ -36,6 +38,16 @@ class Contents:
     events: int
     rejects: int
     merged: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Span:
+    """How many rows a master file has, their least and greatest event time, and when its first one came to Kafka."""
+
+    rows: int
+    first_time_us: int
+    last_time_us: int
+    kafka_time_ms: int
 
 
 def encode(table: pa.Table, contents: Contents) -> bytes:
@@ -60,7 +72,7 @@ def encode(table: pa.Table, contents: Contents) -> bytes:
 def decode(content: bytes, path: str) -> tuple[pa.Table, Contents]:
     """The file's rows and what its range holds; ArchiveDamaged, which names `path`, if a single byte is not as written."""
     place = _digest_place(content)
-    if place < len(_MARK) or not content.endswith(b"PAR1"):
+    if place < len(_MARK) or not content.endswith(_FOOTER_END):
         raise ArchiveDamaged.of(path, f"its {len(content)} bytes hold no checksum of Braid's")
     stored = content[place : place + len(_BLANK)]
     blanked = hashlib.sha256(memoryview(content)[:place])
@@ -72,6 +84,38 @@ def decode(content: bytes, path: str) -> tuple[pa.Table, Contents]:
     file = pq.ParquetFile(pa.BufferReader(content))
     held = json.loads(file.metadata.metadata[_CONTENTS.encode()])
     return file.read(), Contents(OffsetRange(**held["offsets"]), held["events"], held["rejects"], tuple(held["merged"]))
+
+
+def footer_bytes(tail: bytes) -> int:
+    """How many bytes at the end of a file, of which the last eight are here, are its footer."""
+    return int.from_bytes(tail[-len(_FOOTER_END) - _FOOTER_LENGTH_BYTES : -len(_FOOTER_END)], "little") + 8
+
+
+def span(footer: bytes, path: str) -> Span | None:
+    """What the footer of a master file says of its rows, None if it has none; ArchiveDamaged if it is no footer.
+
+    The digest does not vouch for it: whoever then takes rows reads the whole file.
+    """
+    try:
+        metadata = pq.ParquetFile(pa.BufferReader(footer)).metadata
+    except (pa.ArrowException, OSError) as error:
+        raise ArchiveDamaged.of(path, f"its last {len(footer)} bytes are no footer of Parquet's") from error
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    times = [_limits(group, "event_time", path) for group in groups if group.num_rows]
+    arrivals = [_limits(group, "kafka_time", path) for group in groups if group.num_rows]
+    if not times:
+        return None
+    first, last = min(low for low, _ in times), max(high for _, high in times)
+    return Span(metadata.num_rows, first, last, min(low for low, _ in arrivals))
+
+
+def _limits(group: pq.RowGroupMetaData, name: str, path: str) -> tuple[int, int]:
+    """The least and the greatest item of a column, as they are stored."""
+    columns = (group.column(number) for number in range(group.num_columns))
+    found = next((column.statistics for column in columns if column.path_in_schema == name), None)
+    if found is None or not found.has_min_max:
+        raise ArchiveDamaged.of(path, f"its footer does not say which {name} it has")
+    return found.min_raw, found.max_raw
 
 
 def _digest_place(content: bytes | bytearray) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from datetime import date
 from typing import Self
 
 
@@ -162,6 +164,13 @@ class TopicUnusable(BraidError):
         return cls(f"Kafka at {bootstrap} has no topic {topic}; `make up` creates it")
 
     @classmethod
+    def unknown(cls, topic: str, bootstrap: str) -> Self:
+        return cls(
+            f"Kafka at {bootstrap} has no topic {topic}, so nothing was sent; "
+            f"`BRAID_TOPIC={topic} compose/engine compose run --rm --no-deps topic` makes it"
+        )
+
+    @classmethod
     def partitions(cls, topic: str, found: int, expected: int) -> Self:
         return cls(
             f"topic {topic} has {found} partitions but BRAID_TOPIC_PARTITIONS is {expected}; "
@@ -191,6 +200,27 @@ class DeliveryFailed(BraidError):
         return cls(
             f"Kafka at {bootstrap} did not take {failed} records after {delivered} delivered ones ({cause}); "
             "`make status` shows what is up; the same command again sends the rest, what is there counts once"
+        )
+
+
+class ReplayRefused(BraidError):
+    """Events sent again might be counted again."""
+
+    @classmethod
+    def not_covered(cls, days: Sequence[date], partition: int, first_offset: int, old_offset: int, topic: str) -> Self:
+        others = f" and {len(days) - 1} more day(s)" if len(days) > 1 else ""
+        return cls(
+            f"events of {days[0]}{others} at offsets [{first_offset}, {old_offset}) of partition {partition} are too old "
+            "for the speed layer, and no batch run has written a filter of them: until the next run it would count repeats "
+            f"in {topic}; nothing was sent. TOPIC= sends them to another topic, SHIFT=now sends them as new events"
+        )
+
+    @classmethod
+    def not_run(cls, partition: int, first_offset: int, old_offset: int, topic: str) -> Self:
+        return cls(
+            f"events at offsets [{first_offset}, {old_offset}) of partition {partition} are too old for the speed layer, "
+            f"and no batch run covers them yet: until the next run it would count repeats in {topic}; nothing was sent. "
+            "`make batch`, then the same command again"
         )
 
 

@@ -25,7 +25,9 @@ _CHUNK_RECORDS = 2_000
 
 
 @dataclass(frozen=True)
-class _Field:
+class Field:
+    """A field of the wire form, with the type of its column and its limits."""
+
     name: str
     dtype: pa.DataType
     kind: int
@@ -34,7 +36,7 @@ class _Field:
     required: bool
 
     @classmethod
-    def of(cls, field: inspect.Field, dtype: pa.DataType) -> _Field:
+    def of(cls, field: inspect.Field, dtype: pa.DataType) -> Field:
         kind = _plain(field.type)
         if isinstance(kind, inspect.UnionType):
             (kind,) = (_plain(one) for one in kind.types if not isinstance(one, inspect.NoneType))
@@ -70,15 +72,20 @@ def _plain(kind: inspect.Type) -> inspect.Type:
     return kind.type if isinstance(kind, inspect.Metadata) else kind
 
 
+def fields_of(struct: type[msgspec.Struct], dtypes: Mapping[str, pa.DataType]) -> list[Field]:
+    """The fields of a flat struct of texts, times and numbers, each limited from both sides, in the wire form's order."""
+    info = inspect.type_info(struct)
+    assert isinstance(info, inspect.StructType)
+    return [Field.of(field, dtypes[field.encode_name]) for field in info.fields]
+
+
 class WireForm:
-    """Reads records of one flat struct of texts, times and numbers; all its fields are limited from both sides."""
+    """Reads records of one struct, as fields_of describes it."""
 
     def __init__(self, struct: type[msgspec.Struct], dtypes: Mapping[str, pa.DataType], most_bytes: int) -> None:
-        info = inspect.type_info(struct)
-        assert isinstance(info, inspect.StructType)
         assert _CHUNK_RECORDS * (most_bytes + 1) < _VIEW_LIMIT
         self._most_bytes = most_bytes
-        self._fields = [_Field.of(field, dtypes[field.encode_name]) for field in info.fields]
+        self._fields = fields_of(struct, dtypes)
         names = [field.before(is_first=number == 0) for number, field in enumerate(self._fields)]
         longest = -len(max(names, key=len)) // WORD_BYTES * -WORD_BYTES
         self._form = (

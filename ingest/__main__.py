@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from contract.errors import BraidError
+from contract.replays import Cover, Judged, Wanted, from_json, to_json
 from contract.settings import Settings
 from ingest import archive, simulate
 from ingest.archive_files import ArchiveFiles
@@ -17,6 +18,10 @@ from ingest.background import Background
 from ingest.hdfs import Hdfs
 from ingest.lines import InputFile
 from ingest.produce import FORMATS, Result, produce
+from ingest.quarantine import replay_quarantined
+from ingest.replay import replay
+from ingest.replay_request import ReplayRequest
+from ingest.replay_result import Replayed
 from ingest.stop import stop_on_signals
 from ingest.topics import ensure_topic
 
@@ -66,6 +71,30 @@ def _simulate(settings: Settings, options: argparse.Namespace) -> None:
     _show(result, options.json)
 
 
+def _replay(settings: Settings, options: argparse.Namespace) -> None:
+    request = ReplayRequest.of(
+        settings, options.first, options.last, options.site, options.speed, options.shift, options.topic, options.dry_run
+    )
+    cover = from_json(Cover, options.cover, "serving covered")
+    with stop_on_signals() as stop:
+        result = replay(settings, request, cover, stop, _log)
+    _show(result, options.json)
+    if options.next_offsets:
+        # Another topic is counted by nobody.
+        counted = result.next_offsets if request.topic == settings.topic and not request.dry_run else {}
+        print(json.dumps(counted))
+
+
+def _replay_quarantine(settings: Settings, options: argparse.Namespace) -> None:
+    wanted, judged = from_json(Wanted, sys.stdin.read(), "serving unresolved"), Judged()
+    try:
+        with stop_on_signals() as stop:
+            replay_quarantined(settings, wanted, stop, judged)
+    finally:
+        # What was sent is resolved, whatever came then.
+        print(to_json(judged))
+
+
 def _archive(settings: Settings, options: argparse.Namespace) -> None:
     files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
     consumer = archive.connect(settings)
@@ -82,7 +111,7 @@ def _archive(settings: Settings, options: argparse.Namespace) -> None:
     _log(f"stopped {position}")
 
 
-def _show(result: Result, as_json: bool) -> None:
+def _show(result: Result | Replayed, as_json: bool) -> None:
     if as_json:
         print(result.text(), file=sys.stderr)
     print(result.json() if as_json else result.text())
@@ -122,13 +151,15 @@ def _parser() -> argparse.ArgumentParser:
     sending = argparse.ArgumentParser(add_help=False)
     sending.add_argument("--json", action="store_true", help="print the result as JSON, with next_offsets by partition")
 
-    producing = verbs.add_parser("produce", parents=[sending], help="send an access log or JSON lines, plain or gzip")
+    waited = argparse.ArgumentParser(add_help=False)
+    waited.add_argument(
+        "--next-offsets", action="store_true", help="then print, as JSON, what `python -m serving wait` waits for"
+    )
+
+    producing = verbs.add_parser("produce", parents=[sending, waited], help="send a log or JSON lines, plain or gzip")
     producing.add_argument("file", metavar="FILE", help="- reads standard input")
     producing.add_argument("--name", default="stdin", help="the file's name, if it comes by standard input")
     producing.add_argument("--size-bytes", type=int, default=0, help="its size, for progress, if it comes by standard input")
-    producing.add_argument(
-        "--next-offsets", action="store_true", help="then print, as JSON, what `python -m serving wait` waits for"
-    )
     producing.add_argument("--site", help="site of an access log's events; default: the file's name up to its first dot")
     producing.add_argument("--format", choices=FORMATS, default="auto", help="auto: JSON lines if the file starts with {")
     producing.set_defaults(run=_produce)
@@ -148,6 +179,25 @@ def _parser() -> argparse.ArgumentParser:
             help=f"part of the events that is {meaning} (default: %(default)s)",
         )
     simulating.set_defaults(run=_simulate)
+
+    replaying = verbs.add_parser(
+        "replay", parents=[sending, waited], help="send events of some days once more, from the master dataset on HDFS"
+    )
+    replaying.add_argument("--from", dest="first", metavar="DAY", required=True, help="the first day, in UTC")
+    replaying.add_argument("--to", dest="last", metavar="DAY", help="the last day (default: the first one)")
+    replaying.add_argument("--site", help="only events of this site")
+    replaying.add_argument("--speed", default="max", help="60x: an hour in a minute; default: max, as fast as possible")
+    replaying.add_argument("--shift", metavar="now", help="now: as new events of today, of site replay.SITE; they count")
+    replaying.add_argument("--topic", help="another topic than the one that is counted")
+    replaying.add_argument("--dry-run", action="store_true", help="only say what would be sent")
+    replaying.add_argument("--cover", metavar="JSON", default="{}", help="what `python -m serving covered` printed")
+    replaying.set_defaults(run=_replay)
+
+    judging = verbs.add_parser(
+        "replay-quarantine",
+        help="send quarantined records that are events by now: those that `python -m serving unresolved` prints, by stdin",
+    )
+    judging.set_defaults(run=_replay_quarantine)
 
     archiving = verbs.add_parser("archive", help="copy the topic to HDFS, exactly once, until stopped")
     archiving.set_defaults(run=_archive)

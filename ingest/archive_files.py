@@ -71,6 +71,14 @@ class ArchiveFiles:
             tables.append(table.filter(pa.array((offset >= part.first_offset) & (offset < part.next_offset))))
         return pa.concat_tables(tables)
 
+    def read_end(self, dataset: str, offsets: OffsetRange, file: FileInfo, size_bytes: int) -> bytes:
+        """The last bytes of a listed file, so many or all of them."""
+        return self._store.read(self.path(dataset, offsets), max(0, file.size_bytes - size_bytes))
+
+    def path(self, dataset: str, offsets: OffsetRange) -> str:
+        """Where the range's file is."""
+        return offsets.path(self._root, dataset)
+
     def delete(self, offsets: OffsetRange) -> None:
         """Remove a range that others cover."""
         self._store.delete(offsets.path(self._root, MASTER))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 Work = Callable[[], None]
+_T = TypeVar("_T")
 
 
 class Worker(Protocol):
@@ -54,3 +55,16 @@ class Background:
     def check(self) -> None:
         if self._under_way is not None and self._under_way.done():
             self._under_way.result()
+
+
+def ahead(items: Iterator[_T]) -> Generator[_T, None, None]:
+    """The items, each made in a thread while the caller works with the one before; at most two are there at once.
+
+    Close it when it is left early: then nothing is under way any more.
+    """
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items, end)
+        while (item := following.result()) is not end:
+            following = thread.submit(next, items, end)
+            yield item  # type: ignore[misc]

@@ -34,8 +34,8 @@ class FileStore(Protocol):
     def list(self, folder: str) -> list[FileInfo]:
         """The files of a folder, temporary ones too; none if there is no such folder."""
 
-    def read(self, path: str) -> bytes:
-        """The content of a file."""
+    def read(self, path: str, first_byte: int = 0) -> bytes:
+        """The content of a file, from a byte on."""
 
     def write(self, path: str, content: bytes) -> None:
         """Make or replace a file; its folder is made too."""
@@ -64,8 +64,8 @@ class Hdfs:
                 if status["type"] == "FILE"
             ]
 
-    def read(self, path: str) -> bytes:
-        with self._failures_named(), self._client.read(path) as reader:
+    def read(self, path: str, first_byte: int = 0) -> bytes:
+        with self._failures_named(), self._client.read(path, offset=first_byte) as reader:
             return bytes(reader.read())
 
     def write(self, path: str, content: bytes) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import repeat
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -15,10 +16,15 @@ _BY_KEY = -1  # the partitioner chooses
 
 Record = tuple[str | None, bytes]
 """Key and value."""
+Report = Callable[[KafkaError | None, Message], None]
+"""Is told what became of a record."""
 
 
-def connect(settings: Settings) -> Producer:
-    """A producer whose broker answers and has the topic; else EngineUnavailable or TopicUnusable, within seconds."""
+def connect(settings: Settings, report_all: bool = False) -> Producer:
+    """A producer whose broker answers and has the topic; else EngineUnavailable or TopicUnusable, within seconds.
+
+    With `report_all` it also reports records that arrived, for whoever must know where.
+    """
     producer = Producer(
         {
             "bootstrap.servers": settings.kafka_bootstrap,
@@ -29,8 +35,8 @@ def connect(settings: Settings) -> Producer:
             # The partitioner of Java's clients, so that a visitor keeps its partition whichever client sends.
             "partitioner": "murmur2_random",
             "message.timeout.ms": 120_000,
-            # A report of each record that arrived would take as long as sending it.
-            "delivery.report.only.error": True,
+            # A report of each record that arrived takes as long as sending it.
+            "delivery.report.only.error": not report_all,
             "log_level": 2,
         }
     )
@@ -55,14 +61,20 @@ class Sender:
         self._stop, self._failed = stop, 0
         self._first_error: KafkaError | None = None
 
-    def send(self, records: Iterable[Record]) -> None:
-        """Queue records; waits while the queue is full."""
-        produce, topic, on_failure = self._producer.produce, self._topic, self._on_failure
-        for key, value in records:
+    def send(
+        self, records: Iterable[Record], partitions: Iterable[int] | None = None, reports: Iterable[Report] | None = None
+    ) -> None:
+        """Queue records; waits while the queue is full. Without `partitions` each one's key says where it goes.
+
+        `reports`, if there are any, call on_failure of the failures they are told.
+        """
+        produce, topic = self._producer.produce, self._topic
+        places, callbacks = partitions or repeat(_BY_KEY), reports or repeat(self.on_failure)
+        for (key, value), partition, callback in zip(records, places, callbacks, strict=False):
             while True:
                 try:
                     # Arguments by position, because with names the call takes twice as long.
-                    produce(topic, value, key, _BY_KEY, on_failure)
+                    produce(topic, value, key, partition, callback)
                     break
                 except BufferError:
                     self._producer.poll(0.1)
@@ -94,7 +106,8 @@ class Sender:
         self._producer.purge()
         self._producer.flush(1)
 
-    def _on_failure(self, error: KafkaError | None, message: Message) -> None:
+    def on_failure(self, error: KafkaError | None, message: Message) -> None:
+        """A record was not taken; the next call says so."""
         self._failed += 1
         self._first_error = self._first_error or error
 

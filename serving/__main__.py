@@ -1,4 +1,4 @@
-"""python -m serving migrate | schema | query | status | rollback | wait | welcome | dsn"""
+"""python -m serving migrate | schema | query | status | rollback | wait | covered | unresolved | resolve | welcome | dsn"""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from contract.errors import BraidError, InputError
+from contract.replays import Judged, from_json, to_json
 from contract.settings import Settings
 from serving.database import connect, reader_dsn
 from serving.migrate import migrate
 from serving.progress import wait_for_offsets, wait_for_views
 from serving.query import FORMATS, run_query, write_result
+from serving.replays import replay_cover, resolve, resolved, unresolved
 from serving.report import print_addresses, print_status
 from serving.rollback import rollback
 from serving.schema import script
@@ -85,6 +87,19 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--timeout-s", type=float, default=600.0)
     verb.set_defaults(verb=_wait)
 
+    verb = verbs.add_parser("covered", help="of which offsets and days repeats are recognised however old they are, as JSON")
+    verb.set_defaults(verb=_covered)
+
+    verb = verbs.add_parser("unresolved", help="offsets of quarantined records that are no events as far as known, as JSON")
+    verb.add_argument("--reason", help="only those of this reason")
+    verb.set_defaults(verb=_unresolved)
+
+    verb = verbs.add_parser("resolve", help="record what became of quarantined records that were sent again")
+    verb.add_argument("--no-wait", action="store_true", help="do not wait until they are counted")
+    verb.add_argument("--format", choices=["text", "json"], default="text")
+    verb.add_argument("--timeout-s", type=float, default=600.0)
+    verb.set_defaults(verb=_resolve)
+
     verb = verbs.add_parser("welcome", help="wait until the merged views answer, then show addresses and first queries")
     verb.add_argument("--traffic", default="", help="'none' if no events come by themselves; do not wait for any then")
     verb.add_argument("--timeout-s", type=float, default=300.0)
@@ -132,6 +147,26 @@ def _wait(settings: Settings, options: argparse.Namespace) -> None:
             f'--partition-offsets {options.partition_offsets!r} is not a JSON object such as {{"0": 1200}}'
         ) from error
     wait_for_offsets(settings, wanted, options.timeout_s, Console(stderr=True))
+
+
+def _covered(settings: Settings, _: argparse.Namespace) -> None:
+    with connect(settings, "reader") as connection:
+        print(to_json(replay_cover(connection)))
+
+
+def _unresolved(settings: Settings, options: argparse.Namespace) -> None:
+    with connect(settings, "reader") as connection:
+        print(to_json(unresolved(connection, settings.topic, options.reason)))
+
+
+def _resolve(settings: Settings, options: argparse.Namespace) -> None:
+    judged = from_json(Judged, sys.stdin.read(), "ingest replay-quarantine")
+    with connect(settings, "batch") as connection:
+        resolve(connection, settings.topic, judged)
+        if not options.no_wait:
+            wait_for_offsets(settings, judged.next_offsets, options.timeout_s, Console(stderr=True), "batch")
+        result = resolved(connection, settings.topic, judged)
+    print(json.dumps(result.as_dict()) if options.format == "json" else result.text())
 
 
 def _welcome(settings: Settings, options: argparse.Namespace) -> None:

@@ -12,16 +12,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from contract.errors import EngineUnavailable, TimedOut
 from contract.settings import Settings
 from contract.views import VIEWS
-from serving.database import Connection, connect, transaction
+from serving.database import Connection, Role, connect, transaction
 
 _POLL_S = 0.2
 
 
-def wait_for_offsets(settings: Settings, wanted: Mapping[int, int], timeout_s: float, console: Console) -> None:
+def wait_for_offsets(
+    settings: Settings, wanted: Mapping[int, int], timeout_s: float, console: Console, role: Role = "reader"
+) -> None:
     """Returns when the speed layer has counted every partition up to the wanted next offset. Raises TimedOut."""
     deadline = time.monotonic() + timeout_s
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with connect(settings, "reader") as connection, Progress(*columns, console=console) as progress:
+    with connect(settings, role) as connection, Progress(*columns, console=console) as progress:
         behind = _behind(connection, wanted)
         task = progress.add_task("counted by the speed layer", total=sum(behind.values()))
         while behind:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from contract.compiled import compiled, read_only
 from contract.loops.dates import days_of
+from contract.loops.writing import put, put_digits, put_number
 
 _NEW_LINE, _RETURN, _SPACE, _QUOTE, _PLUS, _MINUS, _POINT, _SLASH, _ZERO, _COLON = b'\n\r "+-./0:'
 _OPEN, _BACKSLASH, _CLOSE, _UNDERLINE, _BRACE, _LAST_PLAIN = b"[\\]_}~"
@@ -45,38 +46,10 @@ _Found = types.Array(int64, 2, "C")
 _Written = types.Array(uint8, 1, "C")
 
 
-@compiled(int64(_Bytes, int64, int64, _Written, int64))
-def _put(source: Text, first: int, after: int, out: Text, at: int) -> int:
-    """Copy a part of the source; returns where it ends."""
-    # Of places without a sign the compiler knows that none counts from the end, and copies many bytes at once.
-    source_first, out_first = np.uint64(first), np.uint64(at)
-    for place in range(np.uint64(after - first)):
-        out[out_first + place] = source[source_first + place]
-    return at + after - first
-
-
 @compiled(int64(int64, _Bytes, _Positions, _Written, int64))
 def _put_before(value: int, before: Text, before_ends: Positions, out: Text, at: int) -> int:
     """Write the text before a value."""
-    return _put(before, before_ends[value], before_ends[value + 1], out, at)
-
-
-@compiled(int64(int64, int64, _Written, int64))
-def _put_digits(number: int, digits: int, out: Text, at: int) -> int:
-    """Write the last digits of a number."""
-    for place in range(digits - 1, -1, -1):
-        out[at + place] = _ZERO + number % 10
-        number //= 10
-    return at + digits
-
-
-@compiled(int64(int64, _Written, int64))
-def _put_number(number: int, out: Text, at: int) -> int:
-    digits, rest = 1, number // 10
-    while rest:
-        digits += 1
-        rest //= 10
-    return _put_digits(number, digits, out, at)
+    return put(before, before_ends[value], before_ends[value + 1], out, at)
 
 
 @compiled(int64(_Bytes, int64, int64))
@@ -126,17 +99,17 @@ def _put_time(text: Text, at: int, out: Text, to: int) -> int:
         minutes, day = minutes - _DAY_MINUTES, day + 1
         if day > days_of(year, month):
             year, month, day = (year, month + 1, 1) if month < 12 else (year + 1, 1, 1)
-    to = _put_digits(year, 4, out, to)
+    to = put_digits(year, 4, out, to)
     out[to] = _MINUS
-    to = _put_digits(month, 2, out, to + 1)
+    to = put_digits(month, 2, out, to + 1)
     out[to] = _MINUS
-    to = _put_digits(day, 2, out, to + 1)
+    to = put_digits(day, 2, out, to + 1)
     out[to] = ord("T")
-    to = _put_digits(minutes // 60, 2, out, to + 1)
+    to = put_digits(minutes // 60, 2, out, to + 1)
     out[to] = _COLON
-    to = _put_digits(minutes % 60, 2, out, to + 1)
+    to = put_digits(minutes % 60, 2, out, to + 1)
     out[to] = _COLON
-    to = _put_digits(second, 2, out, to + 1)
+    to = put_digits(second, 2, out, to + 1)
     out[to] = ord("Z")
     return to + 1
 
@@ -251,30 +224,30 @@ def _put_event(
                     return -1
 
     at = _put_before(_ID, before, before_ends, out, at)
-    at = _put_number(offset, out, at)
+    at = put_number(offset, out, at)
     at = _put_before(_TIME, before, before_ends, out, at)
     at = _put_time(text, bracket + 1, out, at)
     if at < 0:
         return -1
     at = _put_before(_PAGE, before, before_ends, out, at)
-    at = _put(text, target, target_end, out, at)
+    at = put(text, target, target_end, out, at)
     at = _put_before(_VISITOR_ID, before, before_ends, out, at)
     visitor = at
     at = _put_before(_STATUS, before, before_ends, out, at + VISITOR_BYTES)
-    at = _put(text, status, status + 3, out, at)
+    at = put(text, status, status + 3, out, at)
     at = _put_before(_BYTES_SENT, before, before_ends, out, at)
-    at = _put(text, size, size_end, out, at) if sized else _put_number(0, out, at)
+    at = put(text, size, size_end, out, at) if sized else put_number(0, out, at)
     if duration_ms >= 0:
         at = _put_before(_DURATION_MS, before, before_ends, out, at)
-        at = _put_number(duration_ms, out, at)
+        at = put_number(duration_ms, out, at)
         out[at], out[at + 1] = _POINT, _ZERO
         at += 2
     if count > 2 and _is_known(text, quotes[2] + 1, quotes[3]):
         at = _put_before(_REFERRER, before, before_ends, out, at)
-        at = _put(text, quotes[2] + 1, quotes[3] + 1, out, at)
+        at = put(text, quotes[2] + 1, quotes[3] + 1, out, at)
     if count > 2 and _is_known(text, quotes[4] + 1, quotes[5]):
         at = _put_before(_USER_AGENT, before, before_ends, out, at)
-        at = _put(text, quotes[4] + 1, quotes[5] + 1, out, at)
+        at = put(text, quotes[4] + 1, quotes[5] + 1, out, at)
     out[at] = _BRACE
     found[_CLIENT_END, number], found[VISITOR, number] = client_end, visitor
     return at + 1
@@ -323,4 +296,4 @@ def write_visitors(ids: Text, places: Positions, out: Text) -> None:
     """Write the visitors, one after the other in `ids`, where write_events left room for them; -1 is no place."""
     for number in range(len(places)):
         if places[number] >= 0:
-            _put(ids, number * VISITOR_BYTES, (number + 1) * VISITOR_BYTES, out, places[number])
+            put(ids, number * VISITOR_BYTES, (number + 1) * VISITOR_BYTES, out, places[number])

@@ -12,7 +12,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from contract.compiled import compiled, read_only
-from contract.loops.dates import days_before, days_of
+from contract.loops.dates import days_before, days_of, days_until
 
 TEXT, TIME, INTEGER, FLOAT = range(4)
 FIELD = np.dtype(
@@ -33,7 +33,6 @@ _QUOTE, _BRACE, _POINT, _PLUS, _MINUS, _COLON, _ZERO, _T, _Z = b'"}.+-:0TZ'
 # So long integers and these powers of ten are exact as floats, so their quotient is correctly rounded (Clinger 1990).
 _MOST_DIGITS = 15
 _POWERS_OF_TEN = np.array([float(10**power) for power in range(_MOST_DIGITS + 1)])
-_LEAP_DAYS_BEFORE_1970 = 1969 // 4 - 1969 // 100 + 1969 // 400
 _MICROSECONDS = 1_000_000
 _MOST_FRACTION_DIGITS = 6
 _LAST_YEAR = 9_999
@@ -124,9 +123,7 @@ def _time(text: NDArray[np.uint8], at: int) -> tuple[int, int]:
         return 0, _NOWHERE
     if not 1 <= day <= days_of(year, month):
         return 0, _NOWHERE
-    last = year - 1
-    leap_days = last // 4 - last // 100 + last // 400 - _LEAP_DAYS_BEFORE_1970
-    days = 365 * (year - 1970) + leap_days + days_before(year, month) + day - 1
+    days = days_until(year) + days_before(year, month) + day - 1
     at += 19
     fraction = 0
     if text[at] == _POINT:

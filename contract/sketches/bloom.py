@@ -12,6 +12,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+import itertools
 
 BLOCK_BITS = 512
 BLOCK_WORDS = BLOCK_BITS // 64
@@ -77,7 +78,7 @@ def _filled() -> NDArray[np.float64]:
     """The chance that after so many draws, the first index, so many of a block's bits are set, the second."""
     chances = np.zeros((_MOST_DRAWS, BLOCK_BITS + 1))
     chances[0, 0] = 1
-    for before, after in zip(chances[:-1], chances[1:], strict=True):
+    for before, after in itertools.pairwise(chances):
         # A draw meets a bit that is set already, or sets one more.
         after += before * _SHARES
         after[1:] += before[:-1] * (1 - _SHARES[:-1])

@@ -3,7 +3,7 @@
 from tests.fixtures.database import database, empty_database
 from tests.fixtures.handoff import batch, reader, speed
 from tests.fixtures.hdfs import archive_root, archived_topic
-from tests.fixtures.kafka import no_topic, topic
+from tests.fixtures.kafka import no_topic, other_topic, topic
 
 __all__ = [
     "archive_root",
@@ -12,6 +12,7 @@ __all__ = [
     "database",
     "empty_database",
     "no_topic",
+    "other_topic",
     "reader",
     "speed",
     "topic",

@@ -74,7 +74,7 @@ class Pipeline:
             self.chance.choice(self.log).append(None if self.chance.random() < 0.1 else event)
 
     def replay(self) -> None:
-        """Events that the live run has counted come again, in any partition; they count once, whatever becomes of the run."""
+        """Events that the live run has counted come again, in any partition; they count once, whatever the run becomes."""
         cut = dict(self.owner.execute("SELECT partition, next_offset FROM serving.live_cut").fetchall())
         counted = [event for p in cut for event in self.log[p][: cut[p]] if event and not event.again]
         partition = self.chance.randrange(self.partitions)

@@ -266,5 +266,33 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "            self._remember_until(wanted)\n",
         "            self._recent.restart(wanted.first_offset)\n",
     ),
+    Mutation(
+        "a replay sends one of all copies",
+        "ingest/history.py",
+        "fresh = distinct.filter(~known)",
+        "fresh = distinct",
+        _test("unit/test_ingest_replay_order.py::test_of_all_copies_one_is_read"),
+    ),
+    Mutation(
+        "old repeats are recognised",
+        "ingest/replay_cover.py",
+        "if max(first, covered) < old:",
+        "if False:",
+        _test("unit/test_ingest_replay.py::test_what_would_be_counted_again_is_refused"),
+    ),
+    Mutation(
+        "repeats of old days are recognised",
+        "ingest/replay_cover.py",
+        "if first < old and uncovered:",
+        "if False:",
+        _test("unit/test_ingest_replay.py::test_what_would_be_counted_again_is_refused"),
+    ),
+    Mutation(
+        "a sent record stays sent",
+        "serving/sql/65_resolutions.sql",
+        "WHERE old.sent_offset IS NULL OR EXCLUDED.sent_offset IS NOT NULL;",
+        ";",
+        _test("layer/test_serving_replays.py::test_a_record_that_was_sent_stays_so"),
+    ),
     Mutation("a failed range voids its plan", "speed/plan.py", "plan.void = True", "pass", _test("unit/test_speed.py")),
 )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from contract.sketches.bloom import BLOCK_BITS, BloomFilter, range_width
+import itertools
 
 EXTREMES = [0, 1, 2**32 - 1, 2**32, 2**63, 2**64 - 2, 2**64 - 1]
 
@@ -34,7 +35,7 @@ def found(bloom: BloomFilter, asked: NDArray[np.uint64], before: bool = False) -
 def parted(members: NDArray[np.uint64], count: int, rate: float) -> BloomFilter:
     """The filter as the tasks of a run make it: each that of one range of hashes, and none where a range has no members."""
     bounds = [number * int(range_width(count)) for number in range(count)] + [2**64]
-    parts = [[one for one in members.tolist() if low <= one < high] for low, high in zip(bounds, bounds[1:], strict=False)]
+    parts = [[one for one in members.tolist() if low <= one < high] for low, high in itertools.pairwise(bounds)]
     filters = [holding(np.array(part, np.uint64), rate) if part else None for part in parts]
     probes = BloomFilter.for_members(1, rate).probes
     return BloomFilter([np.frombuffer(one.words.tobytes(), np.uint64) if one else None for one in filters], probes)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import gzip
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
-from confluent_kafka import KafkaError
 
 from contract.errors import DeliveryFailed
 from contract.event import EVENT_ID_LENGTH, MAX_VALUE_BYTES
@@ -23,34 +21,9 @@ from ingest.produce import Result, send_blocks, source_of
 from ingest.sender import Sender
 from ingest.stop import Stop, stop_on_signals
 from tests.fixtures.log_corpus import lines_in
+from tests.fixtures.memory_producer import MemoryProducer
 
 LINE = b'198.51.100.7 - - [17/May/2015:12:05:03 +0200] "GET /a HTTP/1.1" 200 512'
-
-
-class MemoryProducer:
-    """Takes `room` records at a time and delivers them when polled; with `refuse` it reports each as failed."""
-
-    def __init__(self, room: int = 10**9, refuse: bool = False) -> None:
-        self.values: list[bytes] = []
-        self._room, self._refuse = room, refuse
-        self._waiting: list[Callable[..., None]] = []
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def produce(self, topic: str, value: bytes, key: str | None, partition: int, on_delivery: Callable[..., None]) -> None:
-        if len(self._waiting) >= self._room:
-            raise BufferError
-        self._waiting.append(on_delivery)
-        self.values.append(value)
-
-    def poll(self, timeout: float) -> int:
-        for report in self._waiting if self._refuse else ():
-            report(KafkaError(KafkaError._MSG_TIMED_OUT), None)
-        self._waiting.clear()
-        return 0
-
-    flush = poll
 
 
 def sent(lines: list[bytes], producer: MemoryProducer) -> tuple[Result, Sender]:
@@ -105,7 +78,7 @@ def test_the_result_for_programs():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("verb", ["topic", "produce", "simulate", "archive"])
+@pytest.mark.parametrize("verb", ["topic", "produce", "replay", "replay-quarantine", "simulate", "archive"])
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:
         main([verb, "--help"])

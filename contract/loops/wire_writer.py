@@ -1,0 +1,147 @@
+"""The compiled loop of contract/wire_writer.py: each event is written once, field after field, as JSON.
+
+Bounds. What is written of an event is at most the texts before its values, its texts with MOST_ESCAPE_BYTES for each byte
+that is escaped, and MOST_ADDED_BYTES.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import boolean, float64, int64, types, uint8
+from numpy.typing import NDArray
+
+from contract.compiled import compiled, read_only
+from contract.loops.dates import date_of
+from contract.loops.wire import INTEGER, TEXT, TIME
+from contract.loops.writing import put, put_digits, put_number
+
+MOST_ESCAPE_BYTES = len("\\u001f")
+MOST_ADDED_BYTES = 160
+"""What an event has that is neither a text nor before a value: a time, three numbers, quotes, a brace."""
+
+_QUOTE, _BACKSLASH, _SPACE, _BRACE, _MINUS, _COLON, _POINT, _ZERO, _T, _Z, _U, _A = b'"\\ }-:.0TZua'
+_DAY_US, _SECOND_US, _MILLISECOND_US = 86_400_000_000, 1_000_000, 1_000
+_THOUSAND = 1_000
+# So many thousandths are exact as a float, and so is what they are divided by, so the quotient is correctly rounded.
+_MOST_NUMBER = 1e11
+
+_BYTES, _LONGS = read_only(uint8), read_only(int64)
+_WRITTEN, _ENDS = types.Array(uint8, 1, "C"), types.Array(int64, 1, "C")
+_MANY_LONGS, _MANY_FLOATS, _MANY_FLAGS = (types.Array(item, 2, "C", readonly=True) for item in (int64, float64, boolean))
+
+_SHORT_ESCAPES = np.zeros(_BACKSLASH + 1, np.uint8)
+_SHORT_ESCAPES[[*b'"\\\b\t\n\f\r']] = [*b'"\\btnfr']
+
+
+@compiled(int64(_BYTES, int64, int64, _WRITTEN, int64))
+def _put_text(content: NDArray[np.uint8], first: int, after: int, out: NDArray[np.uint8], at: int) -> int:
+    """Write a text without the quotes around it; returns where it ends."""
+    plain = first
+    for place in range(first, after):
+        byte = content[place]
+        if byte >= _SPACE and byte != _QUOTE and byte != _BACKSLASH:
+            continue
+        at = put(content, plain, place, out, at)
+        plain = place + 1
+        out[at] = _BACKSLASH
+        if _SHORT_ESCAPES[byte]:
+            out[at + 1] = _SHORT_ESCAPES[byte]
+            at += 2
+            continue
+        digit = byte & 15
+        out[at + 1], out[at + 2], out[at + 3], out[at + 4] = _U, _ZERO, _ZERO, _ZERO + (byte >> 4)
+        out[at + 5] = _ZERO + digit if digit < 10 else _A + digit - 10
+        at += MOST_ESCAPE_BYTES
+    return put(content, plain, after, out, at)
+
+
+@compiled(int64(int64, _WRITTEN, int64))
+def _put_time(time_us: int, out: NDArray[np.uint8], at: int) -> int:
+    """Write microseconds since 1970, not less than none, as RFC 3339 in UTC with no more digits than they have."""
+    year, month, day = date_of(time_us // _DAY_US)
+    seconds, fraction = time_us % _DAY_US // _SECOND_US, time_us % _SECOND_US
+    at = put_digits(year, 4, out, at)
+    out[at] = _MINUS
+    at = put_digits(month, 2, out, at + 1)
+    out[at] = _MINUS
+    at = put_digits(day, 2, out, at + 1)
+    out[at] = _T
+    at = put_digits(seconds // 3600, 2, out, at + 1)
+    out[at] = _COLON
+    at = put_digits(seconds // 60 % 60, 2, out, at + 1)
+    out[at] = _COLON
+    at = put_digits(seconds % 60, 2, out, at + 1)
+    if fraction:
+        out[at] = _POINT
+        if fraction % _MILLISECOND_US:
+            at = put_digits(fraction, 6, out, at + 1)
+        else:
+            at = put_digits(fraction // _MILLISECOND_US, 3, out, at + 1)
+    out[at] = _Z
+    return at + 1
+
+
+@compiled(int64(float64, _WRITTEN, int64))
+def _put_decimal(number: float, out: NDArray[np.uint8], at: int) -> int:
+    """Write a number with one to three decimals; -1 if it has more, is negative or too large."""
+    if not 0 <= number < _MOST_NUMBER or math.copysign(1.0, number) < 0:
+        return -1
+    thousandths = np.int64(number * _THOUSAND + 0.5)
+    if thousandths / _THOUSAND != number:
+        return -1
+    at = put_number(thousandths // _THOUSAND, out, at)
+    out[at] = _POINT
+    decimals, digits = thousandths % _THOUSAND, 3
+    while digits > 1 and decimals % 10 == 0:
+        decimals, digits = decimals // 10, digits - 1
+    return put_digits(decimals, digits, out, at + 1)
+
+
+@compiled(int64(_LONGS, _BYTES, _LONGS, _BYTES, _MANY_LONGS, _MANY_FLAGS, _MANY_LONGS, _MANY_FLOATS, _WRITTEN, _ENDS))
+def write_records(
+    kinds: NDArray[np.int64],
+    names: NDArray[np.uint8],
+    name_ends: NDArray[np.int64],
+    content: NDArray[np.uint8],
+    bounds: NDArray[np.int64],
+    present: NDArray[np.bool_],
+    integers: NDArray[np.int64],
+    floats: NDArray[np.float64],
+    out: NDArray[np.uint8],
+    ends: NDArray[np.int64],
+) -> int:
+    """Write all events one after the other, and to `ends` where each begins and ends; returns where the last one ends.
+
+    Of `bounds`, `present`, `integers` and `floats` each has a row for each field, which uses that of its kind. `bounds` are
+    those of the field's texts in `content`. Nothing is written of an event with a number that is not a short decimal.
+    """
+    at = 0
+    for row in range(present.shape[1]):
+        start = at
+        for column in range(len(kinds)):
+            if not present[column, row]:
+                continue
+            kind = kinds[column]
+            at = put(names, name_ends[column], name_ends[column + 1], out, at)
+            if kind in (TEXT, TIME):
+                if kind == TEXT:
+                    at = _put_text(content, bounds[column, row], bounds[column, row + 1], out, at)
+                else:
+                    at = _put_time(integers[column, row], out, at)
+                out[at] = _QUOTE
+                at += 1
+            elif kind == INTEGER:
+                at = put_number(integers[column, row], out, at)
+            else:
+                at = _put_decimal(floats[column, row], out, at)
+                if at < 0:
+                    break
+        if at < 0:
+            at = start
+        else:
+            out[at] = _BRACE
+            at += 1
+        ends[row + 1] = at
+    return at
