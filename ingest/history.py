@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from contract.aggregate import first_of_each, identity_halves
+from contract.aggregate import first_of_each, identity_hashes
 from contract.errors import EngineUnavailable
 from contract.event import EVENT_SCHEMA
 from contract.master import MASTER, Slice, covering
@@ -13,7 +13,7 @@ from contract.sketches.bloom import BloomFilter
 from ingest.archive_files import ArchiveFiles
 from ingest.replay_selection import Days, Piece, time_of
 
-# An event is taken for a copy with this chance; the filter then has some 12 bytes for each row that is read.
+# An event is taken for a copy with this chance; the filter then has some 20 bytes for each row that is read.
 _FALSE_POSITIVE_RATE = 1e-12
 
 
@@ -31,7 +31,7 @@ class History:
         )
         if site is not None:
             self._wanted &= pl.col("site") == site
-        self._known = BloomFilter(max(rows, 1), _FALSE_POSITIVE_RATE)
+        self._known = BloomFilter.for_members(max(rows, 1), _FALSE_POSITIVE_RATE)
 
     def read(self, piece: Piece) -> pl.DataFrame:
         """The events of a piece that no piece before had, with EVENT_SCHEMA, in the order of their offsets.
@@ -41,11 +41,11 @@ class History:
         frame = pl.concat(map(self._rows, self._there(piece.slice)), rechunk=True)
         wanted = frame.filter(self._wanted)
         distinct = first_of_each(wanted)
-        halves, known = identity_halves(distinct), np.zeros(len(distinct), np.bool_)
-        self._known.find(halves, known)
+        hashes, known = identity_hashes(distinct), np.zeros(len(distinct), np.bool_)
+        self._known.find(hashes, known)
         # guard: a replay sends one of all copies
         fresh = distinct.filter(~known)
-        self._known.add(halves)
+        self._known.add(hashes)
         self.copies += len(wanted) - len(fresh)
         return fresh
 

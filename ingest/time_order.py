@@ -6,6 +6,7 @@ one window of time.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +15,6 @@ import polars as pl
 
 from contract.columns import integers
 from ingest.replay_selection import Piece
-import itertools
 
 _WINDOW_ROWS = 200_000
 _SHORTEST_WINDOW_US = 1_000_000

@@ -6,13 +6,13 @@ Each member sets some bits of one block of 512, which is one cache line and so o
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-import itertools
 
 BLOCK_BITS = 512
 BLOCK_WORDS = BLOCK_BITS // 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -11,7 +12,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from contract.sketches.bloom import BLOCK_BITS, BloomFilter, range_width
-import itertools
 
 EXTREMES = [0, 1, 2**32 - 1, 2**32, 2**63, 2**64 - 2, 2**64 - 1]
 
@@ -63,7 +63,7 @@ def test_strangers_are_found_as_often_as_stated(rate: float, members: int, stran
     assert expected - 4 * math.sqrt(expected) - 1 <= wrong <= expected + 4 * math.sqrt(expected) + 1
 
 
-@pytest.mark.parametrize(("rate", "bytes_each"), [(1e-2, 0.0), (1e-4, 0.0), (1e-6 / 3, 0.0), (1e-12 / 3, 0.0)])
+@pytest.mark.parametrize(("rate", "bytes_each"), [(1e-2, 1.24), (1e-4, 2.75), (1e-6 / 3, 5.48), (1e-12 / 3, 22.24)])
 def test_size_follows_exactly_from_the_number_of_members(rate: float, bytes_each: float):
     sizes = [BloomFilter.for_members(count, rate).size_bytes for count in (0, 1, 1_000_000, 3_000_000)]
     assert sizes[:2] == [BLOCK_BITS // 8] * 2
