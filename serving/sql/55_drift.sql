@@ -82,13 +82,13 @@ FROM serving.drift_row;
 -- 1 / false_positive_rate for a repeat (dropped), and count a repeat that came too late or in another partition (repeated).
 -- Anything else is wrong, and so is more than four standard deviations and three events above the expected drops.
 CREATE OR REPLACE VIEW public.drift_summary AS
-SELECT run_id, kind, coalesce(published_at, audited_at) AS compared_at, view_name, row_count, rows_differ, unexplained,
+SELECT run_id, r.kind, coalesce(r.published_at, r.audited_at) AS compared_at, view_name, d.row_count, rows_differ, unexplained,
        dropped, repeated, ledger_difference, speed_counted, expected_drops, allowed_drops,
        CASE WHEN rows_differ = 0 AND ledger_difference = 0 THEN 'equal'
             WHEN unexplained > 0 OR repeated - dropped <> ledger_difference OR dropped > allowed_drops THEN 'wrong'
             ELSE 'explained' END AS verdict
-FROM serving.drift_view
-JOIN serving.run USING (run_id)
+FROM serving.drift_view AS d
+JOIN serving.run AS r USING (run_id)
 CROSS JOIN LATERAL (SELECT speed_counted * false_positive_rate AS expected_drops) AS e
 CROSS JOIN LATERAL (SELECT floor(expected_drops + 4 * sqrt(expected_drops) + 3)::bigint AS allowed_drops) AS a
 WHERE state <> 'failed';

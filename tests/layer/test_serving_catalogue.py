@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -218,7 +218,7 @@ def test_layers_with_another_catalogue_are_refused(
             assert_merged(reader, frame, new)
 
 
-def test_the_same_views_after_a_migration_need_no_new_connection_but_one_try(
+def test_the_same_views_after_a_migration_need_a_new_connection_at_most(
     database: Settings, speed: Connection, reader: Connection
 ) -> None:
     frame = events(1, 0, 0, 200)
@@ -226,7 +226,8 @@ def test_the_same_views_after_a_migration_need_no_new_connection_but_one_try(
     with connect(database, "postgres") as owner:
         owner.execute("COMMENT ON SCHEMA serving IS 'older'")
     migrate(database)
-    with pytest.raises(psycopg.Error):
+    # Row types are made anew, and this connection may remember the old ones.
+    with suppress(psycopg.Error):
         commit(speed, frame[100:])
     with connect(database, "speed") as again:
         commit(again, frame[100:])
