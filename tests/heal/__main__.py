@@ -11,11 +11,10 @@ import signal
 import subprocess
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 from tests.fixtures.own_stack import claim, own_stack, parser_of
 
-claim("heal", 4, Path(__file__).with_name("compose.yaml"))
+claim("heal", 4)
 
 from tests.fixtures.stack import Stack  # noqa: E402 settings are read from the environment above
 from tests.heal.heal import Moment, heal  # noqa: E402

@@ -6,19 +6,15 @@ is a demonstration, by the oracle where it is a test.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from contract.views import VIEWS
+from tests.fixtures.deployed import changed_code, deploy_s
 from tests.fixtures.stack import ROOT, Stack
 
-_OVERRIDE = Path(__file__).with_name("compose.yaml")
 _SEEDS = (71, 72)
 _NO_LIMIT = 100_000_000
 # So many times as few events come while the bug is there as came before.
@@ -56,9 +52,9 @@ def heal(stack: Stack, events: int, say: Callable[[str], None]) -> list[Moment]:
     stack.simulate(events, _SEEDS[0], _NO_LIMIT)
     stack.run("make", "--silent", "batch", "FULL=1")
     ((right_run,),) = stack.ask("SELECT max(run_id) FROM runs WHERE state = 'published'")
-    with _kernel_with_a_bug() as folder:
+    with changed_code(_MEASURES, *zip(_RIGHT, _WRONG, strict=True)) as folder:
         say("make deploy FULL=1, of a kernel that counts bots twice")
-        broke_s = _deploy_s(stack, folder)
+        broke_s = deploy_s(stack, folder, "FULL=1")
     say(f"{events // _LATER:,} more events, counted by that kernel")
     stack.simulate(events // _LATER, _SEEDS[1], _NO_LIMIT)
     wrong = _rows(stack)
@@ -68,36 +64,13 @@ def heal(stack: Stack, events: int, say: Callable[[str], None]) -> list[Moment]:
     rolled_back_s = time.monotonic() - started_s
     rolled_back = _rows(stack)
     say("make deploy FULL=1, of the mended kernel")
-    healed_s = _deploy_s(stack, ROOT)
+    healed_s = deploy_s(stack, ROOT, "FULL=1")
     right = _rows(stack)
     return [
         _moment("bots count twice", broke_s, wrong, right),
         _moment("rolled back", rolled_back_s, rolled_back, right),
         _moment("healed", healed_s, right, right),
     ]
-
-
-@contextmanager
-def _kernel_with_a_bug() -> Iterator[Path]:
-    """A copy of what the images are built from, in which an event of a bot counts twice."""
-    with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
-        copy = Path(folder) / "project"
-        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*_cache", ".git", "build", "docs", "__pycache__"))
-        shutil.copytree(ROOT / "build" / "ca", copy / "build" / "ca")
-        text = (copy / _MEASURES).read_text(encoding="utf-8")
-        for right, wrong in zip(_RIGHT, _WRONG, strict=True):
-            assert text.count(right) == 1, f"{_MEASURES} has not exactly one line '{right}'"
-            text = text.replace(right, wrong)
-        (copy / _MEASURES).write_text(text, encoding="utf-8")
-        yield copy
-
-
-def _deploy_s(stack: Stack, folder: Path) -> float:
-    """How many seconds it took until the views were recomputed by the code of this folder."""
-    started_s = time.monotonic()
-    environment = (f"COMPOSE_OVERRIDE={_OVERRIDE}", f"BRAID_BUILD_CONTEXT={folder}")
-    stack.run("env", *environment, "make", "--silent", "deploy", "FULL=1")
-    return time.monotonic() - started_s
 
 
 def _rows(stack: Stack) -> Rows:

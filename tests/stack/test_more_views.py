@@ -1,0 +1,110 @@
+"""Whole stack: docs/add-a-view.md, as written, with `make deploy`; meanwhile no query on another view fails or changes."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import defaultdict
+from datetime import date
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+
+from serving.database import connect
+from tests.fixtures.deployed import changed_code, deploy_s
+from tests.fixtures.kafka import records_of
+from tests.fixtures.stack import ROOT, Stack
+from tests.oracle import Outcome
+from tests.stack.test_exact import TOTALS
+
+DOC = (ROOT / "docs" / "add-a-view.md").read_text(encoding="utf-8")
+SITE = "www.example.com"
+NEW = "SELECT sum(views) FROM visitor_days"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.+?)^```$", DOC, re.MULTILINE | re.DOTALL)
+
+
+def counted_events(stack: Stack) -> list[tuple[date, dict[str, Any]]]:
+    """The day and the fields of every event that counts."""
+    outcome, events = Outcome(), []
+    for record in sorted(records_of(stack.settings), key=lambda record: (record.partition(), record.offset())):
+        if event := outcome.take(record.value(), record.timestamp()[1]):
+            events.append((date.fromisoformat(event["event_time"][:10]), event))
+    return events
+
+
+class Polls:
+    """Asks all the time, on a connection that stays: the totals of a view that was there, and of one that is not yet."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.totals: set[tuple[Any, ...]] = set()
+        self.new: set[Any] = set()
+        self._stack, self._stop = stack, threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+        self._failed: list[Exception] = []
+
+    def __enter__(self) -> Polls:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        assert self._failed == []
+
+    def _ask(self) -> None:
+        try:
+            with connect(self._stack.settings, "reader") as reader:
+                while not self._stop.wait(0.1):
+                    self.totals.add(reader.execute(TOTALS.encode()).fetchall()[0])
+                    try:
+                        self.new.add(reader.execute(NEW.encode()).fetchall()[0][0])
+                    except psycopg.errors.UndefinedTable:
+                        self.new.add("not there")
+        except Exception as error:
+            self._failed.append(error)
+
+
+def test_a_view_is_added_and_removed_as_the_page_says(stack: Stack):
+    stack.simulate(5_000, seed=60)
+    before = stack.everything()
+    totals = stack.ask(TOTALS)
+    (declaration,) = blocks("python")
+    edits = (
+        ("Measure, Quantiles, Sum\n", "Measure, Quantiles, Seen, Sum\n"),
+        ("VIEWS: tuple[View, ...] = (", f"{declaration}\nVIEWS: tuple[View, ...] = ("),
+        ('    View("page_traffic",', '    *VISITORS,\n    View("page_traffic",'),
+    )
+    with changed_code("contract/views.py", *edits) as folder, Polls(stack) as polls:
+        deploy_s(stack, folder)
+    events = counted_events(stack)
+    assert polls.totals == set(totals)
+    assert polls.new == {"not there", len(events)}
+    assert stack.everything() == before
+
+    # With events from both layers.
+    stack.simulate(2_000, seed=61)
+    events = counted_events(stack)
+    assert stack.ask("SELECT sum(views), sum(speed_views) > 0 FROM visitor_days") == [(len(events), True)]
+    visitor = events[-1][1]["visitor_id"]
+    of_day, of_site, of_host = (
+        query.replace("visitor-7", visitor).replace("'demo'", f"'{SITE}'") for query in blocks("sql")
+    )
+    days = {(event["site"], day) for day, event in events if event["visitor_id"] == visitor}
+    assert days <= set(stack.ask(of_day))
+    sites = {site for site, _ in days}
+    assert {site for site, was_here, _ in stack.ask(of_site) if was_here} >= sites
+    hosts: dict[str, int] = defaultdict(int)
+    for _, event in events:
+        if event["site"] == SITE and event.get("referrer"):
+            hosts[urlsplit(event["referrer"]).hostname or ""] += 1
+    assert {host: views for host, views, _ in stack.ask(of_host)} == {host: views for host, views in hosts.items() if host}
+    assert stack.ask("SELECT sum(views) FROM referrers") == [(len(events),)]
+
+    before = stack.everything()
+    deploy_s(stack, ROOT)
+    assert stack.everything() == before
+    assert stack.ask("SELECT to_regclass('visitor_days'), to_regclass('referrers')") == [(None, None)]
