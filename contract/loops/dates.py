@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import int64, typeof
+from numba import int64, types
 
 from contract.compiled import compiled
 
 _LEAP_DAYS_BEFORE_1970 = 1969 // 4 - 1969 // 100 + 1969 // 400
 _DAYS_OF_400_YEARS = 400 * 365 + 97
 _LONGEST_MONTH = 31
-_DATE = typeof((0, 0, 0))
+_DATE = types.UniTuple(int64, 3)  # type: ignore[no-untyped-call]
 _DAYS_BEFORE_MONTH = np.cumsum([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 
 

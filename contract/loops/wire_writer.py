@@ -91,12 +91,12 @@ def _put_decimal(number: float, out: NDArray[np.uint8], at: int) -> int:
     thousandths = np.int64(number * _THOUSAND + 0.5)
     if thousandths / _THOUSAND != number:
         return -1
-    at = put_number(thousandths // _THOUSAND, out, at)
+    at = put_number(int(thousandths // _THOUSAND), out, at)
     out[at] = _POINT
     decimals, digits = thousandths % _THOUSAND, 3
     while digits > 1 and decimals % 10 == 0:
         decimals, digits = decimals // 10, digits - 1
-    return put_digits(decimals, digits, out, at + 1)
+    return put_digits(int(decimals), digits, out, at + 1)
 
 
 @compiled(int64(_LONGS, _BYTES, _LONGS, _BYTES, _MANY_LONGS, _MANY_FLAGS, _MANY_LONGS, _MANY_FLOATS, _WRITTEN, _ENDS))
