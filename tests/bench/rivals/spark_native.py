@@ -40,6 +40,8 @@ def main() -> None:
         SparkSession.builder.appName("native")
         .master(settings.spark_master)
         .config("spark.sql.session.timeZone", "UTC")
+        # The container has two networks, and its name may stand for its address on either.
+        .config("spark.driver.bindAddress", "0.0.0.0")
         .config("spark.sql.shuffle.partitions", "4")
         .config("spark.executor.memory", "1g")
         .config("spark.executor.extraJavaOptions", _JAVA_AS_IT_IS)
