@@ -193,6 +193,9 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "serving/sql/40_speed.sql",
         "IF judged_generation <> live_generation THEN",
         "IF false THEN",
+        _test(
+            "layer/test_serving_day_filters.py::test_a_commit_that_was_held_against_other_filters_than_the_live_ones_changes_nothing"
+        ),
     ),
     Mutation(
         "rename",
