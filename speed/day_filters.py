@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.sketches.bloom import BloomFilter
-from serving.day_filters import FilteredDays
+from serving.database import Connection
+from serving.day_filters import FilteredDays, day_filter, filtered_days
 from speed.dedupe import Identities
 
 
@@ -28,6 +29,11 @@ class DayFilters:
         self._live = FilteredDays(0, {})
         self._days: NDArray[np.int64] = np.zeros(0, np.int64)
         self._loaded: OrderedDict[tuple[int, date], BloomFilter] = OrderedDict()
+
+    @classmethod
+    def of_database(cls, database: Callable[[], Connection], most_bytes: int) -> DayFilters:
+        """Those that runs have written; `database` gives a connection of role speed each time one is needed."""
+        return cls(lambda: filtered_days(database()), lambda run_id, day: day_filter(database(), run_id, day), most_bytes)
 
     @property
     def generation(self) -> int:

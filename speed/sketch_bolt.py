@@ -10,7 +10,6 @@ from pystorm.component import Tuple
 
 from contract.errors import BraidError, OffsetRefused
 from contract.master import OffsetRange
-from serving.day_filters import day_filter, filtered_days
 from serving.handoff import Counts, commit_range, positions
 from speed.database_bolt import DatabaseBolt
 from speed.day_filters import DayFilters
@@ -31,11 +30,7 @@ class SketchBolt(DatabaseBolt):
 
         load_all()
         self._counters: dict[int, RangeCounter] = {}
-        self._counted_days = DayFilters(
-            lambda: filtered_days(self.database()),
-            lambda run_id, day: day_filter(self.database(), run_id, day),
-            self.settings.day_filter_mb << 20,
-        )
+        self._counted_days = DayFilters.of_database(self.database, self.settings.day_filter_mb << 20)
 
     def process(self, tup: Tuple) -> None:
         """Ack what is committed; fail what is not, and the spout plans it again from the committed position."""

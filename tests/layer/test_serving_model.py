@@ -24,7 +24,7 @@ from contract.master import OffsetRange
 from contract.settings import Settings
 from contract.views import VIEWS
 from serving.database import Connection, connect
-from serving.day_filters import day_filter, filtered_days, write_filters
+from serving.day_filters import write_filters
 from serving.handoff import Counts, Run, begin_run, collect_garbage, commit_range, fail_run, publish, write_task
 from serving.rollback import rollback
 from speed.day_filters import DayFilters
@@ -59,9 +59,7 @@ class Pipeline:
         # The event of each offset; None is a reject.
         self.log: list[list[Event | None]] = [[] for _ in range(self.partitions)]
         self.numbers = 0
-        self.counted_days = DayFilters(
-            lambda: filtered_days(speed), lambda run_id, day: day_filter(speed, run_id, day), most_bytes=1
-        )
+        self.counted_days = DayFilters.of_database(lambda: speed, most_bytes=1)
         self.position = [0] * self.partitions
         self.committed: list[set[int]] = [set() for _ in range(self.partitions)]
         self.runs: dict[int, tuple[Run, str, list[date] | None]] = {}

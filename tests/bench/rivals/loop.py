@@ -11,7 +11,6 @@ import sys
 from contract.master import OffsetRange
 from contract.settings import Settings
 from serving.database import connect
-from serving.day_filters import day_filter, filtered_days
 from serving.handoff import Counts, commit_range, positions
 from speed.day_filters import DayFilters
 from speed.dedupe import RecentEvents
@@ -29,11 +28,7 @@ def main() -> None:
             counts = Counts(counted.received, counted.counted, counted.duplicate)
             commit_range(connection, offsets, counted.rows, counts, counted.rejects, settings.topic, counted.generation)
 
-        counted_days = DayFilters(
-            lambda: filtered_days(connection),
-            lambda run_id, day: day_filter(connection, run_id, day),
-            settings.day_filter_mb << 20,
-        )
+        counted_days = DayFilters.of_database(lambda: connection, settings.day_filter_mb << 20)
         next_offsets = positions(connection, settings.topic_partitions)
         counters = {
             partition: RangeCounter(
