@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import defaultdict
-from datetime import date
+from collections import Counter, defaultdict
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,28 +20,29 @@ from tests.stack.test_exact import TOTALS
 
 DOC = (ROOT / "docs" / "add-a-view.md").read_text(encoding="utf-8")
 SITE = "www.example.com"
-NEW = "SELECT sum(views) FROM visitor_days"
+NEW = "SELECT sum(views), bool_or(bucket::time <> '00:00') FROM visitor_days"
+HALVES = "SELECT site, bucket::time <> '00:00', sum(views) FROM visitor_days GROUP BY 1, 2"
+NOT_THERE = ("not there",)
 
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.+?)^```$", DOC, re.MULTILINE | re.DOTALL)
 
 
-def counted_events(stack: Stack) -> list[tuple[date, dict[str, Any]]]:
-    """The day and the fields of every event that counts."""
+def counted_events(stack: Stack) -> list[tuple[datetime, dict[str, Any]]]:
+    """When every event that counts was, and its fields."""
     outcome, events = Outcome(), []
     for record in sorted(records_of(stack.settings), key=lambda record: (record.partition(), record.offset())):
         if event := outcome.take(record.value(), record.timestamp()[1]):
-            events.append((date.fromisoformat(event["event_time"][:10]), event))
+            events.append((datetime.fromisoformat(event["event_time"]).astimezone(UTC), event))
     return events
 
 
 class Polls:
-    """Asks all the time, on a connection that stays: the totals of a view that was there, and of one that is not yet."""
+    """Asks all the time, on a connection that stays, and keeps all answers: NOT_THERE where there was no such view."""
 
-    def __init__(self, stack: Stack) -> None:
-        self.totals: set[tuple[Any, ...]] = set()
-        self.new: set[Any] = set()
+    def __init__(self, stack: Stack, *queries: str) -> None:
+        self.answers: dict[str, set[tuple[Any, ...]]] = {query: set() for query in queries}
         self._stack, self._stop = stack, threading.Event()
         self._thread = threading.Thread(target=self._ask)
         self._failed: list[Exception] = []
@@ -59,16 +60,16 @@ class Polls:
         try:
             with connect(self._stack.settings, "reader") as reader:
                 while not self._stop.wait(0.1):
-                    self.totals.add(reader.execute(TOTALS.encode()).fetchall()[0])
-                    try:
-                        self.new.add(reader.execute(NEW.encode()).fetchall()[0][0])
-                    except psycopg.errors.UndefinedTable:
-                        self.new.add("not there")
+                    for query, answers in self.answers.items():
+                        try:
+                            answers.update(reader.execute(query.encode()).fetchall())
+                        except psycopg.errors.UndefinedTable:
+                            answers.add(NOT_THERE)
         except Exception as error:
             self._failed.append(error)
 
 
-def test_a_view_is_added_and_removed_as_the_page_says(stack: Stack):
+def test_views_are_added_changed_and_removed_as_the_page_says(stack: Stack):
     stack.simulate(5_000, seed=60)
     before = stack.everything()
     totals = stack.ask(TOTALS)
@@ -78,11 +79,10 @@ def test_a_view_is_added_and_removed_as_the_page_says(stack: Stack):
         ("VIEWS: tuple[View, ...] = (", f"{declaration}\nVIEWS: tuple[View, ...] = ("),
         ('    View("page_traffic",', '    *VISITORS,\n    View("page_traffic",'),
     )
-    with changed_code("contract/views.py", *edits) as folder, Polls(stack) as polls:
+    with changed_code("contract/views.py", *edits) as folder, Polls(stack, TOTALS, NEW) as polls:
         deploy_s(stack, folder)
     events = counted_events(stack)
-    assert polls.totals == set(totals)
-    assert polls.new == {"not there", len(events)}
+    assert polls.answers == {TOTALS: set(totals), NEW: {NOT_THERE, (len(events), False)}}
     assert stack.everything() == before
 
     # With events from both layers.
@@ -93,7 +93,7 @@ def test_a_view_is_added_and_removed_as_the_page_says(stack: Stack):
     of_day, of_site, of_host = (
         query.replace("visitor-7", visitor).replace("'demo'", f"'{SITE}'") for query in blocks("sql")
     )
-    days = {(event["site"], day) for day, event in events if event["visitor_id"] == visitor}
+    days = {(event["site"], time.date()) for time, event in events if event["visitor_id"] == visitor}
     assert days <= set(stack.ask(of_day))
     sites = {site for site, _ in days}
     assert {site for site, was_here, _ in stack.ask(of_site) if was_here} >= sites
@@ -104,7 +104,16 @@ def test_a_view_is_added_and_removed_as_the_page_says(stack: Stack):
     assert {host: views for host, views, _ in stack.ask(of_host)} == {host: views for host, views in hosts.items() if host}
     assert stack.ask("SELECT sum(views) FROM referrers") == [(len(events),)]
 
+    # Half days instead of days.
     before = stack.everything()
+    totals = stack.ask(TOTALS)
+    changed = (*edits, ("bucket=timedelta(days=1)", "bucket=timedelta(hours=12)"))
+    with changed_code("contract/views.py", *changed) as folder, Polls(stack, TOTALS, NEW) as polls:
+        deploy_s(stack, folder)
+    assert polls.answers == {TOTALS: set(totals), NEW: {(len(events), False), (len(events), True)}}
+    halves = Counter((event["site"], time.hour >= 12) for time, event in events)
+    assert {(site, half): views for site, half, views in stack.ask(HALVES)} == halves
+
     deploy_s(stack, ROOT)
     assert stack.everything() == before
     assert stack.ask("SELECT to_regclass('visitor_days'), to_regclass('referrers')") == [(None, None)]
