@@ -21,18 +21,8 @@ from contract.errors import ArchiveDamaged, BraidError, EngineUnavailable, JobFa
 from contract.master import MASTER, OffsetRange, archived_next_offset
 from contract.settings import Settings
 from serving.database import Connection, connect
-from serving.handoff import (
-    DifferingRow,
-    Drift,
-    Run,
-    begin_run,
-    collect_garbage,
-    compare,
-    differing_rows,
-    end_audit,
-    positions,
-    received_below_cut,
-)
+from serving.drift import DifferingRow, Drift, compare, differing_rows
+from serving.handoff import Run, begin_run, collect_garbage, end_audit, positions, received_below_cut
 from serving.status import watermarks
 
 _FILE = "see docs/operations.md, 'a file of the archive is damaged or gone'"

@@ -18,13 +18,13 @@ from contract.event import REJECT_SCHEMA
 from contract.master import MASTER, QUARANTINE, OffsetRange, without
 from contract.settings import Settings
 from serving.database import Connection, connect
+from serving.drift import compare
 from serving.handoff import (
     Kind,
     Run,
     add_surveyed,
     begin_run,
     collect_garbage,
-    compare,
     fail_run,
     positions,
     publish,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, LiteralString
 from urllib.parse import quote
 
 import psycopg
@@ -74,6 +74,18 @@ def transaction(connection: Connection) -> Iterator[None]:
     """Several statements, all or nothing; one alone is a transaction anyway. Raises EngineUnavailable too."""
     with answering(connection), connection.transaction():
         yield
+
+
+def one_row(connection: Connection, query: LiteralString, parameters: list[Any]) -> tuple[Any, ...]:
+    """The row of a query that always has one, as a call of a function does."""
+    row = connection.execute(query, parameters).fetchone()
+    assert row is not None
+    return row
+
+
+def one_value(connection: Connection, query: LiteralString, parameters: list[Any]) -> Any:
+    """Its first column."""
+    return one_row(connection, query, parameters)[0]
 
 
 def reader_dsn(settings: Settings, host: str, port: int) -> str:

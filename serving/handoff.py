@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
-from datetime import date, datetime
+from dataclasses import asdict, dataclass
+from datetime import date
 from typing import Any, Literal, LiteralString
 
 import polars as pl
@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 from contract.errors import CatalogueError, OffsetRefused, PublicationRefused, RunRefused
 from contract.master import OffsetRange
 from contract.views import VIEWS, View, catalogue_digest
-from serving.database import Connection, answering, refusing, transaction
+from serving.database import Connection, answering, one_row, one_value, refusing, transaction
 from serving.row_arrays import Argument, row_array, view_rows
 
 STORED_VALUE_BYTES = 4_096
@@ -47,53 +47,6 @@ class Cut:
 
     next_offset: int
     epoch: int
-
-
-@dataclass(frozen=True)
-class Drift:
-    """How a run's rows of a view compare with what readers had of the same offsets; the view drift_summary explains each."""
-
-    view_name: str
-    row_count: int
-    rows_differ: int
-    unexplained: int
-    dropped: int
-    repeated: int
-    ledger_difference: int
-    allowed_drops: int
-    verdict: Literal["equal", "explained", "wrong"]
-
-    def text(self) -> str:
-        """For people, in one line."""
-        return (
-            f"{self.view_name}: of {self.row_count:,} rows {self.rows_differ:,} differ from what readers had "
-            f"({self.dropped:,} events dropped, {self.repeated:,} repeats counted, {self.unexplained:,} rows unexplained): "
-            f"{self.verdict}"
-        )
-
-
-@dataclass(frozen=True)
-class DifferingRow:
-    """A row that is not what readers had: of each measure that differs, its value for readers and the run's.
-
-    A sketch's value is how many it stands for; None means that there is no such row.
-    """
-
-    bucket: datetime
-    keys: dict[str, str]
-    cause: str
-    values: dict[str, tuple[int | None, int | None]]
-
-    def place(self) -> str:
-        """Bucket and keys, as a WHERE clause has them."""
-        return " ".join(
-            f"{key}={value!r}" for key, value in {"bucket": f"{self.bucket:%Y-%m-%d %H:%M}Z", **self.keys}.items()
-        )
-
-    def text(self) -> str:
-        """What differs."""
-        parts = (f"{measure} was {had}, recomputed {new}" for measure, (had, new) in self.values.items())
-        return f"{self.cause}: {'; '.join(parts)}"
 
 
 @dataclass(frozen=True)
@@ -135,7 +88,7 @@ def commit_range(
     offset, PublicationRefused if another publication is live, CatalogueChanged if the database has other views.
     """
     with refusing(), _of_catalogue(connection, views), answering(connection):
-        position, live_generation = _row(
+        position, live_generation = one_row(
             connection,
             "SELECT * FROM serving.commit_range(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [
@@ -166,7 +119,7 @@ def merge_appended(connection: Connection, partition: int, least_rows: int) -> i
     Returns how many rows came of it. Each commit appends its rows, because merging them at once takes ten times as long.
     """
     with answering(connection):
-        return int(_value(connection, "SELECT serving.merge_appended(%s, %s)", [partition, least_rows]))
+        return int(one_value(connection, "SELECT serving.merge_appended(%s, %s)", [partition, least_rows]))
 
 
 def begin_run(
@@ -180,7 +133,7 @@ def begin_run(
     """
     archived = dict(archive_next or {})
     with refusing(), transaction(connection):
-        run_id, generation, kind = _row(
+        run_id, generation, kind = one_row(
             connection,
             "SELECT * FROM serving.begin_run(%s, %s, %s, %s)",
             [catalogue_digest(views), kind, list(archived), list(archived.values())],
@@ -226,7 +179,7 @@ def write_task(
     with refusing(), _of_catalogue(connection, views), transaction(connection):
         for number, part in enumerate(_parts(rows)):
             # All parts or none are there, so the first one's claim speaks for all.
-            written = _value(
+            written = one_value(
                 connection,
                 "SELECT serving.write_task(%s, %s, %s, %s::date[], %s, %s, %s)",
                 [
@@ -239,37 +192,6 @@ def write_task(
             if not written:
                 return False
     return True
-
-
-def compare(connection: Connection, run_id: int, false_positive_rate: float) -> list[Drift]:
-    """What the run, whose rows are all written, would change for readers; recorded for the views drift_…. Role batch.
-
-    Empty, and nothing is recorded, if the run covers offsets that were taken over from the speed layer: readers had less
-    then. `false_positive_rate` is the speed layer's. Raises RunRefused if the run has ended.
-    """
-    with refusing(), transaction(connection):
-        # One snapshot: garbage collection may end the run meanwhile and delete what it is compared with.
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        if not _value(connection, "SELECT serving.compare(%s, %s)", [run_id, false_positive_rate]):
-            return []
-        columns = ", ".join(field.name for field in fields(Drift))
-        query = f"SELECT {columns} FROM drift_summary WHERE run_id = %s ORDER BY view_name"
-        return [Drift(*row) for row in connection.execute(query.encode(), [run_id])]
-
-
-def differing_rows(connection: Connection, run_id: int, view_name: str, limit: int) -> list[DifferingRow]:
-    """The first rows of drift_rows of a compared run, unexplained ones first. Role batch."""
-    with answering(connection):
-        rows = connection.execute(
-            "SELECT bucket, keys, cause, array_agg(measure), array_agg(speed_value), array_agg(batch_value) FROM drift_rows "
-            "WHERE run_id = %s AND view_name = %s GROUP BY bucket, keys, cause "
-            "ORDER BY cause <> 'unexplained', bucket, keys LIMIT %s",
-            [run_id, view_name, limit],
-        ).fetchall()
-    return [
-        DifferingRow(bucket, keys, cause, dict(zip(measures, zip(had, new, strict=True), strict=True)))
-        for bucket, keys, cause, measures, had, new in rows
-    ]
 
 
 def received_below_cut(connection: Connection, run_id: int) -> dict[int, int]:
@@ -295,7 +217,7 @@ def publish(
     """
     try:
         with refusing(), transaction(connection):
-            generation = _value(
+            generation = one_value(
                 connection,
                 "SELECT serving.publish(%s, %s::date[], %s, %s)",
                 [run_id, list(days), list(received), list(received.values())],
@@ -320,7 +242,7 @@ def collect_garbage(connection: Connection, keep_runs: int) -> dict[str, int]:
     Works in small transactions, so it may be stopped at any time and run beside everything else. Role batch.
     """
     with answering(connection):
-        pruned = _value(connection, "SELECT serving.prune_publications(%s)", [keep_runs])
+        pruned = one_value(connection, "SELECT serving.prune_publications(%s)", [keep_runs])
     batch_rows = _until(connection, "SELECT serving.collect_run_day()", [], lambda deleted: deleted is None)
     speed_rows = _until(connection, "SELECT serving.collect_epochs(%s)", [_GARBAGE_ROWS], lambda deleted: deleted == 0)
     versions = _until(connection, "SELECT serving.drop_version()", [], lambda dropped: dropped == 0)
@@ -331,7 +253,7 @@ def _until(connection: Connection, query: LiteralString, parameters: list[Any], 
     total = 0
     while True:
         with answering(connection):
-            deleted = _value(connection, query, parameters)
+            deleted = one_value(connection, query, parameters)
         if done(deleted):
             return total
         total += deleted
@@ -359,13 +281,3 @@ def _of_catalogue(connection: Connection, views: Sequence[View]) -> Iterator[Non
         with answering(connection):
             connection.execute("SELECT serving.require_catalogue(%s)", [catalogue_digest(views)])
         raise
-
-
-def _row(connection: Connection, query: LiteralString, parameters: list[Any]) -> tuple[Any, ...]:
-    row = connection.execute(query, parameters).fetchone()
-    assert row is not None  # a function call gives one row
-    return row
-
-
-def _value(connection: Connection, query: LiteralString, parameters: list[Any]) -> Any:
-    return _row(connection, query, parameters)[0]

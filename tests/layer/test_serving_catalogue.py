@@ -17,7 +17,8 @@ from contract.measures import Count, Sum
 from contract.settings import Settings
 from contract.views import VIEWS, View
 from serving.database import Connection, connect
-from serving.handoff import begin_run, collect_garbage, compare, merge_appended, publish
+from serving.drift import compare
+from serving.handoff import begin_run, collect_garbage, merge_appended, publish
 from serving.migrate import migrate
 from serving.rollback import rollback
 from tests.fixtures.handoff import TOPIC, assert_merged, commit, compute, full_run, ledger

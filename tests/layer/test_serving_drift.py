@@ -14,14 +14,12 @@ from contract.measures import Count
 from contract.settings import Settings
 from contract.views import VIEWS, View
 from serving.database import Connection, connect
+from serving.drift import Drift, compare, differing_rows
 from serving.handoff import (
     Counts,
-    Drift,
     begin_run,
     collect_garbage,
     commit_range,
-    compare,
-    differing_rows,
     end_audit,
     fail_run,
     publish,

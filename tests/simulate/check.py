@@ -51,7 +51,7 @@ class Checker:
         self.check()
         if not self._world.records_are_lost():
             ledger = self._eye.execute("SELECT partition, next_offset, batch_next_offset, in_flight FROM ledger").fetchall()
-            ends = self._world.ends()
+            ends = self._world.producers.ends()
             assert {p: (a, b, c) for p, a, b, c in ledger} == {p: (end, end, 0) for p, end in ends.items()}
 
     def _check_database(self) -> None:
@@ -93,10 +93,10 @@ class Checker:
     def _judge(self, partition: int) -> list[tuple[Record, str]]:
         judged = self._judged[partition]
         known = judged[-1][0][1] + 1 if judged else 0
-        for record in self._world.records(partition, known):
+        for record in self._world.producers.records(partition, known):
             try:
                 event_of(record[3], record[2])
-                judged.append((record, "duplicate" if self._world.is_again(*record[:2]) else "counted"))
+                judged.append((record, "duplicate" if self._world.producers.is_again(*record[:2]) else "counted"))
             except Rejected:
                 judged.append((record, "quarantined"))
         return judged

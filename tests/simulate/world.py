@@ -5,18 +5,13 @@ Everything that happens is drawn from one seed, so a seed is a history that can 
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
-
-from pystorm.component import Tuple
 
 import batch.run
 from contract.errors import ArchiveBehind, DataLost, EngineUnavailable, RollbackRefused, RunRefused
@@ -26,77 +21,11 @@ from ingest.archive import Archiver
 from ingest.archive_files import ArchiveFiles
 from serving.database import connect
 from serving.rollback import rollback
-from speed.merge_bolt import MergeBolt
-from speed.range_spout import RangeSpout
-from speed.sketch_bolt import SketchBolt
-from tests.fixtures.memory import GAP, MemoryStore, MemoryTopic
-from tests.oracle import Record, Rejected, event_of
+from tests.fixtures.memory import MemoryStore, MemoryTopic
 from tests.simulate.engines import Admin, Clock, HdfsClient, Sessions, SimulatedConsumer, Spark
-from tests.simulate.process import Killed, Process, current, point
-
-START = datetime(2026, 11, 21, 12, tzinfo=UTC)
-_MALFORMED = (b"", b"{", b"\xff\xfe", b"[]", b'{"event_id":"x"}', b"null", b"not an event", None)
-
-
-class Storm:
-    """Tuples on their way between the spout and the bolts. Every message of a process that was replaced is lost."""
-
-    def __init__(self) -> None:
-        self.bolts: list[Process] = []
-        self.spout: Process | None = None
-        self.merger: Process | None = None
-        self.queues: dict[Process, list[Tuple]] = {}
-        self.in_flight: list[str] = []
-        self.outcomes: list[tuple[str, bool]] = []
-        self.appended: list[Tuple] = []
-
-    def emit(self, tuple_id: str, values: list[Any]) -> None:
-        """Fields grouping by partition."""
-        if current() is self.spout:
-            self.in_flight.append(tuple_id)
-            self.queues[self.bolts[values[0] % len(self.bolts)]].append(Tuple(tuple_id, "", "", "", values))
-
-    def end(self, tuple_id: str, acked: bool) -> None:
-        """A bolt's ack or fail, or the time-out; the first that comes is the one that the spout hears."""
-        if tuple_id in self.in_flight and current() in (None, *self.bolts):
-            self.in_flight.remove(tuple_id)
-            self.outcomes.append((tuple_id, acked))
-
-
-class _Spout(RangeSpout):
-    """The real spout with its two ends in memory."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(BytesIO(), BytesIO(), rdb_signal=None)
-        self.logger, self._storm = world.logger, world.storm
-
-    def emit(self, values: list[Any], tup_id: str) -> None:  # type: ignore[override]
-        self._storm.emit(tup_id, values)
-
-
-class _Bolt(SketchBolt):
-    """The real bolt with its two ends in memory."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(BytesIO(), BytesIO(), rdb_signal=None)
-        self.logger, self._storm = world.logger, world.storm
-
-    def ack(self, tup: Tuple) -> None:  # type: ignore[override]
-        self._storm.end(tup.id, acked=True)
-
-    def fail(self, tup: Tuple) -> None:  # type: ignore[override]
-        self._storm.end(tup.id, acked=False)
-
-    def emit(self, values: list[Any]) -> None:  # type: ignore[override]
-        self._storm.appended.append(Tuple("", "", "", "", values))
-
-
-class _MergeBolt(MergeBolt):
-    """The real bolt with its end in memory."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(BytesIO(), BytesIO(), rdb_signal=None)
-        self.logger = world.logger
+from tests.simulate.process import Killed, Process, point
+from tests.simulate.records import START, Producers
+from tests.simulate.storm import Storm
 
 
 class _Logger:
@@ -143,18 +72,14 @@ class World:
             keep_runs=chance.randint(1, 2),
         )
         self.topic = MemoryTopic({partition: [] for partition in range(partitions)})
-        self.repeats: dict[tuple[int, int], int] = {}
-        """(partition, offset) of a repeat: the offset of its first copy."""
-        self.replayed: set[tuple[int, int]] = set()
-        """(partition, offset) of repeats of what a batch run had counted; their first copy may be in another partition."""
         self.store = MemoryStore(fault=self._hdfs_point)
         self.clock = Clock(START.timestamp())
+        self.producers = Producers(self.topic, self.settings.dedupe_window_offsets, self.clock, chance)
         self.logger = _Logger(self.history.append)
         self.storm = Storm()
         self.processes: list[Process] = []
         self.archivers: list[Process] = []
         self.runs: list[Process] = []
-        self.held: list[tuple[int, bytes]] = []
         self._numbers, self._calm = 0, False
         self._replace_topology()
         self._start_archiver()
@@ -162,58 +87,29 @@ class World:
     # What may happen. Each is one step; the scheduler draws which.
 
     def produce(self) -> None:
-        """A few new events, some late, some malformed; some are held back and arrive after later ones."""
-        for _ in range(self.chance.randint(1, 6)):
-            partition, value = self.chance.randrange(self.settings.topic_partitions), self._value()
-            if self.chance.random() < 0.1:
-                self.held.append((partition, value))
-            else:
-                self._append(partition, value)
-        while self.held and self.chance.random() < 0.3:
-            self._append(*self.held.pop(self.chance.randrange(len(self.held))))
+        """New records."""
+        self.producers.produce()
 
     def send_again(self) -> None:
-        """Records of the window once more, as a producer that heard no answer, or a client, does."""
-        for _ in range(self.chance.randint(1, 4)):
-            partition = self.chance.randrange(self.settings.topic_partitions)
-            records = self.topic.partitions[partition]
-            first = max(self.topic.low_offsets.get(partition, 0), len(records) - self.settings.dedupe_window_offsets)
-            known = [o for o in range(first, len(records)) if records[o] is not GAP and not self.is_again(partition, o)]
-            if known:
-                offset = self.chance.choice(known)
-                self.repeats[partition, len(records)] = offset
-                records.append((self._now_ms(), records[offset][1]))  # type: ignore[index]
+        """Records of the window once more."""
+        self.producers.send_again()
 
     def replay(self) -> None:
-        """Events that the live run has counted, of any age, once more and in any partition, as a replay of history does."""
+        """Events that the live run has counted once more."""
         with connect(self.settings, "reader") as reader:
             cover = reader.execute("SELECT day, cut FROM replay_cover WHERE bytes > 0").fetchall()
-        days, cut = {day for day, _ in cover}, next((cut for _, cut in cover), {})
-        counted = []
-        for partition, next_offset in cut.items():
-            for place in self.records(int(partition), 0, next_offset):
-                with suppress(Rejected):
-                    _, time = event_of(place[3], place[2])
-                    if time.date() in days and not self.is_again(*place[:2]):
-                        counted.append(place)
-        for partition, _, _, value in self.chance.sample(counted, min(len(counted), self.chance.randint(1, 5))):
-            # Batch counts the copy that is first by (partition, offset); so the ledger's partitions stay what they were.
-            target = self.chance.randrange(partition, self.settings.topic_partitions)
-            self.replayed.add((target, len(self.topic.partitions[target])))
-            self._append(target, value)
+        self.producers.replay({day for day, _ in cover}, next((cut for _, cut in cover), {}))
 
     def end_a_transaction(self) -> None:
-        """A producer's transaction leaves an offset without a record."""
-        self.topic.partitions[self.chance.randrange(self.settings.topic_partitions)].append(GAP)
+        """An offset without a record."""
+        self.producers.end_a_transaction()
 
     def retention(self) -> None:
-        """Kafka deletes old records, read or not; only where no first copy goes whose repeat stays."""
-        partition = self.chance.randrange(self.settings.topic_partitions)
-        low, high = self.topic.low_offsets.get(partition, 0), len(self.topic.partitions[partition])
-        safe = archived_next_offset(self.master_files(partition)) if self.seed % 10 else high
-        target = self.chance.randint(low, max(low, safe))
-        if not any(p == partition and first < target <= again for (p, again), first in self.repeats.items()):
-            self.topic.low_offsets[partition] = target
+        """Kafka deletes what is archived; in one history of ten, what is not, too."""
+        ends = self.producers.ends()
+        self.producers.retention(
+            lambda partition: archived_next_offset(self.master_files(partition)) if self.seed % 10 else ends[partition]
+        )
 
     def pass_time(self) -> None:
         """Files get old, ranges linger long enough."""
@@ -241,8 +137,7 @@ class World:
     def count_and_archive(self) -> None:
         """The layers that follow the topic come as far as they can, or nearly."""
         for _ in range(self.chance.randint(2, 15)):
-            storm = (self.storm.spout, *self.storm.bolts, self.storm.merger)
-            self._go_on(1, *(process for process in storm if process), *self.archivers)
+            self._go_on(1, *self.storm.processes, *self.archivers)
             self.clock.now_s += 0.1
 
     def crash(self) -> None:
@@ -303,7 +198,7 @@ class World:
             with connect(self.settings, "batch") as connection:
                 self.history.append(rollback(connection, run_id).text())
 
-        self._go_on(self.chance.randint(1, 4), self._start("rollback", body))
+        self._go_on(self.chance.randint(1, 4), self.start("rollback", body))
 
     def interrupt_run(self) -> None:
         """Ctrl-C."""
@@ -341,15 +236,20 @@ class World:
         if not process.alive:
             self._ended(process)
 
+    def start(self, name: str, body: Callable[[], None]) -> Process:
+        """A process that begins at its first step."""
+        self._numbers += 1
+        process = Process(f"{name} {self._numbers}", body)
+        self.processes = [*self._living(), process]
+        return process
+
     def settle(self, check: Callable[[], None]) -> None:
         """No more faults: fresh processes do what is left, a batch run takes in all; AssertionError if that never comes."""
         for process in self._living():
             self.step(process, process.kill)
         self._calm = True
         self.settings = replace(self.settings, rescue_offsets=1, batch_wait_s=100, archive_flush_ms=1)
-        for held in self.held:
-            self._append(*held)
-        self.held.clear()
+        self.producers.release()
         self._replace_topology()
         self._start_archiver()
         self._until("the archive is complete", check, lambda: self._archived_all() or self.records_are_lost())
@@ -360,20 +260,6 @@ class World:
         if error := self.runs[-1].error:
             raise error
         self._until("the speed layer is done", check, lambda: not self.storm.in_flight)
-
-    def ends(self) -> dict[int, int]:
-        """The high watermark of each partition."""
-        return {partition: len(records) for partition, records in self.topic.partitions.items()}
-
-    def records(self, partition: int, first_offset: int = 0, next_offset: int | None = None) -> Iterator[Record]:
-        """The records of a partition that were ever produced, deleted ones included."""
-        for offset, record in enumerate(self.topic.partitions[partition][:next_offset]):
-            if record is not GAP and offset >= first_offset:
-                yield partition, offset, record[0], record[1]  # type: ignore[index]
-
-    def is_again(self, partition: int, offset: int) -> bool:
-        """Whether the record is another one once more."""
-        return (partition, offset) in self.repeats or (partition, offset) in self.replayed
 
     def master_files(self, partition: int) -> list[OffsetRange]:
         """What the listing of the master dataset shows."""
@@ -424,7 +310,7 @@ class World:
 
     def _archived_all(self) -> bool:
         ends = {partition: archived_next_offset(self.master_files(partition)) for partition in self.topic.partitions}
-        return ends == self.ends()
+        return ends == self.producers.ends()
 
     def records_are_lost(self) -> bool:
         """Kafka deleted records before the archiver read them, and it said so."""
@@ -444,12 +330,6 @@ class World:
             raise error
         self.history.append(f"{process.name} ended: {error}")
 
-    def _start(self, name: str, body: Callable[[], None]) -> Process:
-        self._numbers += 1
-        process = Process(f"{name} {self._numbers}", body)
-        self.processes = [*self._living(), process]
-        return process
-
     def _start_archiver(self) -> None:
         def body() -> None:
             files = ArchiveFiles(self.store, self.settings.archive_root)
@@ -461,40 +341,10 @@ class World:
                 archiver.step()
 
         self.archivers = [archiver for archiver in self.archivers if archiver.alive]
-        self.archivers.append(self._start("archiver", body))
+        self.archivers.append(self.start("archiver", body))
 
     def _replace_topology(self) -> None:
-        def spout() -> None:
-            spout = _Spout(self)
-            spout.initialize({}, {})
-            while True:
-                point("spout: idle")
-                while self.storm.outcomes and self.storm.spout is current():
-                    tuple_id, acked = self.storm.outcomes.pop(0)
-                    (spout.ack if acked else spout.fail)(tuple_id)
-                spout.next_tuple()
-
-        def bolt() -> None:
-            bolt = _Bolt(self)
-            bolt.initialize({}, {})
-            while True:
-                point("bolt: idle")
-                if queue := self.storm.queues[current()]:
-                    bolt.process(queue.pop(0))
-
-        def merger() -> None:
-            merger = _MergeBolt(self)
-            merger.initialize({}, {})
-            while True:
-                point("merger: idle")
-                if self.storm.appended:
-                    merger.process(self.storm.appended.pop(0))
-
-        self.storm.merger = self._start("merger", merger)
-        self.storm.bolts = [self._start("bolt", bolt) for _ in range(self.chance.randint(1, 2))]
-        self.storm.queues |= {process: [] for process in self.storm.bolts}
-        self.storm.spout = self._start("spout", spout)
-        self.storm.in_flight, self.storm.outcomes = [], []
+        self.storm.replace(self.start, self.chance.randint(1, 2), self.logger)
 
     def _start_run(self) -> None:
         full = self.chance.random() < 0.3
@@ -503,38 +353,13 @@ class World:
             batch.run.run(self.settings, self.history.append, full)
 
         self.runs = [run for run in self.runs if run.alive]
-        self.runs.append(self._start("run", body))
+        self.runs.append(self.start("run", body))
 
     def _consumer(self, config: dict[str, Any]) -> SimulatedConsumer:
         return SimulatedConsumer(config, self.topic, self.clock, self.chance)
 
     def _hdfs_point(self, operation: str, path: str) -> None:
         point(f"hdfs: {operation} {path.rpartition('/')[2]}", EngineUnavailable.at("HDFS", "memory", operation))
-
-    def _append(self, partition: int, value: bytes | None) -> None:
-        self.topic.partitions[partition].append((self._now_ms(), value))
-
-    def _now_ms(self) -> int:
-        return int(self.clock.now_s * 1000)
-
-    def _value(self) -> bytes | None:
-        chance = self.chance
-        if chance.random() < 0.1:
-            return chance.choice(_MALFORMED)
-        self._numbers += 1
-        late = timedelta(days=chance.choice([0, 0, 0, 0, 1, 30]), minutes=chance.choice([0, 1, 61]))
-        event = {
-            "event_id": f"e:{self._numbers}",
-            "event_time": (START - late).isoformat(),
-            "site": chance.choice(["demo", "shop"]),
-            "page": chance.choice(["/", "/cart"]),
-            "visitor_id": f"v{chance.randrange(20)}",
-            "status": chance.choice([200, 200, 404, 503]),
-            "bytes_sent": chance.randrange(10_000),
-        }
-        if chance.random() < 0.7:
-            event["duration_ms"] = chance.choice([0.0, 1.5, 80.0, 3_000.0])
-        return json.dumps(event).encode()
 
 
 @dataclass(frozen=True)

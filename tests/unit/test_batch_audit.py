@@ -13,7 +13,7 @@ from batch.audit_archive import gaps, wrong_rows
 from batch.findings import LISTED, Check, Report
 from contract.archive_file import Contents
 from contract.master import MASTER, QUARANTINE, OffsetRange
-from serving.handoff import DifferingRow, Drift
+from serving.drift import DifferingRow, Drift
 
 GOOD = Offsets(low=10, speed=100, cut=50, archive=90, high=120)
 BALANCED = {"partition": 0, "received": 9, "counted": 5, "duplicate": 3, "quarantined": 1, "difference": 0, "in_flight": 0}
