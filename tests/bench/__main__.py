@@ -32,6 +32,7 @@ from tests.fixtures.stack import ROOT, Stack  # noqa: E402
 CASES: dict[str, Callable[[Place, int], Iterator[Row]]] = {
     "produce": ingest.produce,
     "archive": ingest.archive,
+    "replay": ingest.replay,
     "drain": drain,
     "freshness": freshness.freshness,
     "idle": freshness.idle,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from hdfs import InsecureClient
 from ingest.topics import ensure_topic
 from tests.bench.place import Place
 from tests.bench.report import Row, throughput_rows
-from tests.bench.rounds import Sample
+from tests.bench.rounds import Sample, Spread
 from tests.bench.usage import Used
 
 _LINES = _RECORDS = 2_000_000
@@ -86,6 +87,28 @@ def archive(place: Place, rounds: int) -> Iterator[Row]:
     place.containers.start("archiver")
     place.containers.start("supervisor")
     yield from throughput_rows("archive to HDFS", samples, 250_000, {})
+
+
+def replay(place: Place, rounds: int) -> Iterator[Row]:
+    """From HDFS into another topic at SPEED=max, each event once, from the first that is read to the last acknowledged."""
+    if not place.records():
+        place.fill(_ARCHIVED_EVENTS, _SEED)
+    place.settle()
+    # From then on it is known exactly how many events there are.
+    place.batch_run_s()
+    events = place.truth()["counted"]
+    ((first, last),) = place.stack.ask("SELECT min(bucket)::date, max(bucket)::date FROM site_traffic")
+    target = replace(place.stack.settings, topic="bench-replay")
+    ensure_topic(target)
+    events_per_s = []
+    for _ in range(rounds):
+        place.say(f"replaying {events:,} events")
+        words = (f"FROM={first}", f"TO={last}", f"TOPIC={target.topic}", "FORMAT=json")
+        said = json.loads(place.stack.run("make", "--silent", "replay", *words).stdout)
+        assert said["events"] == events, f"{said['events']:,} of {events:,} events were sent"
+        events_per_s.append(events / said["seconds"])
+    value = Spread.of(events_per_s)
+    yield Row("replay of history", value, "events/s", ">= 100,000", value.median >= 100_000)
 
 
 def _of(used: Used, *services: str) -> dict[str, float]:
