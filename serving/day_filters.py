@@ -12,7 +12,7 @@ from datetime import date
 import numpy as np
 
 from contract.sketches.bloom import BloomFilter
-from serving.database import Connection, answering, refusing, transaction
+from serving.database import Connection, answering, one_value, refusing, transaction
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ def write_filters(
     True if this call wrote them, False if an earlier one did. Raises RunRefused if the run has ended.
     """
     with refusing(), transaction(connection):
-        row = connection.execute(
+        written = one_value(
+            connection,
             "SELECT serving.write_filters(%s, %s, %s, %s::date[], %s::int[], %s::bigint[], %s::bytea[])",
             [
                 run_id,
@@ -42,8 +43,8 @@ def write_filters(
                 [events for events, _ in filters.values()],
                 [bloom.words.tobytes() for _, bloom in filters.values()],
             ],
-        ).fetchone()
-    return row == (True,)
+        )
+    return bool(written)
 
 
 def filtered_days(connection: Connection) -> FilteredDays:

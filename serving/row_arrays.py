@@ -19,7 +19,7 @@ from psycopg.pq import Format
 from psycopg.types.composite import CompositeInfo
 
 from contract.errors import CatalogueError
-from serving.database import Connection
+from serving.database import Connection, one_row
 
 _POSTGRES_EPOCH = np.datetime64("2000-01-01T00:00:00")
 _BIGINT_OID = 20
@@ -135,14 +135,15 @@ def _composite(connection: Connection, name: str) -> CompositeInfo:
     types = connection.adapters.types
     known = types.get(name)
     if not isinstance(known, CompositeInfo):
-        row = connection.execute(
+        # The cast to regtype refuses a name that is none.
+        oid, array_oid, field_names, field_types = one_row(
+            connection,
             "SELECT t.oid, t.typarray, "
             "array_agg(a.attname::text ORDER BY a.attnum), array_agg(a.atttypid ORDER BY a.attnum) FROM pg_type AS t "
             "JOIN pg_attribute AS a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped "
             "WHERE t.oid = %s::regtype GROUP BY t.oid",
             [name],
-        ).fetchone()
-        assert row is not None  # the cast to regtype refuses a name that is none
-        known = CompositeInfo(name, row[0], row[1], field_names=row[2], field_types=row[3])
+        )
+        known = CompositeInfo(name, oid, array_oid, field_names=field_names, field_types=field_types)
         types.add(known)
     return known

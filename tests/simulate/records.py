@@ -20,8 +20,7 @@ class Producers:
     """Whoever writes to the topic, and Kafka that deletes from it. They know which records are others once more."""
 
     def __init__(self, topic: MemoryTopic, window_offsets: int, clock: Clock, chance: random.Random) -> None:
-        self.topic = topic
-        self._window_offsets, self._clock, self._chance = window_offsets, clock, chance
+        self._topic, self._window_offsets, self._clock, self._chance = topic, window_offsets, clock, chance
         self._repeats: dict[tuple[int, int], int] = {}
         """(partition, offset) of a repeat: the offset of its first copy."""
         self._replayed: set[tuple[int, int]] = set()
@@ -32,7 +31,7 @@ class Producers:
     def produce(self) -> None:
         """A few new events, some late, some malformed; some are held back and arrive after later ones."""
         for _ in range(self._chance.randint(1, 6)):
-            partition, value = self._chance.randrange(len(self.topic.partitions)), self._value()
+            partition, value = self._chance.randrange(len(self._topic.partitions)), self._value()
             if self._chance.random() < 0.1:
                 self._held.append((partition, value))
             else:
@@ -43,9 +42,9 @@ class Producers:
     def send_again(self) -> None:
         """Records of the window once more, as a producer that heard no answer, or a client, does."""
         for _ in range(self._chance.randint(1, 4)):
-            partition = self._chance.randrange(len(self.topic.partitions))
-            records = self.topic.partitions[partition]
-            first = max(self.topic.low_offsets.get(partition, 0), len(records) - self._window_offsets)
+            partition = self._chance.randrange(len(self._topic.partitions))
+            records = self._topic.partitions[partition]
+            first = max(self._topic.low_offsets.get(partition, 0), len(records) - self._window_offsets)
             known = [o for o in range(first, len(records)) if records[o] is not GAP and not self.is_again(partition, o)]
             if known:
                 offset = self._chance.choice(known)
@@ -63,21 +62,21 @@ class Producers:
                         counted.append(place)
         for partition, _, _, value in self._chance.sample(counted, min(len(counted), self._chance.randint(1, 5))):
             # Batch counts the copy that is first by (partition, offset); so the ledger's partitions stay what they were.
-            target = self._chance.randrange(partition, len(self.topic.partitions))
-            self._replayed.add((target, len(self.topic.partitions[target])))
+            target = self._chance.randrange(partition, len(self._topic.partitions))
+            self._replayed.add((target, len(self._topic.partitions[target])))
             self._append(target, value)
 
     def end_a_transaction(self) -> None:
         """A producer's transaction leaves an offset without a record."""
-        self.topic.partitions[self._chance.randrange(len(self.topic.partitions))].append(GAP)
+        self._topic.partitions[self._chance.randrange(len(self._topic.partitions))].append(GAP)
 
     def retention(self, safe_offset: Callable[[int], int]) -> None:
         """Kafka deletes a partition's old records below `safe_offset`; only where no first copy goes whose repeat stays."""
-        partition = self._chance.randrange(len(self.topic.partitions))
-        low = self.topic.low_offsets.get(partition, 0)
+        partition = self._chance.randrange(len(self._topic.partitions))
+        low = self._topic.low_offsets.get(partition, 0)
         target = self._chance.randint(low, max(low, safe_offset(partition)))
         if not any(p == partition and first < target <= again for (p, again), first in self._repeats.items()):
-            self.topic.low_offsets[partition] = target
+            self._topic.low_offsets[partition] = target
 
     def release(self) -> None:
         """What was held back arrives."""
@@ -87,11 +86,11 @@ class Producers:
 
     def ends(self) -> dict[int, int]:
         """The high watermark of each partition."""
-        return {partition: len(records) for partition, records in self.topic.partitions.items()}
+        return {partition: len(records) for partition, records in self._topic.partitions.items()}
 
     def records(self, partition: int, first_offset: int = 0, next_offset: int | None = None) -> Iterator[Record]:
         """The records of a partition that were ever produced, deleted ones included."""
-        for offset, record in enumerate(self.topic.partitions[partition][:next_offset]):
+        for offset, record in enumerate(self._topic.partitions[partition][:next_offset]):
             if record is not GAP and offset >= first_offset:
                 yield partition, offset, record[0], record[1]  # type: ignore[index]
 
@@ -100,7 +99,7 @@ class Producers:
         return (partition, offset) in self._repeats or (partition, offset) in self._replayed
 
     def _append(self, partition: int, value: bytes | None) -> None:
-        self.topic.partitions[partition].append((self._now_ms(), value))
+        self._topic.partitions[partition].append((self._now_ms(), value))
 
     def _now_ms(self) -> int:
         return int(self._clock.now_s * 1000)
