@@ -16,7 +16,7 @@ from pyspark.errors import PySparkException
 from batch.archive import Archive
 from batch.audit_archive import ArchiveAudit
 from batch.findings import LISTED, Check, Report
-from batch.run import compute, open_run
+from batch.run import computed, open_run
 from contract.errors import ArchiveDamaged, BraidError, EngineUnavailable, JobFailed
 from contract.master import MASTER, OffsetRange, archived_next_offset
 from contract.settings import Settings
@@ -191,13 +191,15 @@ def _recompute(settings: Settings, archive: Archive, unusable: set[OffsetRange],
             path = damaged[0].path(settings.archive_root, MASTER)
             raise ArchiveDamaged.of(path, "no recompute can be right without it")
         # Rejects are counted; none is brought to the quarantine.
-        result = compute(settings, archive, begun.run_id, cut, known={}, unseen=cut, say=say, with_filters=False)
-        say("recompute: comparing every row with what readers had")
-        with connect(settings, "batch") as connection:
-            received = received_below_cut(connection, begun.run_id)
-            drifts = compare(connection, begun.run_id, settings.dedupe_false_positive_rate)
-            rows = {drift.view_name: differing_rows(connection, begun.run_id, drift.view_name, LISTED) for drift in drifts}
-            end_audit(connection, begun.run_id)
+        with computed(settings, archive, begun.run_id, cut, known={}, unseen=cut, say=say, with_filters=False) as result:
+            say("recompute: comparing every row with what readers had")
+            with connect(settings, "batch") as connection:
+                received = received_below_cut(connection, begun.run_id)
+                drifts = compare(connection, begun.run_id, settings.dedupe_false_positive_rate)
+                rows = {
+                    drift.view_name: differing_rows(connection, begun.run_id, drift.view_name, LISTED) for drift in drifts
+                }
+                end_audit(connection, begun.run_id)
     with connect(settings, "batch") as connection:
         collect_garbage(connection, settings.keep_runs)
     if not drifts:

@@ -67,12 +67,13 @@ def filter_of(ordered: Hashes, false_positive_rate: float) -> tuple[int, BloomFi
 
 
 def split(events: pl.DataFrame, hashes: Hashes, shared: Hashes, count: int) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """The events whose hash is not among the shared ones; the others, dealt out by `count` ranges of hashes."""
+    """The events whose hash is not among the shared ones, without their ids; the others, in `count` ranges of hashes."""
     suspects = _places_of(shared, hashes)
     alone = np.ones(len(events), np.bool_)
     alone[suspects] = False
     groups = np.searchsorted(_bounds(count), hashes[suspects], "right")
-    return events.filter(alone), [events[suspects[groups == group]] for group in range(count)]
+    # Ids have done their work, and are most of what would be copied.
+    return events.drop("event_id").filter(alone), [events[suspects[groups == group]] for group in range(count)]
 
 
 def fold(events: pl.DataFrame) -> dict[str, pl.DataFrame]:

@@ -1,30 +1,33 @@
 """The Spark job: slices of the master dataset become rows of every view, written once each.
 
 Spark plans, retries and carries; what it carries between the steps is byte strings, a few for each task. Each task takes a
-share of the slices and reads it from HDFS itself. Events stay where they are read, because most of the work is to move them:
+share of the slices and reads it from HDFS itself. Events stay in their files' bytes, packed, because most of the work is to
+move and to unpack them:
 
-1. Each task hashes the identities of its events, and sends the hashes on by range of hash.
-2. A task that has all hashes of a range writes them as a part of the filters of their days, in one claimed transaction, and
-   tells each share which of its hashes others have too.
-3. Each task folds the events that share their hash with no other; the few that do are sent on whole, by range of hash.
+1. Each task reads its share, finds out what is in it, and hashes the identities of its events. The driver hears what was
+   found and chooses the days of the run.
+2. The hashes of these days are sent on by range of hash. A task that has all of a range writes them as a part of the filters
+   of their days, in one claimed transaction, and tells each share which of its hashes others have too.
+3. Each task folds the events of a share that have their hash alone; the few others are sent on whole, by range of hash.
 4. A task that has all such events of a range removes the repeats and folds the rest, and merges rows of some shares.
 5. The rows of a view and day are merged and written in one claimed transaction.
+
+A step has one Python function: with two of them in a row Spark would start twice as many Python processes. So what the
+driver is to hear is sent to a partition of its own, and nothing is cached, since what was sent stays on the workers' disks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
-from io import BytesIO
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
 import polars as pl
 from pyspark import RDD, SparkConf, SparkContext
 
-from batch.archive import Archive
 from batch.fold import (
     LEDGER,
     PARTS,
@@ -33,7 +36,6 @@ from batch.fold import (
     filter_of,
     fold,
     fold_alone,
-    hashes_by_day,
     in_order,
     merged,
     packed,
@@ -42,13 +44,14 @@ from batch.fold import (
     split,
     unpacked,
 )
+from batch.share import Described, Found, Loaded, Loader, Share, offsets_of, shared_out
 from contract.aggregate import columns_read, identity_hashes
-from contract.event import EVENT_SCHEMA, REJECT_SCHEMA
-from contract.master import MASTER, QUARANTINE, OffsetRange, Slice
+from contract.event import REJECT_SCHEMA
+from contract.master import Slice
 from contract.settings import Settings
 from serving.database import connect
 from serving.day_filters import write_filters
-from serving.handoff import LEDGER_SCHEMA, STORED_VALUE_BYTES, write_task
+from serving.handoff import LEDGER_SCHEMA, write_task
 
 _SUSPECTS = "suspects"
 # A task holds that many of what it works on in memory: an event takes some hundred bytes, a hash 24.
@@ -57,18 +60,8 @@ _TASK_HASHES = 4_000_000
 _TASK_SHARES = 32
 _WRITERS_PER_CORE = 16
 
-Share = Sequence[Slice]
 Sent = tuple[int, Any]
 """The number of the task that is to have it, and what it is."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """How many records a range of offsets has, and the days of its events; rejects have none."""
-
-    offsets: OffsetRange
-    records: int
-    days: tuple[date, ...]
 
 
 @dataclass(frozen=True)
@@ -81,63 +74,59 @@ class DayCounts:
     duplicate: int
 
 
+@dataclass(frozen=True)
+class Read:
+    """Slices that were read, each once: their shares, what is in each slice, and the rejects to store."""
+
+    slices: Sequence[Slice]
+    shares: RDD[tuple[int, Loaded | Described]]
+    next_share: int
+    found: list[Found]
+    rejects: pl.DataFrame
+
+
 def context(settings: Settings) -> SparkContext:
     """Spark on settings.spark_master."""
     return SparkContext.getOrCreate(SparkConf().setAppName("braid batch").setMaster(settings.spark_master))
 
 
-def survey(spark: SparkContext, settings: Settings, dataset: str, slices: Sequence[Slice]) -> list[Found]:
-    """What is in each slice of MASTER or QUARANTINE, in their order."""
-    return _of_each_share(spark, slices, partial(survey_share, settings, dataset)).collect() if slices else []
-
-
-def read_rejects(spark: SparkContext, settings: Settings, slices: Sequence[Slice]) -> pl.DataFrame:
-    """The rejects of slices of QUARANTINE, their values cut to what the database stores."""
-    if not slices:
-        return pl.DataFrame(schema=REJECT_SCHEMA)
-    return pl.concat(map(unpacked, _of_each_share(spark, slices, partial(reject_share, settings)).collect()))
+def read(spark: SparkContext, loader: Loader, slices: Sequence[Slice], first_share: int = 0) -> Read:
+    """Read the slices in about equal shares, which are numbered from `first_share` on."""
+    shares = shared_out(slices, max(spark.defaultParallelism, -(-offsets_of(slices) // _TASK_EVENTS)))
+    numbered, next_share = list(enumerate(shares, first_share)), first_share + len(shares)
+    loaded = spark.parallelize(numbered, len(shares)).flatMap(partial(send_loaded, loader, next_share))
+    loaded = loaded.partitionBy(len(shares) + 1, int)
+    described: list[Described] = _received(spark, loaded, next_share)
+    found = [some for one in described for some in one.found]
+    rejects = [unpacked(content) for one in described for content in one.rejects]
+    return Read(slices, loaded, next_share, found, pl.concat([pl.DataFrame(schema=REJECT_SCHEMA), *rejects]))
 
 
 def compute(
-    spark: SparkContext, settings: Settings, run_id: int, slices: Sequence[Slice], days: Sequence[date], with_filters: bool
+    spark: SparkContext, settings: Settings, run_id: int, parts: Sequence[Read], days: Sequence[date], with_filters: bool
 ) -> list[DayCounts]:
     """Write the rows of every view under the run, one claimed task a day and view; returns how events were judged.
 
-    The slices hold all events of the days below the run's cut, and others, which are left out. The filters of the days are
-    written too if the speed layer is to ask them.
+    What was read, in parts whose shares are numbered on, holds all events of the days below the run's cut, and others,
+    which are left out. The filters of the days are written too if the speed layer is to ask them.
     """
     if not days:
         return []
-    reader = Reader(settings, frozenset(days))
-    shares, cores = shared_out(slices, _tasks(spark, slices)), spark.defaultParallelism
-    ranges = max(cores, -(-_offsets(slices) // _TASK_HASHES))
-    hashes = spark.parallelize(list(enumerate(shares)), len(shares)).flatMap(partial(send_hashes, reader, ranges))
+    wanted, cores, driver = frozenset(days), spark.defaultParallelism, parts[-1].next_share
+    ranges = max(cores, -(-sum(offsets_of(part.slices) for part in parts) // _TASK_HASHES))
+    # What is partitioned so already, as a single part is, and the union of two that are, is not sent again.
+    loaded = reduce(lambda one, other: one.union(other), [part.shares for part in parts]).partitionBy(driver + 1, int)
+    hashes = loaded.mapPartitions(partial(send_hashes, wanted, ranges)).partitionBy(ranges, int)
     filters = Filters(settings, run_id, ranges) if with_filters else None
-    answers = hashes.partitionBy(ranges, int).mapPartitionsWithIndex(partial(send_answers, filters))
-    answers = answers.partitionBy(len(shares), int)
-    # Asked for already here, because it decides into how many ranges the suspects are dealt out; nothing is done twice.
-    suspects = sum(answers.map(_count).collect())
-    groups = max(cores, -(-suspects // _TASK_EVENTS), len(shares) // _TASK_SHARES)
-    rows = answers.mapPartitionsWithIndex(partial(send_folded, reader, shares, groups)).partitionBy(groups, int)
+    answers = hashes.mapPartitionsWithIndex(partial(send_answers, filters, driver)).partitionBy(driver + 1, int)
+    suspects: int = sum(_received(spark, answers, driver))
+    groups = max(cores, -(-suspects // _TASK_EVENTS), driver // _TASK_SHARES)
+    answered = loaded.union(answers).partitionBy(driver + 1, int)
+    rows = answered.mapPartitions(partial(send_folded, wanted, groups)).partitionBy(groups, int)
     places = [(day, part) for day in days for part in PARTS]
     writers = min(len(places), cores * _WRITERS_PER_CORE)
     rows = rows.mapPartitions(partial(send_merged, {place: number % writers for number, place in enumerate(places)}))
     return rows.partitionBy(writers, int).mapPartitions(partial(write, settings, run_id)).collect()
-
-
-@dataclass(frozen=True)
-class Reader:
-    """Reads events of some days."""
-
-    settings: Settings
-    days: Collection[date]
-
-    def frames(self, slices: Iterable[Slice], columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-        """These columns of the events of each slice that are on one of the days; event_time must be one of them."""
-        archive, wanted = Archive(self.settings), pl.Series(sorted(self.days), dtype=pl.Date)
-        for piece in slices:
-            events = _read(archive, MASTER, piece, columns)
-            yield events.filter(pl.col("event_time").dt.date().is_in(wanted.implode()))
 
 
 @dataclass(frozen=True)
@@ -156,21 +145,26 @@ class Filters:
             write_filters(connection, self.run_id, number, self.ranges, filters)
 
 
-def send_hashes(reader: Reader, ranges: int, numbered: tuple[int, Share]) -> Iterator[Sent]:
-    """To each range of hashes: the number of the share, a day, and its hashes of that day."""
-    share, slices = numbered
-    hashes: dict[date, list[Hashes]] = {}
-    for events in reader.frames(slices, ("event_id", "event_time")):
-        for day, some in hashes_by_day(events).items():
-            hashes.setdefault(day, []).append(some)
-    for day, blocks in hashes.items():
-        for number, some in enumerate(ranges_of(np.concatenate(blocks), ranges)):
-            if len(some):
-                yield number, (share, day, some.tobytes())
+def send_loaded(loader: Loader, driver: int, numbered: tuple[int, Share]) -> Iterator[Sent]:
+    """To where its share is: what was read. To the driver: what is in it."""
+    number, share = numbered
+    loaded, described = loader.load(share)
+    yield number, loaded
+    yield driver, described
 
 
-def send_answers(filters: Filters | None, number: int, sent: Iterable[Sent]) -> Iterator[Sent]:
-    """To each share: those of its hashes in range `number` that occur more than once."""
+def send_hashes(days: Collection[date], ranges: int, sent: Iterable[Sent]) -> Iterator[Sent]:
+    """To each range of hashes: the number of a share, a day, and its hashes of that day."""
+    for share, loaded in sent:
+        if isinstance(loaded, Loaded):
+            for day in sorted(loaded.hashes.keys() & days):
+                for number, some in enumerate(ranges_of(loaded.hashes[day], ranges)):
+                    if len(some):
+                        yield number, (share, day, some.tobytes())
+
+
+def send_answers(filters: Filters | None, driver: int, number: int, sent: Iterable[Sent]) -> Iterator[Sent]:
+    """To each share: those of its hashes in range `number` that occur more than once. To the driver: how many."""
     received: dict[date, list[tuple[int, Hashes]]] = {}
     for _, (share, day, content) in sent:
         received.setdefault(day, []).append((share, np.frombuffer(content, np.uint64)))
@@ -183,16 +177,23 @@ def send_answers(filters: Filters | None, number: int, sent: Iterable[Sent]) -> 
         for (share, _), shared in zip(blocks, answers, strict=True):
             if len(shared):
                 yield share, shared.tobytes()
+                yield driver, len(shared)
 
 
-def send_folded(reader: Reader, shares: Sequence[Share], groups: int, share: int, sent: Iterable[Sent]) -> Iterator[Sent]:
+def send_folded(days: Collection[date], groups: int, sent: Iterable[Sent]) -> Iterator[Sent]:
     """To a group: rows of a share's events that are no repeats; to each group: the suspects among its hashes."""
-    columns = columns_read()
-    answers = np.frombuffer(b"".join(content for _, content in sent), np.uint64)
-    nothing = pl.DataFrame(schema={name: EVENT_SCHEMA[name] for name in columns})
-    events = pl.concat([nothing, *reader.frames(shares[share], columns)])
-    alone, suspects = split(events, identity_hashes(events), answers, groups)
-    del events
+    share, answers, frames = -1, list[bytes](), list[pl.DataFrame]()
+    for number, what in sent:
+        if isinstance(what, Loaded):
+            share, frames = number, what.events(days, columns_read())
+        elif isinstance(what, bytes):
+            answers.append(what)
+    if not frames:
+        return
+    # File by file: all ids at once would have to be copied into one piece first.
+    hashes = np.concatenate([identity_hashes(events) for events in frames])
+    alone, suspects = split(pl.concat(frames), hashes, np.frombuffer(b"".join(answers), np.uint64), groups)
+    del frames
     for group, some in enumerate(suspects):
         if len(some):
             yield group, (_SUSPECTS, packed(some))
@@ -227,55 +228,6 @@ def write(settings: Settings, run_id: int, sent: Iterable[Sent]) -> Iterator[Day
         yield from (DayCounts(**row) for row in ledger.iter_rows(named=True))
 
 
-def survey_share(settings: Settings, dataset: str, slices: Share) -> Iterator[Found]:
-    """Of each slice what it holds."""
-    archive = Archive(settings)
-    for piece in slices:
-        records = _read(archive, dataset, piece, ["event_time"] if dataset == MASTER else [])
-        days = records["event_time"].dt.date().unique().sort() if dataset == MASTER else []
-        yield Found(OffsetRange(piece.file.partition, piece.first_offset, piece.next_offset), len(records), tuple(days))
-
-
-def reject_share(settings: Settings, slices: Share) -> Iterator[bytes]:
-    """The rejects of the slices, packed."""
-    archive = Archive(settings)
-    columns = REJECT_SCHEMA.names()
-    rejects = pl.concat(_read(archive, QUARANTINE, piece, columns) for piece in slices)
-    yield packed(rejects.with_columns(pl.col("value").bin.slice(0, STORED_VALUE_BYTES)))
-
-
-def shared_out(slices: Sequence[Slice], count: int) -> list[list[Slice]]:
-    """The slices in at most `count` shares, each in order and of about the same number of offsets."""
-    shares: list[list[Slice]] = [[] for _ in range(count)]
-    total, before = max(1, _offsets(slices)), 0
-    for piece in slices:
-        middle = before + (piece.next_offset - piece.first_offset) // 2
-        shares[min(count - 1, middle * count // total)].append(piece)
-        before += piece.next_offset - piece.first_offset
-    return [share for share in shares if share]
-
-
-def _of_each_share(spark: SparkContext, slices: Sequence[Slice], work: Callable[[Share], Iterable[Any]]) -> RDD[Any]:
-    shares = shared_out(slices, _tasks(spark, slices))
-    return spark.parallelize(shares, len(shares)).flatMap(work)
-
-
-def _tasks(spark: SparkContext, slices: Iterable[Slice]) -> int:
-    return max(spark.defaultParallelism, -(-_offsets(slices) // _TASK_EVENTS))
-
-
-def _offsets(slices: Iterable[Slice]) -> int:
-    return sum(piece.next_offset - piece.first_offset for piece in slices)
-
-
-def _count(sent: Sent) -> int:
-    return len(sent[1]) // np.dtype(np.uint64).itemsize
-
-
-def _read(archive: Archive, dataset: str, piece: Slice, columns: Sequence[str]) -> pl.DataFrame:
-    """These columns of the slice's rows, and no row of the file that is not in the slice."""
-    content = archive.read(piece.file.path(archive.root, dataset))
-    rows = pl.read_parquet(BytesIO(content), columns=list(dict.fromkeys(["offset", *columns])))
-    # guard: offset filter of overlapping files
-    inside = rows.filter(pl.col("offset").is_between(piece.first_offset, piece.next_offset, closed="left"))
-    return inside.select(columns or ["offset"])
+def _received(spark: SparkContext, sent: RDD[Any], number: int) -> list[Any]:
+    """What was sent to that number, which has a partition to itself."""
+    return [what for _, what in spark.runJob(sent, list, [number % sent.getNumPartitions()])]

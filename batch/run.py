@@ -5,17 +5,19 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from threading import Thread
 
 import polars as pl
 
 from batch import job
 from batch.archive import Archive
+from batch.share import Loader
 from contract.errors import BraidError
 from contract.event import REJECT_SCHEMA
-from contract.master import MASTER, QUARANTINE, OffsetRange, without
+from contract.master import OffsetRange, without
 from contract.settings import Settings
 from serving.database import Connection, connect
 from serving.drift import compare
@@ -109,14 +111,15 @@ def _compute_and_publish(settings: Settings, archive: Archive, begun: Run, say: 
     # What no speed commit has brought can only lie above the cut of the run before.
     base = {partition: point.next_offset for partition, point in begun.base.items()}
     is_full = begun.kind == "full"
-    result = compute(settings, archive, begun.run_id, cut, {} if is_full else base, base, say, with_filters=True)
-    before = {} if is_full else begun.base_received
-    received = {partition: before.get(partition, 0) + result.received[partition] for partition in cut}
-    with connect(settings, "batch") as connection:
-        for drift in compare(connection, begun.run_id, settings.dedupe_false_positive_rate):
-            say(f"run {begun.run_id}: {drift.text()}")
-        publish(connection, begun.run_id, {day.day for day in result.days}, received, result.rejects, settings.topic)
-    return result
+    known = {} if is_full else base
+    with computed(settings, archive, begun.run_id, cut, known, base, say, with_filters=True) as result:
+        before = {} if is_full else begun.base_received
+        received = {partition: before.get(partition, 0) + result.received[partition] for partition in cut}
+        with connect(settings, "batch") as connection:
+            for drift in compare(connection, begun.run_id, settings.dedupe_false_positive_rate):
+                say(f"run {begun.run_id}: {drift.text()}")
+            publish(connection, begun.run_id, {day.day for day in result.days}, received, result.rejects, settings.topic)
+        return result
 
 
 @contextmanager
@@ -172,7 +175,8 @@ def _rescue(
     return archived
 
 
-def compute(
+@contextmanager
+def computed(
     settings: Settings,
     archive: Archive,
     run_id: int,
@@ -181,7 +185,7 @@ def compute(
     unseen: Mapping[int, int],
     say: Callable[[str], None],
     with_filters: bool,
-) -> Result:
+) -> Iterator[Result]:
     """Write the run's rows of all days that an event from offsets `known` up to `cut` is on, whatever else is on them.
 
     The days' filters are written too, if the run is to be published. Rejects from offsets `unseen` on come with the result.
@@ -189,37 +193,41 @@ def compute(
     """
     slices = archive.slices(cut)
     # Listed together: a merge that replaces files later takes both of a pair away.
-    quarantined = archive.quarantined(slices)
+    rejected = frozenset(piece.file for piece in archive.quarantined(slices))
     new = without(slices, _below(known))
     if not new:
-        return Result()
-    say(f"run {run_id}: looking for days in {len(new)} of {len(slices)} files with Spark at {settings.spark_master}")
+        yield Result()
+        return
+    say(f"run {run_id}: reading {len(new)} of {len(slices)} files with Spark at {settings.spark_master}")
     spark = job.context(settings)
+    # Spark takes a second to end. The block need not wait for that, but the next run must.
+    stopping = Thread(target=spark.stop)
     try:
-        found = job.survey(spark, settings, MASTER, new)
-        rejected = job.survey(spark, settings, QUARANTINE, without(quarantined, _below(known)))
-        rejects = job.read_rejects(spark, settings, without(quarantined, _below(unseen)))
-        days = sorted({day for one in found for day in one.days})
-        with connect(settings, "batch") as connection:
-            add_surveyed(connection, ((one.offsets, one.days) for one in found))
-            # guard: old events of a dirty day
-            needed = without(slices, surveyed_without(connection, days))
-        say(f"run {run_id}: computing {len(days)} days from {len(needed)} files")
-        counts = job.compute(spark, settings, run_id, needed, days, with_filters)
-        return Result(counts, _by_partition(found), _by_partition(rejected), rejects)
+        try:
+            first = job.read(spark, Loader(settings, rejected, unseen), new)
+            days = sorted({day for one in first.found for day in one.days})
+            with connect(settings, "batch") as connection:
+                add_surveyed(connection, ((one.offsets, one.days) for one in first.found))
+                # guard: old events of a dirty day
+                needed = without(slices, surveyed_without(connection, days))
+            old = without(needed, [one.offsets for one in first.found])
+            say(f"run {run_id}: computing {len(days)} days from {len(new) + len(old)} files")
+            # What is in old slices is known but for the events of the days.
+            read = [first, job.read(spark, Loader(settings, frozenset(), {}), old, first.next_share)] if old else [first]
+            counts = job.compute(spark, settings, run_id, read, days, with_filters)
+        finally:
+            stopping.start()
+        events, rejects = Counter[int](), Counter[int]()
+        for one in first.found:
+            events[one.offsets.partition] += one.events
+            rejects[one.offsets.partition] += one.rejects
+        yield Result(counts, events, rejects, first.rejects)
     finally:
-        spark.stop()
+        stopping.join()
 
 
 def _below(offsets: Mapping[int, int]) -> list[OffsetRange]:
     return [OffsetRange(partition, 0, next_offset) for partition, next_offset in offsets.items()]
-
-
-def _by_partition(found: Iterable[job.Found]) -> Counter[int]:
-    records: Counter[int] = Counter()
-    for one in found:
-        records[one.offsets.partition] += one.records
-    return records
 
 
 def _one_line(error: BaseException) -> str:

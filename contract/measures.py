@@ -150,7 +150,7 @@ class Quantiles(Measure):
         return histogram.entries_of(events[self.of].cast(pl.Float64).to_numpy())
 
     def fold(self, items: NDArray[np.int64], groups: Groups) -> pl.Series:
-        return column_of(self.name, _LISTS, *histogram.merge(items, np.arange(len(items) + 1), groups))
+        return column_of(self.name, _LISTS, *histogram.fold(items, groups))
 
     def merge(self, stored: pl.Series, groups: Groups) -> pl.Series:
         return column_of(self.name, _LISTS, *histogram.merge(*lists(stored), groups))

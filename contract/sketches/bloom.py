@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 BLOCK_BITS = 512
 BLOCK_WORDS = BLOCK_BITS // 64
+_HALF = np.uint64(32)
+_CACHED_BYTES = 1 << 20
 _MOST_DRAWS = 2_048
 _MOST_PROBES = 48
 _SHARES = np.arange(BLOCK_BITS + 1) / BLOCK_BITS
@@ -53,6 +55,9 @@ class BloomFilter:
         """Add hashes of shape (n,)."""
         from contract.loops import bloom
 
+        if self.size_bytes > _CACHED_BYTES:
+            # The low half says which block of a part it is. In this order memory is walked through, and not jumped about in.
+            hashes = _halves_swapped(np.sort(_halves_swapped(hashes)))
         bloom.add(self.words, self._first_blocks, self._width, self.probes, hashes)
 
     def find(self, hashes: NDArray[np.uint64], found: NDArray[np.bool_]) -> None:
@@ -60,6 +65,10 @@ class BloomFilter:
         from contract.loops import bloom
 
         bloom.find(self.words, self._first_blocks, self._width, self.probes, hashes, found)
+
+
+def _halves_swapped(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    return hashes << _HALF | hashes >> _HALF
 
 
 def range_width(count: int) -> np.uint64:

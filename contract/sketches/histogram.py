@@ -46,10 +46,20 @@ def entries_of(values: NDArray[np.float64]) -> NDArray[np.int64]:
     return histogram.entries_of(values, values.view(np.int64))
 
 
+def fold(entries: NDArray[np.int64], groups: Groups) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The histogram of each group of entries, end to end, and their bounds; entries that are 0 do not count."""
+    from contract.loops import histogram
+
+    rows, bounds = groups.together
+    # Fetched together first: the loop then reads memory from one end to the other, and takes a third of the time.
+    numbers = np.arange(groups.count + 1)
+    return histogram.merge(entries[rows], bounds, numbers[:-1], numbers)
+
+
 def merge(
     entries: NDArray[np.int64], entry_bounds: NDArray[np.int64], groups: Groups
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The histogram of each group of histograms, and likewise their bounds; entries that are 0 do not count."""
+    """The histogram of each group of histograms, and likewise their bounds."""
     from contract.loops import histogram
 
     return histogram.merge(entries, entry_bounds, *groups.together)
@@ -57,7 +67,7 @@ def merge(
 
 def encode(entries: NDArray[np.int64]) -> NDArray[np.int64]:
     """The histogram of these entries."""
-    return merge(entries, np.arange(len(entries) + 1), Groups(np.zeros(len(entries), np.int64), 1))[0]
+    return fold(entries, Groups(np.zeros(len(entries), np.int64), 1))[0]
 
 
 def decode(packed: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -196,6 +196,9 @@ class Spark:
         assert len(items) == partitions
         return Rdd(self, [[item] for item in items])
 
+    def runJob(self, rdd: Rdd, function: Callable[[Iterator[Any]], list[Any]], wanted: list[int]) -> list[Any]:  # noqa: N802
+        return [item for number in wanted for item in function(iter(rdd.partitions[number]))]
+
     def stop(self) -> None:
         pass
 
@@ -246,6 +249,12 @@ class Rdd:
         for items in dealt:
             self.spark.chance.shuffle(items)
         return Rdd(self.spark, dealt)
+
+    def union(self, other: Rdd) -> Rdd:
+        return Rdd(self.spark, self.partitions + other.partitions)
+
+    def getNumPartitions(self) -> int:  # noqa: N802 Spark's
+        return len(self.partitions)
 
     def collect(self) -> list[Any]:
         return [item for items in self.partitions for item in items]

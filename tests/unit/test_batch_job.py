@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.job import shared_out
+from batch.share import shared_out
 from contract.errors import JobFailed
 from contract.master import OffsetRange, Slice
 

@@ -174,7 +174,7 @@ def test_histograms_of_groups_are_those_of_their_values(items: list[tuple[int, f
     groups = Groups(np.array([group for group, _ in items], np.int64), 4)
     bins = [Counter((entries[[one == group for one, _ in items]] >> histogram.COUNT_BITS).tolist()) for group in range(4)]
     expected = [[(number << histogram.COUNT_BITS) + count for number, count in sorted(one.items())] for one in bins]
-    assert [one.tolist() for one in pieces(*histogram.merge(entries, np.arange(len(entries) + 1), groups))] == expected
+    assert [one.tolist() for one in pieces(*histogram.fold(entries, groups))] == expected
 
 
 def bloom(texts: Sequence[str], bits: int = 1_024) -> bytes:
