@@ -48,7 +48,8 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         target = "audit" if arguments.verb == "audit" else "batch"
-        print(f"interrupted: the published views are as they were; `make {target}` starts again", file=sys.stderr)
+        readers = "unless a line says that the run was published, the published views are as they were"
+        print(f"interrupted: {readers}; `make {target}` starts again", file=sys.stderr)
         return 130
     print(json.dumps(asdict(done)) if arguments.json else done.text())
     return 0

@@ -1,7 +1,7 @@
 """What the tasks of a run do with events and rows, each in its own process. Nothing here knows Spark, HDFS or the database.
 
-Whether an event is a repeat is settled exactly, though nearly no event leaves the task that reads it: two records of one
-identity have one hash, so an event whose hash no other record has is no repeat. Only the others meet.
+Whether an event is a repeat is settled exactly, though nearly no event is sent to where it could meet another: two records
+of one identity have one hash, so an event whose hash no other record has is no repeat. Only the others meet.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from contract.aggregate import aggregate, days_of, first_of_each, identity_hashes, merge
+from contract.aggregate import aggregate, columns_aggregated, days_of, first_of_each, identity_hashes, merge
 from contract.sketches.bloom import BloomFilter, range_width
 from contract.views import VIEWS
 
@@ -67,13 +67,14 @@ def filter_of(ordered: Hashes, false_positive_rate: float) -> tuple[int, BloomFi
 
 
 def split(events: pl.DataFrame, hashes: Hashes, shared: Hashes, count: int) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """The events whose hash is not among the shared ones, without their ids; the others, in `count` ranges of hashes."""
+    """The events whose hash is not among the shared ones, for `fold_alone`; the others, in `count` ranges of hashes."""
     suspects = _places_of(shared, hashes)
     alone = np.ones(len(events), np.bool_)
     alone[suspects] = False
     groups = np.searchsorted(_bounds(count), hashes[suspects], "right")
-    # Ids have done their work, and are most of what would be copied.
-    return events.drop("event_id").filter(alone), [events[suspects[groups == group]] for group in range(count)]
+    # Ids have done their work, and would be most of what is copied.
+    folded = events.select(list(dict.fromkeys(["partition", *columns_aggregated()])))
+    return folded.filter(alone), [events[suspects[groups == group]] for group in range(count)]
 
 
 def fold(events: pl.DataFrame) -> dict[str, pl.DataFrame]:

@@ -12,8 +12,8 @@ move and to unpack them:
 4. A task that has all such events of a range removes the repeats and folds the rest, and merges rows of some shares.
 5. The rows of a view and day are merged and written in one claimed transaction.
 
-A step has one Python function: with two of them in a row Spark would start twice as many Python processes. So what the
-driver is to hear is sent to a partition of its own, and nothing is cached, since what was sent stays on the workers' disks.
+A step has one Python function: with a cache between two of them Spark would start twice as many Python processes. So what
+the driver is to hear is sent to a partition of its own. Nothing is cached, since what was sent stays on the workers' disks.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def read(spark: SparkContext, loader: Loader, slices: Sequence[Slice], first_sha
     shares = shared_out(slices, max(spark.defaultParallelism, -(-offsets_of(slices) // _TASK_EVENTS)))
     numbered, next_share = list(enumerate(shares, first_share)), first_share + len(shares)
     loaded = spark.parallelize(numbered, len(shares)).flatMap(partial(send_loaded, loader, next_share))
-    loaded = loaded.partitionBy(len(shares) + 1, int)
+    loaded = loaded.partitionBy(next_share + 1, int)
     described: list[Described] = _received(spark, loaded, next_share)
     found = [some for one in described for some in one.found]
     rejects = [unpacked(content) for one in described for content in one.rejects]
@@ -112,16 +112,18 @@ def compute(
     """
     if not days:
         return []
-    wanted, cores, driver = frozenset(days), spark.defaultParallelism, parts[-1].next_share
+    wanted, cores, shares = frozenset(days), spark.defaultParallelism, parts[-1].next_share
     ranges = max(cores, -(-sum(offsets_of(part.slices) for part in parts) // _TASK_HASHES))
-    # What is partitioned so already, as a single part is, and the union of two that are, is not sent again.
-    loaded = reduce(lambda one, other: one.union(other), [part.shares for part in parts]).partitionBy(driver + 1, int)
+    # Each share has a partition, and the driver the last. What is partitioned so already, as the last part and unions of
+    # such RDDs are, is not sent again.
+    aligned = [part.shares.partitionBy(shares + 1, int) for part in parts]
+    loaded = reduce(lambda one, other: one.union(other), aligned).partitionBy(shares + 1, int)
     hashes = loaded.mapPartitions(partial(send_hashes, wanted, ranges)).partitionBy(ranges, int)
     filters = Filters(settings, run_id, ranges) if with_filters else None
-    answers = hashes.mapPartitionsWithIndex(partial(send_answers, filters, driver)).partitionBy(driver + 1, int)
-    suspects: int = sum(_received(spark, answers, driver))
-    groups = max(cores, -(-suspects // _TASK_EVENTS), driver // _TASK_SHARES)
-    answered = loaded.union(answers).partitionBy(driver + 1, int)
+    answers = hashes.mapPartitionsWithIndex(partial(send_answers, filters, shares)).partitionBy(shares + 1, int)
+    suspects: int = sum(_received(spark, answers, shares))
+    groups = max(cores, -(-suspects // _TASK_EVENTS), shares // _TASK_SHARES)
+    answered = loaded.union(answers).partitionBy(shares + 1, int)
     rows = answered.mapPartitions(partial(send_folded, wanted, groups)).partitionBy(groups, int)
     places = [(day, part) for day in days for part in PARTS]
     writers = min(len(places), cores * _WRITERS_PER_CORE)
@@ -230,4 +232,4 @@ def write(settings: Settings, run_id: int, sent: Iterable[Sent]) -> Iterator[Day
 
 def _received(spark: SparkContext, sent: RDD[Any], number: int) -> list[Any]:
     """What was sent to that number, which has a partition to itself."""
-    return [what for _, what in spark.runJob(sent, list, [number % sent.getNumPartitions()])]
+    return [what for _, what in spark.runJob(sent, list, [number])]

@@ -90,7 +90,7 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> D
         result = _compute_and_publish(settings, archive, begun, say)
     with connect(settings, "batch") as connection:
         freed = collect_garbage(connection, settings.keep_runs)
-    say(f"run {begun.run_id}: published; freed " + ", ".join(f"{count:,} {name}" for name, count in freed.items()))
+    say(f"run {begun.run_id}: freed " + ", ".join(f"{count:,} {name}" for name, count in freed.items()))
     return Done(
         begun.run_id,
         begun.kind,
@@ -119,6 +119,7 @@ def _compute_and_publish(settings: Settings, archive: Archive, begun: Run, say: 
             for drift in compare(connection, begun.run_id, settings.dedupe_false_positive_rate):
                 say(f"run {begun.run_id}: {drift.text()}")
             publish(connection, begun.run_id, {day.day for day in result.days}, received, result.rejects, settings.topic)
+        say(f"run {begun.run_id}: published")
         return result
 
 
@@ -201,7 +202,7 @@ def computed(
     say(f"run {run_id}: reading {len(new)} of {len(slices)} files with Spark at {settings.spark_master}")
     spark = job.context(settings)
     # Spark takes a second to end. The block need not wait for that, but the next run must.
-    stopping = Thread(target=spark.stop)
+    stopping = Thread(target=spark.stop, daemon=True)
     try:
         try:
             first = job.read(spark, Loader(settings, rejected, unseen), new)
@@ -210,7 +211,7 @@ def computed(
                 add_surveyed(connection, ((one.offsets, one.days) for one in first.found))
                 # guard: old events of a dirty day
                 needed = without(slices, surveyed_without(connection, days))
-            old = without(needed, [one.offsets for one in first.found])
+            old = without(needed, [OffsetRange(at, known.get(at, 0), next_offset) for at, next_offset in cut.items()])
             say(f"run {run_id}: computing {len(days)} days from {len(new) + len(old)} files")
             # What is in old slices is known but for the events of the days.
             read = [first, job.read(spark, Loader(settings, frozenset(), {}), old, first.next_share)] if old else [first]
@@ -223,7 +224,9 @@ def computed(
             rejects[one.offsets.partition] += one.rejects
         yield Result(counts, events, rejects, first.rejects)
     finally:
-        stopping.join()
+        # An interrupt may come before it has begun.
+        if stopping.is_alive():
+            stopping.join()
 
 
 def _below(offsets: Mapping[int, int]) -> list[OffsetRange]:

@@ -12,12 +12,15 @@ import polars as pl
 
 from batch.archive import Archive
 from batch.fold import Hashes, hashes_by_day, packed
+from contract.aggregate import columns_read
 from contract.event import REJECT_SCHEMA
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice
 from contract.settings import Settings
 from serving.handoff import STORED_VALUE_BYTES
 
 Share = Sequence[Slice]
+# Of an offset a file has 13 bytes of simulated events. If it has many more, only what is folded is sent on.
+_SENT_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A share as it was read: the bytes of its files, and the hashes of its identities by day."""
+    """A share as it was read: the bytes of its files, or of what is folded of them; hashes of identities by day."""
 
     slices: Share
     files: list[bytes]
@@ -68,25 +71,35 @@ class Loader:
         files: list[bytes] = []
         hashes: dict[date, list[Hashes]] = {}
         for piece in share:
-            files.append(archive.read(piece.file.path(archive.root, MASTER)))
-            events = _rows(files[-1], piece, ("event_id", "event_time"))
+            content = archive.read(piece.file.path(archive.root, MASTER))
+            events = _rows(content, piece, ("event_id", "event_time"))
             of_days = hashes_by_day(events)
             for day, some in of_days.items():
                 hashes.setdefault(day, []).append(some)
-            rejects = self._rejects(archive, piece)
-            unseen = rejects.filter(pl.col("offset") >= self.unseen.get(piece.file.partition, 0))
+            # What is sent goes through the memory of Spark's executor.
+            files.append(
+                content
+                if len(content) <= _SENT_BYTES * offsets_of([piece])
+                else packed(_rows(content, piece, columns_read()))
+            )
+            rejects, unseen = self._rejects(archive, piece)
             if len(unseen):
                 described.rejects.append(packed(unseen))
             offsets = OffsetRange(piece.file.partition, piece.first_offset, piece.next_offset)
-            described.found.append(Found(offsets, len(events), len(rejects), tuple(of_days)))
+            described.found.append(Found(offsets, len(events), rejects, tuple(of_days)))
         return Loaded(share, files, {day: np.concatenate(blocks) for day, blocks in hashes.items()}), described
 
-    def _rejects(self, archive: Archive, piece: Slice) -> pl.DataFrame:
-        """The rejects of a slice, their values cut to what the database stores."""
+    def _rejects(self, archive: Archive, piece: Slice) -> tuple[int, pl.DataFrame]:
+        """How many rejects a slice has; those to store, their values cut to what the database stores."""
         if piece.file not in self.rejected:
-            return pl.DataFrame(schema=REJECT_SCHEMA)
-        rejects = _rows(archive.read(piece.file.path(archive.root, QUARANTINE)), piece, REJECT_SCHEMA.names())
-        return rejects.with_columns(pl.col("value").bin.slice(0, STORED_VALUE_BYTES))
+            return 0, pl.DataFrame(schema=REJECT_SCHEMA)
+        unseen = self.unseen.get(piece.file.partition, 0)
+        content = archive.read(piece.file.path(archive.root, QUARANTINE))
+        if piece.next_offset <= unseen:
+            return len(_rows(content, piece, ["offset"])), pl.DataFrame(schema=REJECT_SCHEMA)
+        rejects = _rows(content, piece, REJECT_SCHEMA.names())
+        kept = rejects.filter(pl.col("offset") >= unseen)
+        return len(rejects), kept.with_columns(pl.col("value").bin.slice(0, STORED_VALUE_BYTES))
 
 
 def shared_out(slices: Sequence[Slice], count: int) -> list[list[Slice]]:

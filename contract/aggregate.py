@@ -31,7 +31,12 @@ _TIME = pa.timestamp("us", "UTC")
 
 def columns_read(views: Sequence[View] = VIEWS) -> list[str]:
     """The event's columns that first_of_each and aggregate need, without repeats."""
-    needed = ["partition", "offset", "event_id", "event_time"]
+    return list(dict.fromkeys(["partition", "offset", "event_id", *columns_aggregated(views)]))
+
+
+def columns_aggregated(views: Sequence[View] = VIEWS) -> list[str]:
+    """The event's columns that aggregate needs, without repeats."""
+    needed = ["event_time"]
     for view in views:
         needed += (key.field for key in view.grouped_by)
         needed += (column for measure in view.measures for column in measure.reads)

@@ -33,7 +33,7 @@ def write_filters(
     with refusing(), transaction(connection):
         written = one_value(
             connection,
-            # As text, bytes would be twice as many, and take ten times as long.
+            # As text, bytes would be twice as many, and take four times as long.
             "SELECT serving.write_filters(%s, %s, %s, %s::date[], %s::int[], %s::bigint[], %b::bytea[])",
             [
                 run_id,

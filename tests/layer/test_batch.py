@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
@@ -12,14 +13,17 @@ import numpy as np
 import polars as pl
 import pytest
 from numpy.typing import NDArray
+from pyspark import SparkContext
+from pyspark.errors import PySparkException
 
 from batch.archive import Archive
 from batch.audit import audit
-from batch.fold import Hashes, hashes_by_day
-from batch.run import run
+from batch.fold import Hashes, hashes_by_day, unpacked
+from batch.run import Result, computed, run
+from batch.share import Loader
 from contract.errors import ArchiveBehind, ArchiveGap
 from contract.event import decode
-from contract.master import MASTER, OffsetRange
+from contract.master import MASTER, OffsetRange, Slice
 from contract.settings import Settings
 from contract.sketches.bloom import BloomFilter
 from contract.views import VIEWS
@@ -156,6 +160,68 @@ def test_an_incremental_run_computes_the_days_that_new_records_are_on_and_equals
     assert [merged(batch, view) for view in VIEWS] == rows
     with connect(batch, "reader") as connection:
         assert connection.execute("SELECT * FROM ledger ORDER BY partition").fetchall() == ledger
+
+
+def test_new_records_in_one_partition_meet_old_ones_in_all(batch: Settings):
+    """The new share and the old ones are not as many, and repeats of old events are among the new."""
+    records = traffic(2_000, seed=8)
+    ends = [1 + max(r[1] for r in records if r[0] == partition) for partition in range(PARTITIONS)]
+    for partition, end in enumerate(ends):
+        archive(batch, records, partition, (0, end))
+    progress(batch, ends)
+    run(batch, lambda line: None)
+    again = [(2, ends[2] + number, time_ms, value) for number, (*_, time_ms, value) in enumerate(records[::2])]
+    archive(batch, again, 2, (ends[2], ends[2] + len(again)))
+    progress(batch, [*ends[:2], ends[2] + len(again), ends[3]], ends)
+    done = run(batch, lambda line: None)
+    truth = pipeline([*records, *again])
+    for view in VIEWS:
+        assert merged(batch, view) == expected_rows(truth, view.name)
+    assert (done.kind, done.received, done.duplicate) == ("incremental", len(again), truth.duplicate)
+
+
+def test_a_share_counts_all_rejects_and_brings_those_that_nobody_has_seen(batch: Settings):
+    records = [(0, offset, 0, value if offset % 4 else b"no event") for _, offset, _, value in traffic(160, seed=8)][:40]
+    records = [(0, offset, time_ms, value) for offset, (_, _, time_ms, value) in enumerate(records)]
+    archive(batch, records, 0, (0, 40))
+    file, odd = OffsetRange(0, 0, 40), {offset for _, offset, _, value in records if value == b"no event"}
+    loaded, described = Loader(batch, {file}, {0: 20}).load([Slice(file, 5, 20), Slice(file, 20, 35)])
+    assert [(one.offsets, one.rejects) for one in described.found] == [
+        (OffsetRange(0, first, after), len(odd & set(range(first, after)))) for first, after in ((5, 20), (20, 35))
+    ]
+    brought = [offset for content in described.rejects for offset in unpacked(content)["offset"]]
+    assert brought == sorted(odd & set(range(20, 35))) != []
+    events = loaded.events(loaded.hashes.keys(), ["offset", "event_time"])
+    assert [some["offset"].to_list() for some in events] == [
+        sorted(set(range(first, after)) - odd) for first, after in ((5, 20), (20, 35))
+    ]
+
+
+def test_spark_has_ended_when_its_result_was_used_whatever_happens(batch: Settings):
+    records = traffic(100, seed=6)
+    end = 1 + max(r[1] for r in records if r[0] == 0)
+    archive(batch, records, 0, (0, end))
+    progress(batch, [end, 0, 0, 0])
+    with connect(batch, "batch") as connection:
+        run_id = begin_run(connection, "full").run_id
+
+    def compute() -> AbstractContextManager[Result]:
+        cut = {0: end, 1: 0, 2: 0, 3: 0}
+        return computed(batch, Archive(batch), run_id, cut, {}, {}, lambda line: None, with_filters=False)
+
+    def use() -> None:
+        with compute() as result:
+            assert result.received.total() == end
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        use()
+    assert SparkContext._active_spark_context is None
+    with connect(batch, "batch") as connection:
+        fail_run(connection, run_id, "the run is refused now")
+    with pytest.raises(PySparkException, match="is failed, not running"), compute():
+        raise AssertionError
+    assert SparkContext._active_spark_context is None
 
 
 def test_filters_hold_exactly_the_events_of_the_days_below_the_cut_and_an_audit_writes_none(batch: Settings):

@@ -239,9 +239,6 @@ class Rdd:
     def flatMap(self, function: Callable[[Any], Iterable[Any]]) -> Rdd:  # noqa: N802 Spark's
         return self.mapPartitions(lambda items: (made for item in items for made in function(item)))
 
-    def map(self, function: Callable[[Any], Any]) -> Rdd:
-        return self.mapPartitions(lambda items: map(function, items))
-
     def partitionBy(self, count: int, number_of: Callable[[int], int]) -> Rdd:  # noqa: N802 Spark's
         dealt: list[list[Any]] = [[] for _ in range(count)]
         for key, value in (pair for items in self.partitions for pair in items):

@@ -69,7 +69,7 @@ class Told:
         for line in self.history:
             counts["kills"] += ": kill at" in line
             counts["lost_connections"] += ": fail at" in line
-            counts["publications"] += "published; freed" in line
+            counts["publications"] += line.endswith(": published")
             counts["rollbacks"] += "is live in place of" in line
             counts["rescues"] += "takes them over" in line
         return counts

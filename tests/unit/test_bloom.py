@@ -50,6 +50,16 @@ def test_every_member_is_found_whatever_the_parts(members: list[int], count: int
     assert found(BloomFilter.for_members(len(asked), 1e-6), asked, before=True).all()
 
 
+def test_many_hashes_at_once_make_the_filter_that_they_make_one_after_the_other():
+    members = hashes(1, 300_000)
+    at_once, in_turn = holding(members, 1e-6 / 3), BloomFilter.for_members(len(members), 1e-6 / 3)
+    assert at_once.size_bytes > 1 << 20
+    for some in np.array_split(members, 1_000):
+        in_turn.add(some)
+    assert at_once.words.tolist() == in_turn.words.tolist()
+    assert found(at_once, members).all()
+
+
 @pytest.mark.parametrize(
     ("rate", "members", "strangers"),
     [(1e-2, 20_000, 1_000_000), (1e-4, 50_000, 10_000_000), (1e-6 / 3, 100_000, 30_000_000)],

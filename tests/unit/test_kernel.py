@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.aggregate import aggregate, columns_read, first_of_each, identity_hashes, merge
+from contract.aggregate import aggregate, columns_aggregated, columns_read, first_of_each, identity_hashes, merge
 from contract.columns import column_of, texts
 from contract.errors import CatalogueError
 from contract.event import EVENT_SCHEMA
@@ -148,6 +148,7 @@ def test_more_combinations_of_keys_than_64_bits_can_number():
     )
     assert ((last - first) // 1_000_000) * count**4 > 1 << 64
     view = View("v", ("site", "page", "visitor_id", "event_id"), timedelta(seconds=1), (Count("views"),))
+    assert set(columns_aggregated([view])) == set(events.columns)
     rows = aggregate(pl.concat([events, events[::-1]]), [view])["v"]
     assert rows["event_id"].to_list() == [*sorted(names[:-1]), names[-1]]
     assert rows["views"].to_list() == [2] * count
