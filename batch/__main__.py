@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 from dataclasses import asdict
+from functools import partial
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -32,7 +34,8 @@ def main() -> int:
     # Of an interrupted call to the JVM, py4j logs a stack trace that says no more than our one line.
     logging.getLogger().addHandler(logging.NullHandler())
     # `docker stop` and Ctrl-C both mean: give up the run cleanly.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, partial(interrupt, os.getpid()))
     try:
         settings = Settings.from_env()
         if arguments.verb == "audit":
@@ -53,6 +56,15 @@ def main() -> int:
         return 130
     print(json.dumps(asdict(done)) if arguments.json else done.text())
     return 0
+
+
+def interrupt(process_id: int, number: int, frame: object) -> None:
+    """Raise KeyboardInterrupt in this process, and not in a copy of it that is about to become Java.
+
+    The copy has the handlers, and a signal that came just before it was made; all that it could do is to complain.
+    """
+    if os.getpid() == process_id:
+        raise KeyboardInterrupt
 
 
 def _say(line: str) -> None:

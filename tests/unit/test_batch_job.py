@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch.__main__ import interrupt
 from batch.share import shared_out
 from contract.errors import JobFailed
 from contract.master import OffsetRange, Slice
@@ -34,6 +36,13 @@ SPARKS = "the job failed on Spark at local[2]: ValueError: no; `make status` sho
 def test_of_a_failed_job_the_reason_is_one_line(cause: str, said: str):
     report = f"Job aborted due to stage failure\n  File x.py, line 1, in write\n{cause}\n\tat org.apache.spark.Task.run"
     assert str(JobFailed.of("local[2]", report)) == said
+
+
+def test_an_interrupt_ends_this_process_and_not_a_copy_that_is_to_become_another():
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(os.getpid(), signal.SIGINT, None)
+    # What a copy of this process sees.
+    interrupt(os.getppid(), signal.SIGINT, None)
 
 
 def test_the_process_that_workers_are_forked_from_has_one_thread():
