@@ -50,6 +50,9 @@ def main() -> int:
         print(f"error: {JobFailed.of(settings.spark_master, str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        # Container engines send more than one, and nothing is left to interrupt but the exit.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         target = "audit" if arguments.verb == "audit" else "batch"
         readers = "unless a line says that the run was published, the published views are as they were"
         print(f"interrupted: {readers}; `make {target}` starts again", file=sys.stderr)
