@@ -234,7 +234,8 @@ def _below(offsets: Mapping[int, int]) -> list[OffsetRange]:
 
 
 def _one_line(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt):
+    # A second signal may end the block before it has heard of the first.
+    if isinstance(error, KeyboardInterrupt | GeneratorExit):
         return "interrupted"
     text = " ".join(str(error).split())[:500]
     return text if isinstance(error, BraidError) else f"{type(error).__name__}: {text}"
