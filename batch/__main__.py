@@ -50,9 +50,11 @@ def main() -> int:
         print(f"error: {JobFailed.of(settings.spark_master, str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        # Container engines send more than one, and nothing is left to interrupt but the exit.
+        # Container engines send more than one, and objects that were broken off complain when they are thrown away. Nothing
+        # is left but the exit, and one line says why.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+        sys.unraisablehook = lambda unraisable: None
         target = "audit" if arguments.verb == "audit" else "batch"
         readers = "unless a line says that the run was published, the published views are as they were"
         print(f"interrupted: {readers}; `make {target}` starts again", file=sys.stderr)
