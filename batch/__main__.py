@@ -19,6 +19,8 @@ from batch.run import run
 from contract.errors import BraidError, JobFailed
 from contract.settings import Settings
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 def main() -> int:
     """One verb; an expected failure is one line and exit code 1, and so is an audit that finds something."""
@@ -34,7 +36,7 @@ def main() -> int:
     # Of an interrupted call to the JVM, py4j logs a stack trace that says no more than our one line.
     logging.getLogger().addHandler(logging.NullHandler())
     # `docker stop` and Ctrl-C both mean: give up the run cleanly.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, partial(interrupt, os.getpid()))
     try:
         settings = Settings.from_env()
@@ -50,10 +52,9 @@ def main() -> int:
         print(f"error: {JobFailed.of(settings.spark_master, str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        # Container engines send more than one, and objects that were broken off complain when they are thrown away. Nothing
-        # is left but the exit, and one line says why.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+        # PySpark has a handler of its own, and objects that were broken off complain when they are thrown away. Nothing is
+        # left but the exit, and one line says why.
+        _ignore_signals()
         sys.unraisablehook = lambda unraisable: None
         target = "audit" if arguments.verb == "audit" else "batch"
         readers = "unless a line says that the run was published, the published views are as they were"
@@ -64,12 +65,19 @@ def main() -> int:
 
 
 def interrupt(process_id: int, number: int, frame: object) -> None:
-    """Raise KeyboardInterrupt in this process, and not in a copy of it that is about to become Java.
+    """Raise KeyboardInterrupt in this process, once, and not in a copy of it that is about to become Java.
 
-    The copy has the handlers, and a signal that came just before it was made; all that it could do is to complain.
+    Container engines send more than one signal, and the second must not break off what the first one asks for. A copy has
+    the handlers, and a signal that came just before it was made; all that it could do is to complain.
     """
     if os.getpid() == process_id:
+        _ignore_signals()
         raise KeyboardInterrupt
+
+
+def _ignore_signals() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _say(line: str) -> None:

@@ -39,10 +39,17 @@ def test_of_a_failed_job_the_reason_is_one_line(cause: str, said: str):
 
 
 def test_an_interrupt_ends_this_process_and_not_a_copy_that_is_to_become_another():
-    with pytest.raises(KeyboardInterrupt):
-        interrupt(os.getpid(), signal.SIGINT, None)
-    # What a copy of this process sees.
-    interrupt(os.getppid(), signal.SIGINT, None)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        # What a copy of this process sees.
+        interrupt(os.getppid(), signal.SIGINT, None)
+        assert handlers == {number: signal.getsignal(number) for number in handlers}
+        with pytest.raises(KeyboardInterrupt):
+            interrupt(os.getpid(), signal.SIGINT, None)
+        assert {signal.getsignal(number) for number in handlers} == {signal.SIG_IGN}
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def test_the_process_that_workers_are_forked_from_has_one_thread():
