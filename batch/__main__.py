@@ -15,11 +15,9 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from batch.audit import CHECKS, audit
-from batch.run import run
+from batch.run import INTERRUPTS, run
 from contract.errors import BraidError, JobFailed
 from contract.settings import Settings
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> int:
@@ -36,7 +34,7 @@ def main() -> int:
     # Of an interrupted call to the JVM, py4j logs a stack trace that says no more than our one line.
     logging.getLogger().addHandler(logging.NullHandler())
     # `docker stop` and Ctrl-C both mean: give up the run cleanly.
-    for number in _SIGNALS:
+    for number in INTERRUPTS:
         signal.signal(number, partial(interrupt, os.getpid()))
     try:
         settings = Settings.from_env()
@@ -76,7 +74,7 @@ def interrupt(process_id: int, number: int, frame: object) -> None:
 
 
 def _ignore_signals() -> None:
-    for number in _SIGNALS:
+    for number in INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
 
 

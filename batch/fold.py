@@ -25,6 +25,7 @@ LEDGER = "ledger"
 PARTS = (*(view.name for view in VIEWS), LEDGER)
 _VIEW_OF = {view.name: view for view in VIEWS}
 _MARK_BITS = np.uint64(20)
+_PARTITION_BITS = 32
 
 
 def hashes_by_day(events: pl.DataFrame) -> dict[date, Hashes]:
@@ -44,7 +45,9 @@ def ranges_of(hashes: Hashes, count: int) -> list[Hashes]:
 
 def in_order(blocks: Sequence[Hashes]) -> Hashes:
     """The hashes of all blocks, sorted."""
-    return np.sort(np.concatenate(blocks))
+    ordered = np.concatenate(blocks)
+    ordered.sort()
+    return ordered
 
 
 def shared_hashes(blocks: Sequence[Hashes], ordered: Hashes) -> list[Hashes]:
@@ -60,10 +63,10 @@ def shared_hashes(blocks: Sequence[Hashes], ordered: Hashes) -> list[Hashes]:
 
 def filter_of(ordered: Hashes, false_positive_rate: float) -> tuple[int, BloomFilter]:
     """How many different ones there are of sorted hashes, and the filter that has just these."""
-    different = ordered[np.append(True, ordered[1:] != ordered[:-1])]
-    bloom = BloomFilter.for_members(len(different), false_positive_rate)
-    bloom.add(different)
-    return len(different), bloom
+    different = min(1, len(ordered)) + int(np.count_nonzero(ordered[1:] != ordered[:-1]))
+    bloom = BloomFilter.for_members(different, false_positive_rate)
+    bloom.add(ordered)
+    return different, bloom
 
 
 def split(events: pl.DataFrame, hashes: Hashes, shared: Hashes, count: int) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
@@ -136,5 +139,8 @@ def _ledger(events: pl.DataFrame, distinct: pl.DataFrame) -> pl.DataFrame:
 
 
 def _counts(events: pl.DataFrame, name: str) -> pl.DataFrame:
-    day = pl.col("event_time").dt.date().alias("day")
-    return events.group_by(day, "partition").agg(pl.len().cast(pl.Int64).alias(name))
+    places = days_of(events) << _PARTITION_BITS | events["partition"].to_numpy()
+    different, counts = np.unique(places, return_counts=True)
+    days = (different >> _PARTITION_BITS).astype("datetime64[D]")
+    partitions = (different & (1 << _PARTITION_BITS) - 1).astype(np.int32)
+    return pl.DataFrame({"day": days, "partition": partitions, name: counts})

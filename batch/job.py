@@ -1,19 +1,19 @@
 """The Spark job: slices of the master dataset become rows of every view, written once each.
 
-Spark plans, retries and carries; what it carries between the steps is byte strings, a few for each task. Each task takes a
-share of the slices and reads it from HDFS itself. Events stay in their files' bytes, packed, because most of the work is to
-move and to unpack them:
+Spark plans, retries and carries; what it carries between the steps is byte strings, a few for each task. Events are not
+among them, because most of the work would be to move and to unpack them: each task reads its share of the slices itself,
+from the worker's disk if some task of the run on that worker has had the file from HDFS before.
 
-1. Each task reads its share, finds out what is in it, and hashes the identities of its events. The driver hears what was
-   found and chooses the days of the run.
-2. The hashes of these days are sent on by range of hash. A task that has all of a range writes them as a part of the filters
-   of their days, in one claimed transaction, and tells each share which of its hashes others have too.
-3. Each task folds the events of a share that have their hash alone; the few others are sent on whole, by range of hash.
-4. A task that has all such events of a range removes the repeats and folds the rest, and merges rows of some shares.
-5. The rows of a view and day are merged and written in one claimed transaction.
+1. Each task finds out what is in its share. The driver chooses the days of the run, and the slices that they need.
+2. Each task hashes the identities of its share's events on these days, and sends the hashes on by range.
+3. A task that has all hashes of a range writes them as a part of the filters of their days, in one claimed transaction,
+   and tells each share which of its hashes others have too.
+4. Each task folds the events of its share that have their hash alone; the few others are sent on whole, by range of hash.
+5. A task that has all such events of a range removes the repeats and folds the rest, and merges rows of some shares.
+6. The rows of a view and day are merged and written in one claimed transaction.
 
-A step has one Python function: with a cache between two of them Spark would start twice as many Python processes. So what
-the driver is to hear is sent to a partition of its own. Nothing is cached, since what was sent stays on the workers' disks.
+Between two exchanges a step has one Python function: with a cache between two of them Spark would start twice as many
+Python processes. So what the driver is to hear is sent to a partition of its own.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import partial, reduce
+from functools import partial
 from typing import Any
 
 import numpy as np
 import polars as pl
-from pyspark import RDD, SparkConf, SparkContext
+from pyspark import Broadcast, SparkConf, SparkContext
 
 from batch.fold import (
     LEDGER,
@@ -44,7 +44,7 @@ from batch.fold import (
     split,
     unpacked,
 )
-from batch.share import Described, Found, Loaded, Loader, Share, offsets_of, shared_out
+from batch.share import Describer, Files, Found, Share, events_on, hashes_of, offsets_of, shared_out
 from contract.aggregate import columns_read, identity_hashes
 from contract.event import REJECT_SCHEMA
 from contract.master import Slice
@@ -74,57 +74,42 @@ class DayCounts:
     duplicate: int
 
 
-@dataclass(frozen=True)
-class Read:
-    """Slices that were read, each once: their shares, what is in each slice, and the rejects to store."""
-
-    slices: Sequence[Slice]
-    shares: RDD[tuple[int, Loaded | Described]]
-    next_share: int
-    found: list[Found]
-    rejects: pl.DataFrame
-
-
 def context(settings: Settings) -> SparkContext:
     """Spark on settings.spark_master."""
     return SparkContext.getOrCreate(SparkConf().setAppName("braid batch").setMaster(settings.spark_master))
 
 
-def read(spark: SparkContext, loader: Loader, slices: Sequence[Slice], first_share: int = 0) -> Read:
-    """Read the slices in about equal shares, which are numbered from `first_share` on."""
-    shares = shared_out(slices, max(spark.defaultParallelism, -(-offsets_of(slices) // _TASK_EVENTS)))
-    numbered, next_share = list(enumerate(shares, first_share)), first_share + len(shares)
-    loaded = spark.parallelize(numbered, len(shares)).flatMap(partial(send_loaded, loader, next_share))
-    loaded = loaded.partitionBy(next_share + 1, int)
-    described: list[Described] = _received(spark, loaded, next_share)
-    found = [some for one in described for some in one.found]
+def describe(spark: SparkContext, describer: Describer, slices: Sequence[Slice]) -> tuple[list[Found], pl.DataFrame]:
+    """What is in each of the slices, and the rejects to store."""
+    shares = _shares(spark, slices)
+    described = spark.parallelize(shares, len(shares)).map(describer.describe).collect()
     rejects = [unpacked(content) for one in described for content in one.rejects]
-    return Read(slices, loaded, next_share, found, pl.concat([pl.DataFrame(schema=REJECT_SCHEMA), *rejects]))
+    return [some for one in described for some in one.found], pl.concat([pl.DataFrame(schema=REJECT_SCHEMA), *rejects])
 
 
 def compute(
-    spark: SparkContext, settings: Settings, run_id: int, parts: Sequence[Read], days: Sequence[date], with_filters: bool
+    spark: SparkContext, settings: Settings, run_id: int, slices: Sequence[Slice], days: Sequence[date], with_filters: bool
 ) -> list[DayCounts]:
     """Write the rows of every view under the run, one claimed task a day and view; returns how events were judged.
 
-    What was read, in parts whose shares are numbered on, holds all events of the days below the run's cut, and others,
-    which are left out. The filters of the days are written too if the speed layer is to ask them.
+    The slices hold all events of the days below the run's cut, and others, which are left out. The filters of the days are
+    written too if the speed layer is to ask them.
     """
     if not days:
         return []
-    wanted, cores, shares = frozenset(days), spark.defaultParallelism, parts[-1].next_share
-    ranges = max(cores, -(-sum(offsets_of(part.slices) for part in parts) // _TASK_HASHES))
-    # Each share has a partition, and the driver the last. What is partitioned so already, as the last part and unions of
-    # such RDDs are, is not sent again.
-    aligned = [part.shares.partitionBy(shares + 1, int) for part in parts]
-    loaded = reduce(lambda one, other: one.union(other), aligned).partitionBy(shares + 1, int)
-    hashes = loaded.mapPartitions(partial(send_hashes, wanted, ranges)).partitionBy(ranges, int)
+    wanted, cores = frozenset(days), spark.defaultParallelism
+    shares = _shares(spark, slices)
+    ranges = max(cores, -(-offsets_of(slices) // _TASK_HASHES))
+    # Of what is sent back to shares, each has a partition, and the driver the last.
+    driver = len(shares)
+    numbered = spark.parallelize(list(enumerate(shares)), driver)
+    hashes = numbered.flatMap(partial(send_hashes, settings, wanted, ranges)).partitionBy(ranges, int)
     filters = Filters(settings, run_id, ranges) if with_filters else None
-    answers = hashes.mapPartitionsWithIndex(partial(send_answers, filters, shares)).partitionBy(shares + 1, int)
-    suspects: int = sum(_received(spark, answers, shares))
-    groups = max(cores, -(-suspects // _TASK_EVENTS), shares // _TASK_SHARES)
-    answered = loaded.union(answers).partitionBy(shares + 1, int)
-    rows = answered.mapPartitions(partial(send_folded, wanted, groups)).partitionBy(groups, int)
+    answers = hashes.mapPartitionsWithIndex(partial(send_answers, filters, driver)).partitionBy(driver + 1, int)
+    suspects: int = sum(what for _, what in spark.runJob(answers, list, [driver]))
+    groups = max(cores, -(-suspects // _TASK_EVENTS), driver // _TASK_SHARES)
+    folded = partial(send_folded, settings, spark.broadcast(shares), wanted, groups)
+    rows = answers.mapPartitionsWithIndex(folded).partitionBy(groups, int)
     places = [(day, part) for day in days for part in PARTS]
     writers = min(len(places), cores * _WRITERS_PER_CORE)
     rows = rows.mapPartitions(partial(send_merged, {place: number % writers for number, place in enumerate(places)}))
@@ -147,22 +132,13 @@ class Filters:
             write_filters(connection, self.run_id, number, self.ranges, filters)
 
 
-def send_loaded(loader: Loader, driver: int, numbered: tuple[int, Share]) -> Iterator[Sent]:
-    """To where its share is: what was read. To the driver: what is in it."""
+def send_hashes(settings: Settings, days: Collection[date], ranges: int, numbered: tuple[int, Share]) -> Iterator[Sent]:
+    """To each range of hashes: the number of the share, a day, and its hashes of that day."""
     number, share = numbered
-    loaded, described = loader.load(share)
-    yield number, loaded
-    yield driver, described
-
-
-def send_hashes(days: Collection[date], ranges: int, sent: Iterable[Sent]) -> Iterator[Sent]:
-    """To each range of hashes: the number of a share, a day, and its hashes of that day."""
-    for share, loaded in sent:
-        if isinstance(loaded, Loaded):
-            for day in sorted(loaded.hashes.keys() & days):
-                for number, some in enumerate(ranges_of(loaded.hashes[day], ranges)):
-                    if len(some):
-                        yield number, (share, day, some.tobytes())
+    for day, hashes in hashes_of(Files.of_worker(settings), share, days).items():
+        for place, some in enumerate(ranges_of(hashes, ranges)):
+            if len(some):
+                yield place, (number, day, some.tobytes())
 
 
 def send_answers(filters: Filters | None, driver: int, number: int, sent: Iterable[Sent]) -> Iterator[Sent]:
@@ -182,16 +158,20 @@ def send_answers(filters: Filters | None, driver: int, number: int, sent: Iterab
                 yield driver, len(shared)
 
 
-def send_folded(days: Collection[date], groups: int, sent: Iterable[Sent]) -> Iterator[Sent]:
+def send_folded(
+    settings: Settings,
+    shares: Broadcast[Sequence[Share]],
+    days: Collection[date],
+    groups: int,
+    number: int,
+    sent: Iterable[Sent],
+) -> Iterator[Sent]:
     """To a group: rows of a share's events that are no repeats; to each group: the suspects among its hashes."""
-    share, answers, frames = -1, list[bytes](), list[pl.DataFrame]()
-    for number, what in sent:
-        if isinstance(what, Loaded):
-            share, frames = number, what.events(days, columns_read())
-        elif isinstance(what, bytes):
-            answers.append(what)
-    if not frames:
+    # What the driver was told has a partition too.
+    if number == len(shares.value):
         return
+    answers = [content for _, content in sent]
+    frames = list(events_on(Files.of_worker(settings), shares.value[number], days, columns_read()))
     # File by file: all ids at once would have to be copied into one piece first.
     hashes = np.concatenate([identity_hashes(events) for events in frames])
     alone, suspects = split(pl.concat(frames), hashes, np.frombuffer(b"".join(answers), np.uint64), groups)
@@ -200,7 +180,7 @@ def send_folded(days: Collection[date], groups: int, sent: Iterable[Sent]) -> It
         if len(some):
             yield group, (_SUSPECTS, packed(some))
     for part, rows in fold_alone(alone).items():
-        yield share % groups, (part, packed(rows))
+        yield number % groups, (part, packed(rows))
 
 
 def send_merged(writers: dict[tuple[date, str], int], sent: Iterable[Sent]) -> Iterator[Sent]:
@@ -230,6 +210,5 @@ def write(settings: Settings, run_id: int, sent: Iterable[Sent]) -> Iterator[Day
         yield from (DayCounts(**row) for row in ledger.iter_rows(named=True))
 
 
-def _received(spark: SparkContext, sent: RDD[Any], number: int) -> list[Any]:
-    """What was sent to that number, which has a partition to itself."""
-    return [what for _, what in spark.runJob(sent, list, [number])]
+def _shares(spark: SparkContext, slices: Sequence[Slice]) -> list[list[Slice]]:
+    return shared_out(slices, max(spark.defaultParallelism, -(-offsets_of(slices) // _TASK_EVENTS)))

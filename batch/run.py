@@ -14,7 +14,7 @@ import polars as pl
 
 from batch import job
 from batch.archive import Archive
-from batch.share import Loader
+from batch.share import Describer
 from contract.errors import BraidError
 from contract.event import REJECT_SCHEMA
 from contract.master import OffsetRange, without
@@ -32,6 +32,9 @@ from serving.handoff import (
     publish,
     surveyed_without,
 )
+
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+"""What asks a run to end: Ctrl-C and `docker stop`."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +150,7 @@ def open_run(settings: Settings, begin: Callable[[Connection], Run]) -> Iterator
 def _interrupts_held_back() -> Iterator[Callable[[], None]]:
     """Ctrl-C waits until the block calls what is yielded: that raises it. If the block ends without, an error is its end."""
     received: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    handlers = {number: signal.signal(number, lambda caught, _: received.append(caught)) for number in numbers}
+    handlers = {number: signal.signal(number, lambda caught, _: received.append(caught)) for number in INTERRUPTS}
 
     def let_through() -> None:
         for number, handler in handlers.items():
@@ -205,24 +207,21 @@ def computed(
     stopping = Thread(target=spark.stop, daemon=True)
     try:
         try:
-            first = job.read(spark, Loader(settings, rejected, unseen), new)
-            days = sorted({day for one in first.found for day in one.days})
+            found, new_rejects = job.describe(spark, Describer(settings, rejected, unseen), new)
+            days = sorted({day for one in found for day in one.days})
             with connect(settings, "batch") as connection:
-                add_surveyed(connection, ((one.offsets, one.days) for one in first.found))
+                add_surveyed(connection, ((one.offsets, one.days) for one in found))
                 # guard: old events of a dirty day
                 needed = without(slices, surveyed_without(connection, days))
-            old = without(needed, [OffsetRange(at, known.get(at, 0), next_offset) for at, next_offset in cut.items()])
-            say(f"run {run_id}: computing {len(days)} days from {len(new) + len(old)} files")
-            # What is in old slices is known but for the events of the days.
-            read = [first, job.read(spark, Loader(settings, frozenset(), {}), old, first.next_share)] if old else [first]
-            counts = job.compute(spark, settings, run_id, read, days, with_filters)
+            say(f"run {run_id}: computing {len(days)} days from {len(needed)} files")
+            counts = job.compute(spark, settings, run_id, needed, days, with_filters)
         finally:
             stopping.start()
         events, rejects = Counter[int](), Counter[int]()
-        for one in first.found:
+        for one in found:
             events[one.offsets.partition] += one.events
             rejects[one.offsets.partition] += one.rejects
-        yield Result(counts, events, rejects, first.rejects)
+        yield Result(counts, events, rejects, new_rejects)
     finally:
         # An interrupt may come before it has begun.
         if stopping.is_alive():

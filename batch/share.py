@@ -1,26 +1,29 @@
-"""What a task of a run reads: its share of the slices, once, from HDFS. From then on their bytes go with the run."""
+"""What a task of a run does with its share of the slices: it reads them, from HDFS once and then from the worker's disk."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from io import BytesIO
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import numpy as np
 import polars as pl
 
 from batch.archive import Archive
 from batch.fold import Hashes, hashes_by_day, packed
-from contract.aggregate import columns_read
+from contract.aggregate import days_of
 from contract.event import REJECT_SCHEMA
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice
 from contract.settings import Settings
 from serving.handoff import STORED_VALUE_BYTES
 
 Share = Sequence[Slice]
-# Of an offset a file has 13 bytes of simulated events. If it has many more, only what is folded is sent on.
-_SENT_BYTES = 64
+_FETCHED_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -34,21 +37,6 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A share as it was read: the bytes of its files, or of what is folded of them; hashes of identities by day."""
-
-    slices: Share
-    files: list[bytes]
-    hashes: dict[date, Hashes]
-
-    def events(self, days: Collection[date], columns: Sequence[str]) -> list[pl.DataFrame]:
-        """Of each file these columns of the slice's events that are on one of the days; event_time must be one of them."""
-        wanted = pl.Series(sorted(days), dtype=pl.Date).implode()
-        rows = (_rows(content, piece, columns) for content, piece in zip(self.files, self.slices, strict=True))
-        return [some.filter(pl.col("event_time").dt.date().is_in(wanted)) for some in rows]
-
-
-@dataclass(frozen=True)
 class Described:
     """What is in the slices of a share, and packed rejects to store."""
 
@@ -56,50 +44,95 @@ class Described:
     rejects: list[bytes]
 
 
+class Files:
+    """The bytes of the archive's files. Copies stay in `folder`, if there is one, so HDFS gives a worker each file once."""
+
+    def __init__(self, settings: Settings, folder: Path | None) -> None:
+        self._archive, self._folder = Archive(settings), folder
+
+    @classmethod
+    def of_worker(cls, settings: Settings) -> Files:
+        """With copies in the folder for what Spark's Python workers put aside; Spark removes it when the run has ended."""
+        folders = os.environ.get("SPARK_LOCAL_DIRS")
+        return cls(settings, Path(folders.split(",")[0]) if folders else None)
+
+    def read(self, dataset: str, file: OffsetRange) -> bytes:
+        """The whole file; EngineUnavailable or ArchiveDamaged if HDFS must be asked, and cannot give it."""
+        if self._folder is None:
+            return self._from_hdfs(dataset, file)
+        copy = self._folder / f"{dataset}-{file.partition}-{file.file_name}"
+        if copy.exists():
+            return copy.read_bytes()
+        content = self._from_hdfs(dataset, file)
+        # A task may be killed here, and another one may do the same: a copy appears whole or not at all.
+        with NamedTemporaryFile(dir=self._folder, delete=False) as part:
+            part.write(content)
+        os.replace(part.name, copy)
+        return content
+
+    def fetch(self, wanted: Iterable[tuple[str, OffsetRange]]) -> None:
+        """Make copies of files of these datasets, several at a time, because HDFS lets each wait; errors as of `read`."""
+        if self._folder is not None:
+            with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
+                list(pool.map(lambda place: len(self.read(*place)), wanted))
+
+    def _from_hdfs(self, dataset: str, file: OffsetRange) -> bytes:
+        return self._archive.read(file.path(self._archive.root, dataset))
+
+
 @dataclass(frozen=True)
-class Loader:
-    """Reads shares, and the quarantine beside files that are in `rejected`; it keeps rejects from offsets `unseen` on."""
+class Describer:
+    """Counts what is in shares, and in the quarantine beside files that are in `rejected`; rejects from offsets `unseen` on
+    it brings along."""
 
     settings: Settings
     rejected: Collection[OffsetRange]
     unseen: Mapping[int, int]
 
-    def load(self, share: Share) -> tuple[Loaded, Described]:
-        """All that a run needs to know of the share before it folds its events."""
-        archive = Archive(self.settings)
-        described = Described([], [])
-        files: list[bytes] = []
-        hashes: dict[date, list[Hashes]] = {}
+    def describe(self, share: Share) -> Described:
+        """All that a run needs to know of the share before it computes days."""
+        files, described = Files.of_worker(self.settings), Described([], [])
+        asked = dict.fromkeys(piece.file for piece in share)
+        files.fetch([(MASTER, file) for file in asked] + [(QUARANTINE, file) for file in asked if file in self.rejected])
         for piece in share:
-            content = archive.read(piece.file.path(archive.root, MASTER))
-            events = _rows(content, piece, ("event_id", "event_time"))
-            of_days = hashes_by_day(events)
-            for day, some in of_days.items():
-                hashes.setdefault(day, []).append(some)
-            # What is sent goes through the memory of Spark's executor.
-            files.append(
-                content
-                if len(content) <= _SENT_BYTES * offsets_of([piece])
-                else packed(_rows(content, piece, columns_read()))
-            )
-            rejects, unseen = self._rejects(archive, piece)
+            events = _rows(files.read(MASTER, piece.file), piece, ["event_time"])
+            rejects, unseen = self._rejects(files, piece)
             if len(unseen):
                 described.rejects.append(packed(unseen))
+            days = np.unique(days_of(events)).astype("datetime64[D]").tolist()
             offsets = OffsetRange(piece.file.partition, piece.first_offset, piece.next_offset)
-            described.found.append(Found(offsets, len(events), rejects, tuple(of_days)))
-        return Loaded(share, files, {day: np.concatenate(blocks) for day, blocks in hashes.items()}), described
+            described.found.append(Found(offsets, len(events), rejects, tuple(days)))
+        return described
 
-    def _rejects(self, archive: Archive, piece: Slice) -> tuple[int, pl.DataFrame]:
+    def _rejects(self, files: Files, piece: Slice) -> tuple[int, pl.DataFrame]:
         """How many rejects a slice has; those to store, their values cut to what the database stores."""
         if piece.file not in self.rejected:
             return 0, pl.DataFrame(schema=REJECT_SCHEMA)
         unseen = self.unseen.get(piece.file.partition, 0)
-        content = archive.read(piece.file.path(archive.root, QUARANTINE))
+        content = files.read(QUARANTINE, piece.file)
         if piece.next_offset <= unseen:
             return len(_rows(content, piece, ["offset"])), pl.DataFrame(schema=REJECT_SCHEMA)
         rejects = _rows(content, piece, REJECT_SCHEMA.names())
         kept = rejects.filter(pl.col("offset") >= unseen)
         return len(rejects), kept.with_columns(pl.col("value").bin.slice(0, STORED_VALUE_BYTES))
+
+
+def events_on(files: Files, share: Share, days: Collection[date], columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """Of each slice these columns of its events that are on one of the days; event_time must be one of them."""
+    wanted = np.array(sorted(days), "datetime64[D]").astype(np.int64)
+    for piece in share:
+        rows = _rows(files.read(MASTER, piece.file), piece, columns)
+        inside = np.isin(days_of(rows), wanted)
+        yield rows if inside.all() else rows.filter(inside)
+
+
+def hashes_of(files: Files, share: Share, days: Collection[date]) -> dict[date, Hashes]:
+    """The hashes of the identities of the share's events that are on one of the days, by day."""
+    blocks: dict[date, list[Hashes]] = {}
+    for events in events_on(files, share, days, ["event_id", "event_time"]):
+        for day, hashes in hashes_by_day(events).items():
+            blocks.setdefault(day, []).append(hashes)
+    return {day: np.concatenate(some) for day, some in sorted(blocks.items())}
 
 
 def shared_out(slices: Sequence[Slice], count: int) -> list[list[Slice]]:

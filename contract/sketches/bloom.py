@@ -57,7 +57,9 @@ class BloomFilter:
 
         if self.size_bytes > _CACHED_BYTES:
             # The low half says which block of a part it is. In this order memory is walked through, and not jumped about in.
-            hashes = _halves_swapped(np.sort(_halves_swapped(hashes)))
+            hashes = _halves_swapped(hashes)
+            hashes.sort()
+            hashes = _halves_swapped(hashes)
         bloom.add(self.words, self._first_blocks, self._width, self.probes, hashes)
 
     def find(self, hashes: NDArray[np.uint64], found: NDArray[np.bool_]) -> None:
@@ -68,7 +70,9 @@ class BloomFilter:
 
 
 def _halves_swapped(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    return hashes << _HALF | hashes >> _HALF
+    swapped = hashes << _HALF
+    swapped |= hashes >> _HALF
+    return swapped
 
 
 def range_width(count: int) -> np.uint64:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import islice, pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,15 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 from py4j.protocol import Py4JError
-from pyspark import SparkContext
+from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 
 from batch.archive import Archive
 from batch.audit import audit
 from batch.fold import Hashes, hashes_by_day, unpacked
 from batch.run import Result, computed, run
-from batch.share import Loader
-from contract.errors import ArchiveBehind, ArchiveGap
+from batch.share import Describer, Files, events_on
+from contract.errors import ArchiveBehind, ArchiveDamaged, ArchiveGap
 from contract.event import decode
 from contract.master import MASTER, OffsetRange, Slice
 from contract.settings import Settings
@@ -57,6 +58,11 @@ def traffic(count: int, seed: int) -> list[Record]:
     return records
 
 
+def ends_of(records: list[Record]) -> list[int]:
+    """The next offset of each partition."""
+    return [1 + max((r[1] for r in records if r[0] == partition), default=-1) for partition in range(PARTITIONS)]
+
+
 def archive(settings: Settings, records: list[Record], partition: int, *bounds: tuple[int, int]) -> None:
     """Store ranges of offsets of a partition as files."""
     files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
@@ -84,7 +90,7 @@ def merged(settings: Settings, view: Any) -> list[tuple[Any, ...]]:
 
 def test_rows_equal_the_oracles_with_overlapping_files_and_a_cut_inside_a_file(batch: Settings):
     records = traffic(4_000, seed=3)
-    ends = [1 + max(r[1] for r in records if r[0] == partition) for partition in range(PARTITIONS)]
+    ends = ends_of(records)
     archive(batch, records, 0, *pairwise([0, 100, 400, 401, ends[0]]))
     archive(batch, records, 1, (0, 500), (300, 700), (300, 400), (700, ends[1]))
     archive(batch, records, 2, (0, 10), (0, ends[2]), (10, 200))
@@ -129,7 +135,7 @@ def test_when_every_event_has_copies_in_all_partitions_each_counts_once(batch: S
 
 def test_an_incremental_run_computes_the_days_that_new_records_are_on_and_equals_a_full_one(batch: Settings):
     records = traffic(6_000, seed=8)
-    ends = [1 + max(r[1] for r in records if r[0] == partition) for partition in range(PARTITIONS)]
+    ends = ends_of(records)
     # From day to day there is less and less that comes late, so each run leaves other days alone.
     days_of_run = []
     before = [0] * PARTITIONS
@@ -166,7 +172,7 @@ def test_an_incremental_run_computes_the_days_that_new_records_are_on_and_equals
 def test_new_records_in_one_partition_meet_old_ones_in_all(batch: Settings):
     """The new share and the old ones are not as many, and repeats of old events are among the new."""
     records = traffic(2_000, seed=8)
-    ends = [1 + max(r[1] for r in records if r[0] == partition) for partition in range(PARTITIONS)]
+    ends = ends_of(records)
     for partition, end in enumerate(ends):
         archive(batch, records, partition, (0, end))
     progress(batch, ends)
@@ -182,25 +188,85 @@ def test_new_records_in_one_partition_meet_old_ones_in_all(batch: Settings):
 
 
 def test_a_share_counts_all_rejects_and_brings_those_that_nobody_has_seen(batch: Settings):
-    values = enumerate(traffic(40, seed=8))
+    values = enumerate(traffic(400, seed=8))
     records = [(0, offset, time_ms, value if offset % 4 else b"no event") for offset, (*_, time_ms, value) in values]
-    archive(batch, records, 0, (0, 40))
-    file, odd = OffsetRange(0, 0, 40), {offset for _, offset, _, value in records if value == b"no event"}
-    loaded, described = Loader(batch, {file}, {0: 20}).load([Slice(file, 5, 20), Slice(file, 20, 35)])
+    archive(batch, records, 0, (0, 400))
+    file, odd = OffsetRange(0, 0, 400), {offset for _, offset, _, value in records if value == b"no event"}
+    share = [Slice(file, 5, 200), Slice(file, 200, 350)]
+    described = Describer(batch, {file}, {0: 200}).describe(share)
     assert [(one.offsets, one.rejects) for one in described.found] == [
-        (OffsetRange(0, first, after), len(odd & set(range(first, after)))) for first, after in ((5, 20), (20, 35))
+        (OffsetRange(0, first, after), len(odd & set(range(first, after)))) for first, after in ((5, 200), (200, 350))
     ]
     brought = [offset for content in described.rejects for offset in unpacked(content)["offset"]]
-    assert brought == sorted(odd & set(range(20, 35))) != []
-    events = loaded.events(loaded.hashes.keys(), ["offset", "event_time"])
-    assert [some["offset"].to_list() for some in events] == [
-        sorted(set(range(first, after)) - odd) for first, after in ((5, 20), (20, 35))
-    ]
+    assert brought == sorted(odd & set(range(200, 350))) != []
+    days = {day for one in described.found for day in one.days}
+    assert len(days) > 1
+    for wanted in (days, sorted(days)[1:]):
+        columns = ["offset", "event_time"]
+        rows = [row for events in events_on(Files.of_worker(batch), share, wanted, columns) for row in events.rows()]
+        true = decode(
+            0, *zip(*((offset, time_ms, value) for _, offset, time_ms, value in records[5:350]), strict=True)
+        ).events
+        assert rows == [row for row in true.select(columns).rows() if row[1].date() in wanted] != []
+
+
+def test_a_worker_has_a_file_from_hdfs_once(batch: Settings, tmp_path: Path):
+    records = traffic(300, seed=4)
+    ends = ends_of(records)
+    for partition, end in enumerate(ends):
+        archive(batch, records, partition, (0, end))
+    first, second = Files(batch, tmp_path), Files(batch, tmp_path)
+    files = [OffsetRange(partition, 0, end) for partition, end in enumerate(ends)]
+    contents = [first.read(MASTER, file) for file in files]
+    assert len(set(contents)) == PARTITIONS
+    for file in files:
+        Hdfs(batch.webhdfs_url).delete(file.path(batch.archive_root, MASTER))
+    assert [second.read(MASTER, file) for file in files] == contents
+    with pytest.raises(ArchiveDamaged):
+        Files(batch, None).read(MASTER, files[0])
+
+
+def test_a_run_reads_a_file_from_hdfs_in_its_first_step_and_never_again(batch: Settings):
+    records = traffic(2_000, seed=7)
+    ends = ends_of(records)
+    for partition, end in enumerate(ends):
+        archive(batch, records, partition, (0, end // 2), (end // 2, end))
+    progress(batch, ends)
+    deleted = []
+
+    def say(line: str) -> None:
+        if ": computing " in line:
+            for file in (file for files in Archive(batch).files(MASTER).values() for file in files):
+                Hdfs(batch.webhdfs_url).delete(file.path(batch.archive_root, MASTER))
+                deleted.append(file)
+
+    run(batch, say)
+    assert len(deleted) == 2 * PARTITIONS
+    truth = pipeline(records)
+    for view in VIEWS:
+        assert merged(batch, view) == expected_rows(truth, view.name)
+
+
+def test_a_worker_does_not_look_for_garbage_among_its_modules_after_each_task():
+    def tracked(_: int) -> int:
+        import gc
+
+        import polars  # noqa: F401 what the collector would have to look through
+
+        return len(gc.get_objects())
+
+    settings = {"spark.master": "local[1]", "spark.app.name": "tests", "spark.python.daemon.module": "batch.daemon"}
+    spark = SparkContext(conf=SparkConf().setAll(settings.items()))
+    try:
+        first, second = (spark.parallelize([0], 1).map(tracked).collect()[0] for _ in range(2))
+    finally:
+        spark.stop()
+    assert second < first / 10
 
 
 def test_spark_has_ended_when_its_result_was_used_whatever_happens(batch: Settings):
     records = traffic(100, seed=6)
-    end = 1 + max(r[1] for r in records if r[0] == 0)
+    end = ends_of(records)[0]
     archive(batch, records, 0, (0, end))
     progress(batch, [end, 0, 0, 0])
     with connect(batch, "batch") as connection:
@@ -228,7 +294,7 @@ def test_spark_has_ended_when_its_result_was_used_whatever_happens(batch: Settin
 def test_filters_hold_exactly_the_events_of_the_days_below_the_cut_and_an_audit_writes_none(batch: Settings):
     batch = replace(batch, dedupe_false_positive_rate=1e-12)
     records = traffic(4_000, seed=3)
-    ends = [1 + max(r[1] for r in records if r[0] == partition) for partition in range(PARTITIONS)]
+    ends = ends_of(records)
     before = [0] * PARTITIONS
     for cut in ([end // 2 for end in ends], ends):
         for partition in range(PARTITIONS):
@@ -289,7 +355,7 @@ def test_nothing_archived_is_an_empty_publication(batch: Settings):
 
 def test_a_run_rescues_a_speed_layer_that_is_far_behind(batch: Settings):
     records = traffic(400, seed=5)
-    ends = [1 + max(r[1] for r in records if r[0] == partition) for partition in range(PARTITIONS)]
+    ends = ends_of(records)
     for partition, end in enumerate(ends):
         archive(batch, records, partition, (0, end))
     said: list[str] = []
@@ -306,7 +372,7 @@ def test_a_run_rescues_a_speed_layer_that_is_far_behind(batch: Settings):
 
 def test_an_abandoned_run_is_no_obstacle(batch: Settings):
     records = traffic(200, seed=6)
-    end = 1 + max(r[1] for r in records if r[0] == 0)
+    end = ends_of(records)[0]
     archive(batch, records, 0, (0, end))
     progress(batch, [end, 0, 0, 0])
     with connect(batch, "batch") as connection:

@@ -196,6 +196,9 @@ class Spark:
         assert len(items) == partitions
         return Rdd(self, [[item] for item in items])
 
+    def broadcast(self, value: Any) -> SimpleNamespace:
+        return SimpleNamespace(value=value)
+
     def runJob(self, rdd: Rdd, function: Callable[[Iterator[Any]], list[Any]], wanted: list[int]) -> list[Any]:  # noqa: N802
         return [item for number in wanted for item in function(iter(rdd.partitions[number]))]
 
@@ -236,6 +239,9 @@ class Rdd:
     def mapPartitions(self, function: Callable[[Iterator[Any]], Iterable[Any]]) -> Rdd:  # noqa: N802 Spark's
         return self.mapPartitionsWithIndex(lambda _, items: function(items))
 
+    def map(self, function: Callable[[Any], Any]) -> Rdd:
+        return self.mapPartitions(lambda items: map(function, items))
+
     def flatMap(self, function: Callable[[Any], Iterable[Any]]) -> Rdd:  # noqa: N802 Spark's
         return self.mapPartitions(lambda items: (made for item in items for made in function(item)))
 
@@ -246,12 +252,6 @@ class Rdd:
         for items in dealt:
             self.spark.chance.shuffle(items)
         return Rdd(self.spark, dealt)
-
-    def union(self, other: Rdd) -> Rdd:
-        return Rdd(self.spark, self.partitions + other.partitions)
-
-    def getNumPartitions(self) -> int:  # noqa: N802 Spark's
-        return len(self.partitions)
 
     def collect(self) -> list[Any]:
         return [item for items in self.partitions for item in items]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given
@@ -50,10 +48,3 @@ def test_an_interrupt_ends_this_process_and_not_a_copy_that_is_to_become_another
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def test_the_process_that_workers_are_forked_from_has_one_thread():
-    script = "import batch.daemon, os; print(len(os.listdir('/proc/self/task')))"
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    said = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "1"
