@@ -23,7 +23,8 @@ from contract.settings import Settings
 from serving.handoff import STORED_VALUE_BYTES
 
 Share = Sequence[Slice]
-_FETCHED_AT_ONCE = 4
+# HDFS lets each reader wait.
+_READ_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -56,25 +57,24 @@ class Files:
         folders = os.environ.get("SPARK_LOCAL_DIRS")
         return cls(settings, Path(folders.split(",")[0]) if folders else None)
 
-    def read(self, dataset: str, file: OffsetRange) -> bytes:
-        """The whole file; EngineUnavailable or ArchiveDamaged if HDFS must be asked, and cannot give it."""
+    def read(self, dataset: str, wanted: Sequence[OffsetRange]) -> Iterator[bytes]:
+        """These files, each whole; EngineUnavailable or ArchiveDamaged if HDFS must be asked, and cannot give one."""
         if self._folder is None:
-            return self._from_hdfs(dataset, file)
-        copy = self._folder / f"{dataset}-{file.partition}-{file.file_name}"
-        if copy.exists():
-            return copy.read_bytes()
-        content = self._from_hdfs(dataset, file)
-        # A task may be killed here, and another one may do the same: a copy appears whole or not at all.
-        with NamedTemporaryFile(dir=self._folder, delete=False) as part:
-            part.write(content)
-        os.replace(part.name, copy)
-        return content
+            for file in wanted:
+                yield self._from_hdfs(dataset, file)
+            return
+        copies = {file: self._folder / f"{dataset}-{file.partition}-{file.file_name}" for file in wanted}
+        if missing := [(dataset, file, copy) for file, copy in copies.items() if not copy.exists()]:
+            with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+                list(pool.map(self._fetch, *zip(*missing, strict=True)))
+        for file in wanted:
+            yield copies[file].read_bytes()
 
-    def fetch(self, wanted: Iterable[tuple[str, OffsetRange]]) -> None:
-        """Make copies of files of these datasets, several at a time, because HDFS lets each wait; errors as of `read`."""
-        if self._folder is not None:
-            with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
-                list(pool.map(lambda place: len(self.read(*place)), wanted))
+    def _fetch(self, dataset: str, file: OffsetRange, copy: Path) -> None:
+        # A task may be killed here, and another one may do the same: a copy appears whole or not at all.
+        with NamedTemporaryFile(dir=copy.parent, delete=False) as part:
+            part.write(self._from_hdfs(dataset, file))
+        os.replace(part.name, copy)
 
     def _from_hdfs(self, dataset: str, file: OffsetRange) -> bytes:
         return self._archive.read(file.path(self._archive.root, dataset))
@@ -92,36 +92,34 @@ class Describer:
     def describe(self, share: Share) -> Described:
         """All that a run needs to know of the share before it computes days."""
         files, described = Files.of_worker(self.settings), Described([], [])
-        asked = dict.fromkeys(piece.file for piece in share)
-        files.fetch([(MASTER, file) for file in asked] + [(QUARANTINE, file) for file in asked if file in self.rejected])
-        for piece in share:
-            events = _rows(files.read(MASTER, piece.file), piece, ["event_time"])
-            rejects, unseen = self._rejects(files, piece)
-            if len(unseen):
-                described.rejects.append(packed(unseen))
+        rejected = files.read(QUARANTINE, [piece.file for piece in share if piece.file in self.rejected])
+        for piece, content in zip(share, files.read(MASTER, [piece.file for piece in share]), strict=True):
+            events = _rows(content, piece, ["event_time"])
+            rejects = 0
+            if piece.file in self.rejected:
+                rejects, unseen = self._rejects(next(rejected), piece)
+                described.rejects.extend(unseen)
             days = np.unique(days_of(events)).astype("datetime64[D]").tolist()
             offsets = OffsetRange(piece.file.partition, piece.first_offset, piece.next_offset)
             described.found.append(Found(offsets, len(events), rejects, tuple(days)))
         return described
 
-    def _rejects(self, files: Files, piece: Slice) -> tuple[int, pl.DataFrame]:
-        """How many rejects a slice has; those to store, their values cut to what the database stores."""
-        if piece.file not in self.rejected:
-            return 0, pl.DataFrame(schema=REJECT_SCHEMA)
+    def _rejects(self, content: bytes, piece: Slice) -> tuple[int, list[bytes]]:
+        """How many rejects of a quarantine file a slice has; those to store, cut to what the database stores, if any."""
         unseen = self.unseen.get(piece.file.partition, 0)
-        content = files.read(QUARANTINE, piece.file)
         if piece.next_offset <= unseen:
-            return len(_rows(content, piece, ["offset"])), pl.DataFrame(schema=REJECT_SCHEMA)
+            return len(_rows(content, piece, ["offset"])), []
         rejects = _rows(content, piece, REJECT_SCHEMA.names())
         kept = rejects.filter(pl.col("offset") >= unseen)
-        return len(rejects), kept.with_columns(pl.col("value").bin.slice(0, STORED_VALUE_BYTES))
+        cut = kept.with_columns(pl.col("value").bin.slice(0, STORED_VALUE_BYTES))
+        return len(rejects), [packed(cut)] if len(cut) else []
 
 
 def events_on(files: Files, share: Share, days: Collection[date], columns: Sequence[str]) -> Iterator[pl.DataFrame]:
     """Of each slice these columns of its events that are on one of the days; event_time must be one of them."""
     wanted = np.array(sorted(days), "datetime64[D]").astype(np.int64)
-    for piece in share:
-        rows = _rows(files.read(MASTER, piece.file), piece, columns)
+    for piece, content in zip(share, files.read(MASTER, [piece.file for piece in share]), strict=True):
+        rows = _rows(content, piece, columns)
         inside = np.isin(days_of(rows), wanted)
         yield rows if inside.all() else rows.filter(inside)
 

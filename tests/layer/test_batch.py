@@ -217,13 +217,13 @@ def test_a_worker_has_a_file_from_hdfs_once(batch: Settings, tmp_path: Path):
         archive(batch, records, partition, (0, end))
     first, second = Files(batch, tmp_path), Files(batch, tmp_path)
     files = [OffsetRange(partition, 0, end) for partition, end in enumerate(ends)]
-    contents = [first.read(MASTER, file) for file in files]
+    contents = list(first.read(MASTER, files))
     assert len(set(contents)) == PARTITIONS
     for file in files:
         Hdfs(batch.webhdfs_url).delete(file.path(batch.archive_root, MASTER))
-    assert [second.read(MASTER, file) for file in files] == contents
+    assert list(second.read(MASTER, files[::-1])) == contents[::-1]
     with pytest.raises(ArchiveDamaged):
-        Files(batch, None).read(MASTER, files[0])
+        list(Files(batch, None).read(MASTER, files))
 
 
 def test_a_run_reads_a_file_from_hdfs_in_its_first_step_and_never_again(batch: Settings):
