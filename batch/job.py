@@ -1,6 +1,6 @@
 """The Spark job: slices of the master dataset become rows of every view, written once each.
 
-Spark plans, retries and carries; what it carries between the steps is byte strings, a few for each task. Events are not
+Spark plans, retries and carries; what it carries between the steps is byte strings, a few for each task. Few events are
 among them, because most of the work would be to move and to unpack them: each task reads its share of the slices itself,
 from the worker's disk if some task of the run on that worker has had the file from HDFS before.
 
@@ -48,7 +48,7 @@ from batch.share import Describer, Files, Found, Share, events_on, hashes_of, of
 from contract.aggregate import columns_read, identity_hashes
 from contract.event import REJECT_SCHEMA
 from contract.master import Slice
-from contract.settings import Settings
+from contract.settings import Settings, spark_folder
 from serving.database import connect
 from serving.day_filters import write_filters
 from serving.handoff import LEDGER_SCHEMA, write_task
@@ -107,7 +107,7 @@ def compute(
     filters = Filters(settings, run_id, ranges) if with_filters else None
     answers = hashes.mapPartitionsWithIndex(partial(send_answers, filters, driver)).partitionBy(driver + 1, int)
     suspects: int = sum(what for _, what in spark.runJob(answers, list, [driver]))
-    groups = max(cores, -(-suspects // _TASK_EVENTS), driver // _TASK_SHARES)
+    groups = max(cores, -(-suspects // _TASK_EVENTS), len(shares) // _TASK_SHARES)
     folded = partial(send_folded, settings, spark.broadcast(shares), wanted, groups)
     rows = answers.mapPartitionsWithIndex(folded).partitionBy(groups, int)
     places = [(day, part) for day in days for part in PARTS]
@@ -135,7 +135,7 @@ class Filters:
 def send_hashes(settings: Settings, days: Collection[date], ranges: int, numbered: tuple[int, Share]) -> Iterator[Sent]:
     """To each range of hashes: the number of the share, a day, and its hashes of that day."""
     number, share = numbered
-    for day, hashes in hashes_of(Files.of_worker(settings), share, days).items():
+    for day, hashes in hashes_of(Files(settings, spark_folder()), share, days).items():
         for place, some in enumerate(ranges_of(hashes, ranges)):
             if len(some):
                 yield place, (number, day, some.tobytes())
@@ -171,7 +171,7 @@ def send_folded(
     if number == len(shares.value):
         return
     answers = [content for _, content in sent]
-    frames = list(events_on(Files.of_worker(settings), shares.value[number], days, columns_read()))
+    frames = list(events_on(Files(settings, spark_folder()), shares.value[number], days, columns_read()))
     # File by file: all ids at once would have to be copied into one piece first.
     hashes = np.concatenate([identity_hashes(events) for events in frames])
     alone, suspects = split(pl.concat(frames), hashes, np.frombuffer(b"".join(answers), np.uint64), groups)

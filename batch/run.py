@@ -213,7 +213,7 @@ def computed(
                 add_surveyed(connection, ((one.offsets, one.days) for one in found))
                 # guard: old events of a dirty day
                 needed = without(slices, surveyed_without(connection, days))
-            say(f"run {run_id}: computing {len(days)} days from {len(needed)} files")
+            say(f"run {run_id}: computing {len(days)} days from {len({piece.file for piece in needed})} files")
             counts = job.compute(spark, settings, run_id, needed, days, with_filters)
         finally:
             stopping.start()

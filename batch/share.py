@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from io import BytesIO
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from uuid import uuid4
 
 import numpy as np
 import polars as pl
@@ -19,7 +18,7 @@ from batch.fold import Hashes, hashes_by_day, packed
 from contract.aggregate import days_of
 from contract.event import REJECT_SCHEMA
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice
-from contract.settings import Settings
+from contract.settings import Settings, spark_folder
 from serving.handoff import STORED_VALUE_BYTES
 
 Share = Sequence[Slice]
@@ -46,16 +45,10 @@ class Described:
 
 
 class Files:
-    """The bytes of the archive's files. Copies stay in `folder`, if there is one, so HDFS gives a worker each file once."""
+    """The bytes of the archive's files. Copies stay in `folder`, if there is one, so that HDFS is not asked again."""
 
     def __init__(self, settings: Settings, folder: Path | None) -> None:
         self._archive, self._folder = Archive(settings), folder
-
-    @classmethod
-    def of_worker(cls, settings: Settings) -> Files:
-        """With copies in the folder for what Spark's Python workers put aside; Spark removes it when the run has ended."""
-        folders = os.environ.get("SPARK_LOCAL_DIRS")
-        return cls(settings, Path(folders.split(",")[0]) if folders else None)
 
     def read(self, dataset: str, wanted: Sequence[OffsetRange]) -> Iterator[bytes]:
         """These files, each whole; EngineUnavailable or ArchiveDamaged if HDFS must be asked, and cannot give one."""
@@ -66,15 +59,25 @@ class Files:
         copies = {file: self._folder / f"{dataset}-{file.partition}-{file.file_name}" for file in wanted}
         if missing := [(dataset, file, copy) for file, copy in copies.items() if not copy.exists()]:
             with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-                list(pool.map(self._fetch, *zip(*missing, strict=True)))
+                list(pool.map(self._copy, *zip(*missing, strict=True)))
         for file in wanted:
-            yield copies[file].read_bytes()
+            try:
+                content = copies[file].read_bytes()
+            except OSError:
+                content = self._from_hdfs(dataset, file)
+            yield content
 
-    def _fetch(self, dataset: str, file: OffsetRange, copy: Path) -> None:
-        # A task may be killed here, and another one may do the same: a copy appears whole or not at all.
-        with NamedTemporaryFile(dir=copy.parent, delete=False) as part:
-            part.write(self._from_hdfs(dataset, file))
-        os.replace(part.name, copy)
+    def _copy(self, dataset: str, file: OffsetRange, copy: Path) -> None:
+        content = self._from_hdfs(dataset, file)
+        # A task may be killed, and another one may do the same now.
+        # guard: a copy appears whole
+        part = copy.with_name(f"{copy.name}.{uuid4().hex}")
+        try:
+            part.write_bytes(content)
+            part.replace(copy)
+        except OSError:
+            # There may be no room. Then HDFS is asked again, which is slower and no more.
+            part.unlink(missing_ok=True)
 
     def _from_hdfs(self, dataset: str, file: OffsetRange) -> bytes:
         return self._archive.read(file.path(self._archive.root, dataset))
@@ -91,7 +94,7 @@ class Describer:
 
     def describe(self, share: Share) -> Described:
         """All that a run needs to know of the share before it computes days."""
-        files, described = Files.of_worker(self.settings), Described([], [])
+        files, described = Files(self.settings, spark_folder()), Described([], [])
         rejected = files.read(QUARANTINE, [piece.file for piece in share if piece.file in self.rejected])
         for piece, content in zip(share, files.read(MASTER, [piece.file for piece in share]), strict=True):
             events = _rows(content, piece, ["event_time"])

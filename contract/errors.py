@@ -136,7 +136,9 @@ class JobFailed(BraidError):
         """Of Spark's report, the last line that names an error of a Python task; its first line if there is none."""
         lines = [line.strip() for line in report.strip().splitlines() if line.strip()] or ["no reason given"]
         causes = [
-            line for line in lines if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Refused|Changed|Unavailable): ", line)
+            line
+            for line in lines
+            if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Refused|Changed|Unavailable|Damaged): ", line)
         ]
         cause = next((line for line in reversed(causes) if not line.startswith(("java.", "org.apache."))), lines[0])
         if ours := re.fullmatch(rf"{re.escape(__name__)}\.\w+: (.+)", cause):

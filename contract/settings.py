@@ -126,6 +126,12 @@ class Settings:
             raise ConfigurationError.missing_secret(str(path)) from error
 
 
+def spark_folder() -> Path | None:
+    """Where a task may put files aside: Spark tells its Python workers, and deletes the folder. Elsewhere there is none."""
+    folders = os.environ.get("SPARK_LOCAL_DIRS")
+    return Path(folders.split(",")[0]) if folders else None
+
+
 def _convert(variable: str, text: str, kind: type, minimum: float | None) -> Any:
     if kind is str:
         return text

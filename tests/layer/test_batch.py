@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -9,6 +11,7 @@ from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import polars as pl
@@ -203,27 +206,54 @@ def test_a_share_counts_all_rejects_and_brings_those_that_nobody_has_seen(batch:
     assert len(days) > 1
     for wanted in (days, sorted(days)[1:]):
         columns = ["offset", "event_time"]
-        rows = [row for events in events_on(Files.of_worker(batch), share, wanted, columns) for row in events.rows()]
+        rows = [row for events in events_on(Files(batch, None), share, wanted, columns) for row in events.rows()]
         true = decode(
             0, *zip(*((offset, time_ms, value) for _, offset, time_ms, value in records[5:350]), strict=True)
         ).events
         assert rows == [row for row in true.select(columns).rows() if row[1].date() in wanted] != []
 
 
-def test_a_worker_has_a_file_from_hdfs_once(batch: Settings, tmp_path: Path):
+@pytest.fixture
+def files(batch: Settings) -> list[OffsetRange]:
+    """What is in the archive: one file a partition."""
     records = traffic(300, seed=4)
     ends = ends_of(records)
     for partition, end in enumerate(ends):
         archive(batch, records, partition, (0, end))
-    first, second = Files(batch, tmp_path), Files(batch, tmp_path)
-    files = [OffsetRange(partition, 0, end) for partition, end in enumerate(ends)]
-    contents = list(first.read(MASTER, files))
+    return [OffsetRange(partition, 0, end) for partition, end in enumerate(ends)]
+
+
+def test_a_worker_has_a_file_from_hdfs_once(batch: Settings, files: list[OffsetRange], tmp_path: Path):
+    contents = list(Files(batch, tmp_path).read(MASTER, files))
     assert len(set(contents)) == PARTITIONS
     for file in files:
         Hdfs(batch.webhdfs_url).delete(file.path(batch.archive_root, MASTER))
-    assert list(second.read(MASTER, files[::-1])) == contents[::-1]
+    assert list(Files(batch, tmp_path).read(MASTER, files[::-1])) == contents[::-1]
     with pytest.raises(ArchiveDamaged):
         list(Files(batch, None).read(MASTER, files))
+
+
+def test_a_copy_that_was_broken_off_is_none(batch: Settings, files: list[OffsetRange], tmp_path: Path):
+    write = Path.write_bytes
+
+    def broken_off(path: Path, content: bytes) -> int:
+        write(path, content[:100])
+        raise KeyboardInterrupt
+
+    with patch.object(Path, "write_bytes", broken_off), pytest.raises(KeyboardInterrupt):
+        list(Files(batch, tmp_path).read(MASTER, files))
+    assert list(Files(batch, tmp_path).read(MASTER, files)) == list(Files(batch, None).read(MASTER, files))
+
+
+def test_without_room_for_a_copy_hdfs_is_asked_again(batch: Settings, files: list[OffsetRange], tmp_path: Path):
+    def full(path: Path, content: bytes) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    contents = list(Files(batch, None).read(MASTER, files))
+    with patch.object(Path, "write_bytes", full):
+        assert list(Files(batch, tmp_path).read(MASTER, files)) == contents
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_reads_a_file_from_hdfs_in_its_first_step_and_never_again(batch: Settings):

@@ -30,7 +30,14 @@ OURS = "run 2 is failed, not running; nothing was changed"
 SPARKS = "the job failed on Spark at local[2]: ValueError: no; `make status` shows what is up, `make batch` starts again"
 
 
-@pytest.mark.parametrize(("cause", "said"), [(f"contract.errors.RunRefused: {OURS}", OURS), ("ValueError: no", SPARKS)])
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (f"contract.errors.RunRefused: {OURS}", OURS),
+        (f"contract.errors.ArchiveDamaged: {OURS}", OURS),
+        ("ValueError: no", SPARKS),
+    ],
+)
 def test_of_a_failed_job_the_reason_is_one_line(cause: str, said: str):
     report = f"Job aborted due to stage failure\n  File x.py, line 1, in write\n{cause}\n\tat org.apache.spark.Task.run"
     assert str(JobFailed.of("local[2]", report)) == said
