@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 
@@ -97,6 +97,10 @@ class Producers:
     def is_again(self, partition: int, offset: int) -> bool:
         """Whether the record is another one once more."""
         return (partition, offset) in self._repeats or (partition, offset) in self._replayed
+
+    def replayed_since(self, next_offsets: Mapping[int, int]) -> bool:
+        """Whether an offset from these on, or of another partition, is of a repeat that only a batch run's count shows."""
+        return any(offset >= next_offsets.get(partition, 0) for partition, offset in self._replayed)
 
     def _append(self, partition: int, value: bytes | None) -> None:
         self._topic.partitions[partition].append((self._now_ms(), value))
