@@ -257,9 +257,9 @@ class TimedOut(BraidError):
         )
 
     @classmethod
-    def waiting_to_migrate(cls, attempts: int) -> Self:
+    def waiting_to_migrate(cls, waited_s: float, attempts: int) -> Self:
         return cls(
-            f"the schema was not changed: queries or commits had it locked in each of {attempts} attempts; "
+            f"the schema was not changed: queries or commits had it locked in all {attempts} attempts in {waited_s:.0f} s; "
             "`make up` tries again, `select * from pg_stat_activity` as superuser shows what lasts so long"
         )
 

@@ -23,7 +23,7 @@ from serving.stored_view import stored_versions
 # Held while roles or schema change: two migrations at once would meet in PostgreSQL's own catalogue.
 _LOCK = 0x42_72_61_69_64
 READER_TIMEOUT = "60s"
-_ATTEMPTS, _PAUSE_S = 60, 0.5
+_PATIENCE_S = 150
 WRITER_IDLE_TIMEOUT = "15s"
 
 
@@ -33,18 +33,23 @@ def migrate(settings: Settings, views: Sequence[View] = VIEWS) -> bool:
         server.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
         _roles(server, settings)
         _database(server, settings.database_name)
+    contended: list[str] = []
     with connect(settings, "postgres") as database:
-        for _ in range(_ATTEMPTS):
+        begin_s = time.monotonic()
+        attempts = 0
+        while (attempt_s := time.monotonic()) < begin_s + _PATIENCE_S:
+            attempts += 1
             with suppress(psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable), database.transaction():
                 database.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
                 # Where a query and this lock each other out, or it lasts, this gives way first, and comes again.
                 database.execute("SET LOCAL deadlock_timeout = '20ms'")
                 database.execute("SET LOCAL lock_timeout = '2s'")
-                changed = _schema(database, views)
+                changed = _schema(database, views, contended)
                 database.execute("SELECT serving.positions(%s)", [settings.topic_partitions])
                 return changed
-            time.sleep(_PAUSE_S)
-    raise TimedOut.waiting_to_migrate(_ATTEMPTS)
+            # Queries that it kept waiting have as long for themselves.
+            time.sleep(time.monotonic() - attempt_s)
+    raise TimedOut.waiting_to_migrate(_PATIENCE_S, attempts)
 
 
 def _roles(server: Connection, settings: Settings) -> None:
@@ -93,14 +98,14 @@ def _database(server: Connection, name: str) -> None:
         server.execute(sql.SQL(statement).format(database))
 
 
-def _schema(database: Connection, views: Sequence[View]) -> bool:
+def _schema(database: Connection, views: Sequence[View], contended: list[str]) -> bool:
     stored = stored_versions(database, views)
     # Replacing a view locks out its readers, so what is up to date, by the schema's comment, is left alone.
     whole = script([replace(view, shown=True) for view in stored])
     version = f"script {hashlib.sha256(whole.encode()).hexdigest()}"
     if database.execute("SELECT obj_description(to_regnamespace('serving'))").fetchone() == (version,):
         return False
-    _lock_views(database)
+    _lock_views(database, contended)
     if database.execute("SELECT to_regclass('serving.speed_progress')").fetchone() != (None,):
         # No commit is half way while the catalogue changes: each is one of the old or one of the new.
         database.execute("LOCK TABLE serving.speed_progress IN EXCLUSIVE MODE")
@@ -121,11 +126,19 @@ def _schema(database: Connection, views: Sequence[View]) -> bool:
     return True
 
 
-def _lock_views(database: Connection) -> None:
-    """Queries that come now wait, and hold nothing that is needed here: they too take their locks from the outside in."""
-    views = database.execute(
-        "SELECT viewname FROM pg_views WHERE schemaname = 'public' AND viewowner = 'braid_owner' ORDER BY 1"
-    )
-    for (name,) in views.fetchall():
-        # It changes nothing, and locks the view alone, while LOCK TABLE would lock all that is behind it.
-        database.execute(sql.SQL("ALTER VIEW {} RESET (security_barrier)").format(sql.Identifier("public", name)))
+def _lock_views(database: Connection, contended: list[str]) -> None:
+    """Queries that come now wait, and hold nothing that is needed here: they too take their locks from the outside in.
+
+    A query names views in an order of its own, and one that never stops being asked would win each time against
+    another order. So a view that could not be locked goes to the front of `contended`, and is waited for first the next
+    time, while nothing else is held: the order becomes the query's own.
+    """
+    views = database.execute("SELECT viewname FROM pg_views WHERE schemaname = 'public' AND viewowner = 'braid_owner'")
+    names = {name for (name,) in views.fetchall()}
+    for name in [name for name in contended if name in names] + sorted(names.difference(contended)):
+        try:
+            # It changes nothing, and locks the view alone, while LOCK TABLE would lock all that is behind it.
+            database.execute(sql.SQL("ALTER VIEW {} RESET (security_barrier)").format(sql.Identifier("public", name)))
+        except (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable):
+            contended[:] = [name, *(other for other in contended if other != name)]
+            raise

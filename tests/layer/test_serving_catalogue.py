@@ -241,26 +241,30 @@ def test_in_a_database_that_has_counted_nothing_a_change_shows_at_once(database:
     assert_merged(reader, events(1, 0, 0, 0), (CHANGED, ADDED))
 
 
-def test_a_change_does_not_fail_queries_that_run_meanwhile(
-    database: Settings, speed: Connection, reader: Connection
+@pytest.mark.parametrize("named", [("page_traffic", "ledger"), ("ledger", "page_traffic")], ids=" then ".join)
+def test_a_change_does_not_fail_queries_that_never_stop_being_asked(
+    database: Settings, speed: Connection, reader: Connection, named: tuple[str, str]
 ) -> None:
     frame = events(1, 0, 0, 100)
     commit(speed, frame)
     done = threading.Event()
     sums: list[object] = []
+    columns = {"page_traffic": "views", "ledger": "counted"}
+    query = "SELECT " + ", ".join(f"(SELECT sum({columns[view]}) FROM {view})" for view in named)
 
     def ask() -> None:
-        query = "SELECT (SELECT sum(views) FROM page_traffic), (SELECT sum(counted) FROM ledger)"
         with connect(database, "reader") as connection:
             while not done.is_set():
                 sums.append(connection.execute(query).fetchone())
 
-    asking = [threading.Thread(target=ask) for _ in range(2)]
+    asking = [threading.Thread(target=ask) for _ in range(4)]
     for thread in asking:
         thread.start()
-    for views in ((*VIEWS, ADDED), VIEWS, (CHANGED, *VIEWS[1:])):
-        migrate(database, views)
-    done.set()
-    for thread in asking:
-        thread.join()
+    try:
+        for views in ((*VIEWS, ADDED), VIEWS, (CHANGED, *VIEWS[1:])):
+            migrate(database, views)
+    finally:
+        done.set()
+        for thread in asking:
+            thread.join()
     assert set(sums) == {(100, 100)}
