@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
@@ -57,9 +58,9 @@ class Files:
                 yield self._from_hdfs(dataset, file)
             return
         copies = {file: self._folder / f"{dataset}-{file.partition}-{file.file_name}" for file in wanted}
-        if missing := [(dataset, file, copy) for file, copy in copies.items() if not copy.exists()]:
+        if missing := {file: copy for file, copy in copies.items() if not copy.exists()}:
             with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-                list(pool.map(self._copy, *zip(*missing, strict=True)))
+                list(pool.map(partial(self._copy, dataset), missing.keys(), missing.values()))
         for file in wanted:
             try:
                 content = copies[file].read_bytes()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import random
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from itertools import islice, pairwise
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import polars as pl
@@ -23,56 +19,26 @@ from pyspark.errors import PySparkException
 
 from batch.archive import Archive
 from batch.audit import audit
-from batch.fold import Hashes, hashes_by_day, unpacked
+from batch.fold import Hashes, hashes_by_day
 from batch.run import Result, computed, run
-from batch.share import Describer, Files, events_on
-from contract.errors import ArchiveBehind, ArchiveDamaged, ArchiveGap
+from contract.errors import ArchiveBehind, ArchiveGap
 from contract.event import decode
-from contract.master import MASTER, OffsetRange, Slice
+from contract.master import MASTER, OffsetRange
 from contract.settings import Settings
 from contract.sketches.bloom import BloomFilter
 from contract.views import VIEWS
-from ingest.archive_files import ArchiveFiles
 from ingest.hdfs import Hdfs
-from ingest.simulate import events
 from serving.database import connect
 from serving.day_filters import day_filter, filtered_days
 from serving.handoff import Counts, begin_run, commit_range, fail_run, positions
-from tests.fixtures.pageviews import TODAY
+from tests.fixtures.archived import PARTITIONS, archive, archive_whole, ends_of, traffic
 from tests.oracle import Record, expected_rows, pipeline
-
-PARTITIONS = 4
 
 
 @pytest.fixture
 def batch(database: Settings, archive_root: str) -> Settings:
     """A fresh database and archive; Spark runs inside the test, so no other run's executors are waited for."""
     return replace(database, archive_root=archive_root, spark_master="local[2]", batch_wait_s=1)
-
-
-def traffic(count: int, seed: int) -> list[Record]:
-    """Simulated records, dealt out without regard to the visitor: repeats do not meet in one partition."""
-    chance, ends = random.Random(seed), [0] * PARTITIONS
-    records: list[Record] = []
-    for _, value in islice(events(seed, lambda: TODAY, "test"), count):
-        partition = chance.randrange(PARTITIONS)
-        records.append((partition, ends[partition], int(TODAY.timestamp() * 1000), value))
-        ends[partition] += 1
-    return records
-
-
-def ends_of(records: list[Record]) -> list[int]:
-    """The next offset of each partition."""
-    return [1 + max((r[1] for r in records if r[0] == partition), default=-1) for partition in range(PARTITIONS)]
-
-
-def archive(settings: Settings, records: list[Record], partition: int, *bounds: tuple[int, int]) -> None:
-    """Store ranges of offsets of a partition as files."""
-    files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
-    for first, after in bounds:
-        inside = [record for record in records if record[0] == partition and first <= record[1] < after]
-        columns = ([r[1] for r in inside], [r[2] for r in inside], [r[3] for r in inside])
-        files.put(OffsetRange(partition, first, after), decode(partition, *columns))
 
 
 def progress(settings: Settings, ends: Sequence[int], starts: Sequence[int] = (0,) * PARTITIONS) -> None:
@@ -175,9 +141,7 @@ def test_an_incremental_run_computes_the_days_that_new_records_are_on_and_equals
 def test_new_records_in_one_partition_meet_old_ones_in_all(batch: Settings):
     """The new share and the old ones are not as many, and repeats of old events are among the new."""
     records = traffic(2_000, seed=8)
-    ends = ends_of(records)
-    for partition, end in enumerate(ends):
-        archive(batch, records, partition, (0, end))
+    ends = archive_whole(batch, records)
     progress(batch, ends)
     run(batch, lambda line: None)
     again = [(2, ends[2] + number, time_ms, value) for number, (*_, time_ms, value) in enumerate(records[::2])]
@@ -188,72 +152,6 @@ def test_new_records_in_one_partition_meet_old_ones_in_all(batch: Settings):
     for view in VIEWS:
         assert merged(batch, view) == expected_rows(truth, view.name)
     assert (done.kind, done.received, done.duplicate) == ("incremental", len(again), truth.duplicate)
-
-
-def test_a_share_counts_all_rejects_and_brings_those_that_nobody_has_seen(batch: Settings):
-    values = enumerate(traffic(400, seed=8))
-    records = [(0, offset, time_ms, value if offset % 4 else b"no event") for offset, (*_, time_ms, value) in values]
-    archive(batch, records, 0, (0, 400))
-    file, odd = OffsetRange(0, 0, 400), {offset for _, offset, _, value in records if value == b"no event"}
-    share = [Slice(file, 5, 200), Slice(file, 200, 350)]
-    described = Describer(batch, {file}, {0: 200}).describe(share)
-    assert [(one.offsets, one.rejects) for one in described.found] == [
-        (OffsetRange(0, first, after), len(odd & set(range(first, after)))) for first, after in ((5, 200), (200, 350))
-    ]
-    brought = [offset for content in described.rejects for offset in unpacked(content)["offset"]]
-    assert brought == sorted(odd & set(range(200, 350))) != []
-    days = {day for one in described.found for day in one.days}
-    assert len(days) > 1
-    for wanted in (days, sorted(days)[1:]):
-        columns = ["offset", "event_time"]
-        rows = [row for events in events_on(Files(batch, None), share, wanted, columns) for row in events.rows()]
-        true = decode(
-            0, *zip(*((offset, time_ms, value) for _, offset, time_ms, value in records[5:350]), strict=True)
-        ).events
-        assert rows == [row for row in true.select(columns).rows() if row[1].date() in wanted] != []
-
-
-@pytest.fixture
-def files(batch: Settings) -> list[OffsetRange]:
-    """What is in the archive: one file a partition."""
-    records = traffic(300, seed=4)
-    ends = ends_of(records)
-    for partition, end in enumerate(ends):
-        archive(batch, records, partition, (0, end))
-    return [OffsetRange(partition, 0, end) for partition, end in enumerate(ends)]
-
-
-def test_a_worker_has_a_file_from_hdfs_once(batch: Settings, files: list[OffsetRange], tmp_path: Path):
-    contents = list(Files(batch, tmp_path).read(MASTER, files))
-    assert len(set(contents)) == PARTITIONS
-    for file in files:
-        Hdfs(batch.webhdfs_url).delete(file.path(batch.archive_root, MASTER))
-    assert list(Files(batch, tmp_path).read(MASTER, files[::-1])) == contents[::-1]
-    with pytest.raises(ArchiveDamaged):
-        list(Files(batch, None).read(MASTER, files))
-
-
-def test_a_copy_that_was_broken_off_is_none(batch: Settings, files: list[OffsetRange], tmp_path: Path):
-    write = Path.write_bytes
-
-    def broken_off(path: Path, content: bytes) -> int:
-        write(path, content[:100])
-        raise KeyboardInterrupt
-
-    with patch.object(Path, "write_bytes", broken_off), pytest.raises(KeyboardInterrupt):
-        list(Files(batch, tmp_path).read(MASTER, files))
-    assert list(Files(batch, tmp_path).read(MASTER, files)) == list(Files(batch, None).read(MASTER, files))
-
-
-def test_without_room_for_a_copy_hdfs_is_asked_again(batch: Settings, files: list[OffsetRange], tmp_path: Path):
-    def full(path: Path, content: bytes) -> int:
-        path.touch()
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    contents = list(Files(batch, None).read(MASTER, files))
-    with patch.object(Path, "write_bytes", full):
-        assert list(Files(batch, tmp_path).read(MASTER, files)) == contents
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_reads_a_file_from_hdfs_in_its_first_step_and_never_again(batch: Settings):
@@ -385,9 +283,7 @@ def test_nothing_archived_is_an_empty_publication(batch: Settings):
 
 def test_a_run_rescues_a_speed_layer_that_is_far_behind(batch: Settings):
     records = traffic(400, seed=5)
-    ends = ends_of(records)
-    for partition, end in enumerate(ends):
-        archive(batch, records, partition, (0, end))
+    ends = archive_whole(batch, records)
     said: list[str] = []
     run(replace(batch, rescue_offsets=300), said.append)
     assert "the speed layer is 400 offsets behind the archive: this run takes them over" in said

@@ -246,7 +246,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "batch/share.py",
         'part = copy.with_name(f"{copy.name}.{uuid4().hex}")',
         "part = copy",
-        _test("layer/test_batch.py::test_a_copy_that_was_broken_off_is_none"),
+        _test("layer/test_batch_share.py::test_a_copy_that_was_broken_off_is_none"),
     ),
     Mutation("old events of a dirty day", "batch/run.py", "without(slices, surveyed_without(connection, days))", "new"),
     Mutation("dedupe of the batch layer", "batch/fold.py", "distinct = first_of_each(events)", "distinct = events"),
