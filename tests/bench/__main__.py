@@ -75,6 +75,8 @@ def main() -> int:
                 except AssertionError as error:
                     wrong = 1
                     _say(f"{name}: {error}")
+                    # Whatever it left behind would be in the way of the next case.
+                    place.start_anew()
                 draw(_stored(measured), _CHARTS)
     except subprocess.CalledProcessError as error:
         print(f"bench: {' '.join(error.cmd)} failed; the reason is above", file=sys.stderr)

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from psycopg import sql
-
 from batch.archive import Archive
 from serving.database import Connection, connect
 from tests.bench.rounds import Candidates, Sample, in_turn
 from tests.bench.usage import Containers
+from tests.fixtures.database import emptying
 from tests.fixtures.kafka import next_offsets_of
 from tests.fixtures.own_stack import compose
 from tests.fixtures.stack import ROOT, Stack
@@ -65,9 +64,7 @@ class Place:
     def empty_views(self) -> None:
         """As if nothing had ever been counted; what is in Kafka stays."""
         with connect(self.stack.settings, "postgres") as owner:
-            tables = owner.execute("SELECT schemaname, tablename FROM pg_tables WHERE schemaname = 'serving'").fetchall()
-            names = [sql.Identifier(*table) for table in [*tables, ("public", "quarantine")]]
-            owner.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(sql.SQL(", ").join(names)))
+            owner.execute(emptying(owner))
 
     def start_anew(self) -> None:
         """An empty stack, as after its first start."""

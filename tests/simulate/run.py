@@ -16,6 +16,7 @@ from psycopg import sql
 from contract.settings import Settings
 from serving.database import connect
 from serving.migrate import migrate
+from tests.fixtures.database import emptying
 from tests.simulate.check import Checker
 from tests.simulate.engines import Sessions
 from tests.simulate.world import World
@@ -80,12 +81,7 @@ class Simulator:
 
     def __init__(self, settings: Settings, sessions: Sessions, eye: psycopg.Connection[Any]) -> None:
         self._settings, self._sessions, self._eye = settings, sessions, eye
-        tables = eye.execute(
-            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname = 'serving' "
-            "AND tablename NOT IN ('catalogue', 'view_version')"
-        ).fetchall()
-        names = [sql.Identifier(*table) for table in [*tables, ("public", "quarantine")]]
-        self._empty = sql.SQL("TRUNCATE {} RESTART IDENTITY").format(sql.SQL(", ").join(names))
+        self._empty = emptying(eye)
 
     @contextmanager
     def world(self, seed: int) -> Iterator[tuple[World, Checker]]:
