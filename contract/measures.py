@@ -112,7 +112,7 @@ class Distinct(Measure):
 
     dtype: ClassVar[pl.DataType] = pl.Binary()
     sql_type: ClassVar[str] = hll.SQL_TYPE
-    sql_merge: ClassVar[str] = "hll_union_agg({0})"
+    sql_merge: ClassVar[str] = "hll_merge({0})"
     sql_add: ClassVar[str] = "hll_union({0}, {1})"
     sql_size: ClassVar[str] = "distinct_count({0})"
 
