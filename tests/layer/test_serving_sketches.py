@@ -59,7 +59,7 @@ def test_a_sketch_built_in_sql_from_raw_values_has_our_bytes(owner: Connection, 
     raw = "hll_add_agg(hll_hash_text(t), 11, 5, 0, 1)"
     assert value(owner, f"SELECT {raw}::text FROM unnest(%s::text[]) AS t", texts) == ours
     halves = f"SELECT {raw} AS half FROM unnest(%s::text[]) WITH ORDINALITY AS u (t, n) GROUP BY n %% 3"
-    for union in ("rollup", "hll_merge"):
+    for union in ("rollup", "hll_union_agg", "hll_merge"):
         assert value(owner, f"SELECT {union}(half)::text FROM ({halves}) AS h", texts) == ours
     error = abs(int(str(value(owner, "SELECT distinct_count(%s::hll)", ours))) - count) / count
     assert error < 4 * hll.STANDARD_ERROR
