@@ -99,6 +99,12 @@ def merged(part: str, frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
     return merge(_VIEW_OF[part], frames)
 
 
+def with_rollup(name: str, rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """All rows of a view on some days, and those by day, if readers have them."""
+    rollup = _VIEW_OF[name].rollup
+    return {name: rows} | ({rollup.name: merge(rollup, [rows])} if rollup else {})
+
+
 def day_of(part: str) -> pl.Expr:
     """The day of a row of one of PARTS."""
     return pl.col("day") if part == LEDGER else pl.col("bucket").dt.date()

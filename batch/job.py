@@ -43,12 +43,13 @@ from batch.fold import (
     shared_hashes,
     split,
     unpacked,
+    with_rollup,
 )
-from batch.share import Describer, Files, Found, Share, events_on, hashes_of, offsets_of, shared_out
+from batch.share import Describer, Found, Share, events_on, files_at_hand, hashes_of, offsets_of, shared_out
 from contract.aggregate import columns_read, identity_hashes
 from contract.event import REJECT_SCHEMA
 from contract.master import Slice
-from contract.settings import Settings, spark_folder
+from contract.settings import Settings
 from serving.database import connect
 from serving.day_filters import write_filters
 from serving.handoff import LEDGER_SCHEMA, write_task
@@ -135,7 +136,7 @@ class Filters:
 def send_hashes(settings: Settings, days: Collection[date], ranges: int, numbered: tuple[int, Share]) -> Iterator[Sent]:
     """To each range of hashes: the number of the share, a day, and its hashes of that day."""
     number, share = numbered
-    for day, hashes in hashes_of(Files(settings, spark_folder()), share, days).items():
+    for day, hashes in hashes_of(files_at_hand(settings), share, days).items():
         for place, some in enumerate(ranges_of(hashes, ranges)):
             if len(some):
                 yield place, (number, day, some.tobytes())
@@ -171,7 +172,7 @@ def send_folded(
     if number == len(shares.value):
         return
     answers = [content for _, content in sent]
-    frames = list(events_on(Files(settings, spark_folder()), shares.value[number], days, columns_read()))
+    frames = list(events_on(files_at_hand(settings), shares.value[number], days, columns_read()))
     # File by file: all ids at once would have to be copied into one piece first.
     hashes = np.concatenate([identity_hashes(events) for events in frames])
     alone, suspects = split(pl.concat(frames), hashes, np.frombuffer(b"".join(answers), np.uint64), groups)
@@ -204,7 +205,7 @@ def write(settings: Settings, run_id: int, sent: Iterable[Sent]) -> Iterator[Day
         places.setdefault((day, part), []).append(content)
     for (day, part), contents in sorted(places.items()):
         rows = merged(part, map(unpacked, contents))
-        views, ledger = ({}, rows) if part == LEDGER else ({part: rows}, pl.DataFrame(schema=LEDGER_SCHEMA))
+        views, ledger = ({}, rows) if part == LEDGER else (with_rollup(part, rows), pl.DataFrame(schema=LEDGER_SCHEMA))
         with connect(settings, "batch") as connection:
             write_task(connection, run_id, f"day={day} {part}", views, ledger)
         yield from (DayCounts(**row) for row in ledger.iter_rows(named=True))

@@ -31,6 +31,7 @@ from serving.handoff import (
     positions,
     publish,
     surveyed_without,
+    vacuum,
 )
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
@@ -93,6 +94,7 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> D
         result = _compute_and_publish(settings, archive, begun, say)
     with connect(settings, "batch") as connection:
         freed = collect_garbage(connection, settings.keep_runs)
+        vacuum(connection)
     say(f"run {begun.run_id}: freed " + ", ".join(f"{count:,} {name}" for name, count in freed.items()))
     return Done(
         begun.run_id,

@@ -84,6 +84,11 @@ class Files:
         return self._archive.read(file.path(self._archive.root, dataset))
 
 
+def files_at_hand(settings: Settings) -> Files:
+    """The archive's files, with copies in the folder that Spark has for those of a worker."""
+    return Files(settings, spark_folder())
+
+
 @dataclass(frozen=True)
 class Describer:
     """Counts what is in shares, and in the quarantine beside files that are in `rejected`; rejects from offsets `unseen` on
@@ -95,7 +100,7 @@ class Describer:
 
     def describe(self, share: Share) -> Described:
         """All that a run needs to know of the share before it computes days."""
-        files, described = Files(self.settings, spark_folder()), Described([], [])
+        files, described = files_at_hand(self.settings), Described([], [])
         rejected = files.read(QUARANTINE, [piece.file for piece in share if piece.file in self.rejected])
         for piece, content in zip(share, files.read(MASTER, [piece.file for piece in share]), strict=True):
             events = _rows(content, piece, ["event_time"])

@@ -17,6 +17,7 @@ from contract.measures import Count, Distinct, Measure, Quantiles, Sum
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _VERSION = re.compile(r".*_v[0-9]+")
+_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,16 @@ class View:
     """A merged view: one row per `bucket` of event time and per combination of `keys`, with the measures' values.
 
     Keys are text fields of the event, or derived keys of contract/keys.py. The first measure counts every event of the row.
+    With `by_day` readers also have `<name>_by_day`, the same in rows of a day, for questions about many days.
     """
 
     name: str
     keys: tuple[str, ...]
     bucket: timedelta
     measures: tuple[Measure, ...]
+    by_day: bool = False
+    rollup_of: View | None = None
+    """What `rollup` fills in; the rows of such a view follow from those of the other."""
 
     def __post_init__(self) -> None:
         columns = ("bucket", *self.keys, *(measure.name for measure in self.measures))
@@ -48,10 +53,12 @@ class View:
             raise CatalogueError(
                 f"view {self.name}: {', '.join(unknown)} is no text field of the event, and no key of contract/keys.py"
             )
-        if timedelta(days=1) % self.bucket:
+        if _DAY % self.bucket:
             raise CatalogueError(
                 f"view {self.name}: a bucket of {self.bucket} does not divide a day, the unit of batch runs"
             )
+        if self.by_day and self.bucket == _DAY:
+            raise CatalogueError(f"view {self.name}: its rows are of a day already; leave by_day out")
         if not (self.measures and isinstance(self.measures[0], Count) and self.measures[0].where is None):
             raise CatalogueError(
                 f"view {self.name}: the first measure must be a Count without condition; it says what is counted"
@@ -61,6 +68,11 @@ class View:
     def group(self) -> tuple[str, ...]:
         """The columns that identify a row."""
         return ("bucket", *self.keys)
+
+    @cached_property
+    def rollup(self) -> View | None:
+        """The view `<name>_by_day`, if there is one: batch runs write its rows, speed rows are added up when it is asked."""
+        return View(f"{self.name}_by_day", self.keys, _DAY, self.measures, rollup_of=self) if self.by_day else None
 
     @cached_property
     def grouped_by(self) -> tuple[Key, ...]:
@@ -74,7 +86,8 @@ class View:
             (type(measure).__name__, measure.sql_type, *(str(getattr(measure, field.name)) for field in fields(measure)))
             for measure in self.measures
         ]
-        return _digest((self.name, [key.declaration() for key in self.grouped_by], str(self.bucket), measures))
+        parts = (self.name, [key.declaration() for key in self.grouped_by], str(self.bucket), measures)
+        return _digest(parts if self.rollup_of is None else (*parts, self.rollup_of.digest))
 
     @property
     def schema(self) -> pl.Schema:
@@ -86,9 +99,18 @@ class View:
         )
 
 
+def with_rollups(views: Sequence[View]) -> tuple[View, ...]:
+    """All views that readers have of these: each, and after it its rollup. Raises CatalogueError if two share a name."""
+    every = tuple(one for view in views for one in (view, view.rollup) if one)
+    names = [view.name for view in every]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise CatalogueError(f"view {', '.join(repeated)} is there twice; by_day of a view `v` makes a view `v_by_day`")
+    return every
+
+
 def catalogue_digest(views: Sequence[View]) -> str:
     """Names all declarations together: layers with different ones must not write to one database."""
-    return _digest([view.digest for view in views])
+    return _digest([view.digest for view in with_rollups(views)])
 
 
 def _digest(parts: object) -> str:
@@ -104,6 +126,6 @@ TRAFFIC: Sequence[Measure] = (
 )
 
 VIEWS: tuple[View, ...] = (
-    View("site_traffic", keys=("site",), bucket=timedelta(minutes=1), measures=tuple(TRAFFIC)),
-    View("page_traffic", keys=("site", "page"), bucket=timedelta(hours=1), measures=tuple(TRAFFIC)),
+    View("site_traffic", keys=("site",), bucket=timedelta(minutes=1), measures=tuple(TRAFFIC), by_day=True),
+    View("page_traffic", keys=("site", "page"), bucket=timedelta(hours=1), measures=tuple(TRAFFIC), by_day=True),
 )

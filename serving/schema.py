@@ -2,12 +2,14 @@
 
 Of each view there are: `serving.<view>_row`, the type in which rows come; `serving.batch_<view>` and `serving.speed_<view>`,
 where they stay, `serving.batch_<view>_v2` and so on of later versions; `public.<view>`, which merges what is live; and
-`public.<view>_as_of(run_id)`, which merges what was live with an earlier run and what came since.
+`public.<view>_as_of(run_id)`, which merges what was live with an earlier run and what came since. A rollup has batch rows of
+its own, and the speed rows of the view that it is of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from importlib import resources
 from typing import LiteralString
 
@@ -20,22 +22,23 @@ from serving.schema_parts import (
     attribute_definitions,
     batch_table,
     column_definitions,
-    digest,
     function,
     indexes,
     lines,
     names,
     row_type,
+    speed_bucket,
     speed_table,
 )
 from serving.schema_speed import speed_half
 from serving.stored_view import StoredView
 
-CHUNK_INTERVAL = "7 days"
+# A query is planned chunk by chunk, so few rows should not be spread over many.
+_CHUNK_DAYS, _CHUNK_BUCKETS = 7, 90
 DRIFT_ROWS = 1_000
 """So many rows that differ are kept of a run and view."""
 _CATALOGUE_PLACE, _SHOWN_PLACE = "30", "72"
-_RESERVED = {"partition", "epoch", "run_id", "kept_run_id", "keys_digest", "day", "level"}
+_RESERVED = {"partition", "epoch", "run_id", "kept_run_id", "day", "level"}
 _TAKEN = {"catalogue", "drift", "drift_rows", "drift_summary", "ledger", "progress", "quarantine", "runs"}
 
 
@@ -78,16 +81,16 @@ def _check(view: StoredView) -> None:
 def _batch_table(view: StoredView) -> sql.Composed:
     return sql.SQL(
         """CREATE TABLE IF NOT EXISTS {table} (
-    run_id bigint, {columns}, keys_digest bytea,
-    PRIMARY KEY (bucket, keys_digest, run_id)
+    run_id bigint NOT NULL, {columns}
 );
 SELECT public.create_hypertable({name}, public.by_range('bucket', interval {interval}),
     create_default_indexes => false, if_not_exists => true);
+ALTER TABLE {table} DROP COLUMN IF EXISTS keys_digest;
 {indexes}"""
     ).format(
         table=batch_table(view),
         name=sql.Literal(f"serving.batch_{view.stored_name}"),
-        interval=sql.Literal(CHUNK_INTERVAL),
+        interval=sql.Literal(f"{max(_CHUNK_DAYS, _CHUNK_BUCKETS * view.bucket // timedelta(days=1))} days"),
         columns=column_definitions(view),
         indexes=indexes(view, "batch"),
     )
@@ -115,14 +118,13 @@ CREATE TYPE serving.rows AS ({arrays});"""
 def _insert_rows(views: Sequence[StoredView]) -> sql.Composed:
     statements = (
         sql.SQL(
-            """    INSERT INTO {table} (run_id, {columns}, keys_digest)
-    SELECT to_run_id, {columns}, {digest} FROM unnest(new_rows.{view});
+            """    INSERT INTO {table} (run_id, {columns})
+    SELECT to_run_id, {columns} FROM unnest(new_rows.{view});
     GET DIAGNOSTICS affected = ROW_COUNT;
     total := total + affected;"""
         ).format(
             table=batch_table(view),
             columns=names(view.schema.names()),
-            digest=digest(view),
             view=sql.Identifier(view.name),
         )
         for view in views
@@ -166,7 +168,8 @@ def _delete_run_day(views: Sequence[StoredView]) -> sql.Composed:
 def _compare_views(views: Sequence[StoredView]) -> sql.Composed:
     return function(
         "-- Compares a run's rows with what readers had below its cut, and records how they differ; see 55_drift.sql.",
-        "compare_views(of_run_id bigint, ledger_difference bigint, speed_counted bigint, false_positive_rate float8)",
+        "compare_views(of_run_id bigint, first_bucket timestamptz, end_bucket timestamptz, "
+        "ledger_difference bigint, speed_counted bigint, false_positive_rate float8)",
         "void",
         map(_compare_view, views),
     )
@@ -176,30 +179,30 @@ def _compare_view(view: StoredView) -> sql.Composed:
     """Rows of the base (b) and the sum of absorbed speed rows (a) are what readers had (h); the run's are the new ones (n).
 
     *= compares bytes. Values are worked out only where they are kept: where the speed layer had a share, or rows differ.
+    Rows by day follow from others that are compared, and adding up the speed rows again takes long: only audits do it.
     """
+    only_in_audits = "EXISTS (SELECT FROM serving.run WHERE run_id = of_run_id AND kind = 'audit')"
 
     def each(template: LiteralString) -> sql.Composed:
         parts = [sql.SQL(template).format(**_measure_sql(number, measure)) for number, measure in enumerate(view.measures)]
         return sql.SQL(", ").join(parts)
 
-    def each_key(template: LiteralString) -> sql.Composed:
-        parts = [sql.SQL(template).format(key=sql.Identifier(key), name=sql.Literal(key)) for key in view.keys]
-        return sql.Composed(parts)
-
     return sql.SQL(
         """    -- guard: what readers do not see is not compared
-    IF EXISTS (SELECT FROM serving.view_version WHERE view_name = {name} AND version = {version} AND state = 'live') THEN
+    IF {worth_it} AND EXISTS (
+        SELECT FROM serving.view_version WHERE view_name = {name} AND version = {version} AND state = 'live') THEN
     WITH base AS (
         SELECT b.* FROM {batch} AS b JOIN serving.run AS r ON r.run_id = of_run_id
         JOIN LATERAL serving.compared_day(r) AS d ON d.run_id = b.run_id AND d.day = (b.bucket AT TIME ZONE 'UTC')::date
+        WHERE b.bucket >= compare_views.first_bucket AND b.bucket < compare_views.end_bucket
     ), absorbed AS (
-        SELECT s.bucket, {digest} AS keys_digest{speed_keys}, {merges}
+        SELECT {speed_bucket} AS bucket{speed_keys}, {merges}
         FROM {speed} AS s JOIN serving.cuts(of_run_id) AS c ON c.partition = s.partition
         WHERE s.epoch > coalesce(c.base_epoch, 0) AND s.epoch <= c.epoch
-        GROUP BY s.bucket{speed_keys}
+        GROUP BY {speed_bucket}{speed_keys}
     ), had AS (
-        SELECT bucket, keys_digest, a.{counted} IS NOT NULL AS of_speed{had_keys}, {sums}
-        FROM base AS b FULL JOIN absorbed AS a USING (bucket, keys_digest)
+        SELECT {group}, a.{counted} IS NOT NULL AS of_speed, {sums}
+        FROM base AS b FULL JOIN absorbed AS a USING ({group})
     ), compared AS MATERIALIZED (
         SELECT bucket, d.of_speed, d.differs, {sizes}, {differences},
             CASE WHEN d.differs THEN jsonb_build_object(VARIADIC ARRAY[{pairs}]::text[]) END AS keys,
@@ -208,7 +211,10 @@ def _compare_view(view: StoredView) -> sql.Composed:
                 WHEN d.of_speed AND n.{counted} < h.{counted} THEN 'repeated'
                 ELSE 'unexplained' END AS cause
         FROM had AS h
-        FULL JOIN (SELECT * FROM {batch} AS b WHERE b.run_id = of_run_id) AS n USING (bucket, keys_digest)
+        FULL JOIN (
+            SELECT * FROM {batch} AS b
+            WHERE b.run_id = of_run_id AND b.bucket >= compare_views.first_bucket AND b.bucket < compare_views.end_bucket
+        ) AS n USING ({group})
         CROSS JOIN LATERAL (
             SELECT NOT ROW({had_row})::record *= ROW({new_row})::record AS differs, h.of_speed IS TRUE AS of_speed) AS d
     ), whole AS (
@@ -234,26 +240,25 @@ def _compare_view(view: StoredView) -> sql.Composed:
         speed=speed_table(view),
         name=sql.Literal(view.name),
         version=sql.Literal(view.version),
+        worth_it=sql.SQL(only_in_audits if view.rollup_of else "true"),
         counted=sql.Identifier(view.measures[0].name),
-        digest=digest(view),
-        speed_keys=each_key(", s.{key}"),
-        had_keys=each_key(", coalesce(b.{key}, a.{key}) AS {key}"),
-        pairs=sql.SQL(", ").join(
-            sql.SQL("{}, coalesce(h.{key}, n.{key})").format(sql.Literal(key), key=sql.Identifier(key)) for key in view.keys
-        ),
+        group=names(view.group),
+        speed_bucket=speed_bucket(view),
+        speed_keys=sql.Composed([sql.SQL(", s.{}").format(sql.Identifier(key)) for key in view.keys]),
+        pairs=sql.SQL(", ").join(sql.SQL("{}, {}").format(sql.Literal(key), sql.Identifier(key)) for key in view.keys),
         merges=each("{merged} AS {m}"),
         sums=each("coalesce({added}, b.{m}, a.{m}) AS {m}"),
         had_row=each("h.{m}"),
         new_row=each("n.{m}"),
         sizes=each(
             "CASE WHEN h.{m} IS NOT NULL AND (d.of_speed OR d.differs) THEN {had} END AS had_{i}, "
-            "CASE WHEN n.{m} IS NOT NULL AND (d.of_speed OR d.differs) THEN {new} END AS new_{i}"
+            "CASE WHEN n.{m} IS NOT NULL AND d.differs THEN {new} END AS new_{i}"
         ),
         differences=each("NOT ROW(h.{m})::record *= ROW(n.{m})::record AS differs_{i}"),
         names=each("{name}"),
         differing=each("count(*) FILTER (WHERE differs_{i})"),
         had_sums=each("coalesce(sum(had_{i}), 0)::bigint"),
-        new_sums=each("coalesce(sum(new_{i}), 0)::bigint"),
+        new_sums=each("coalesce(sum(CASE WHEN differs THEN new_{i} ELSE had_{i} END), 0)::bigint"),
         values=each("({name}, had_{i}, new_{i}, differs_{i})"),
         limit=sql.Literal(DRIFT_ROWS),
     )

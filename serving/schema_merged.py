@@ -7,7 +7,7 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from serving.schema_parts import batch_table, lines, names, speed_table
+from serving.schema_parts import batch_table, lines, names, speed_bucket, speed_table
 from serving.stored_view import StoredView
 
 
@@ -109,8 +109,8 @@ GROUP BY {group};"""
         batch_part=batch_part,
         speed_part=speed_part,
         counted=sql.Identifier(view.measures[0].name),
-        batch_columns=_columns(view, "b", more),
-        speed_columns=_columns(view, "s", more),
+        batch_columns=_columns(view, sql.SQL("b.bucket").format(), "b", more),
+        speed_columns=_columns(view, speed_bucket(view), "s", more),
         batch=batch_table(view),
         speed=speed_table(view),
         batch_source=sql.SQL(batch_source),
@@ -118,6 +118,7 @@ GROUP BY {group};"""
     )
 
 
-def _columns(view: StoredView, table: str, more: Iterable[str]) -> sql.Composed:
-    columns = [sql.Identifier("k", name) for name in more] + [sql.Identifier(table, name) for name in view.schema.names()]
-    return sql.SQL(", ").join(columns)
+def _columns(view: StoredView, bucket: sql.Composed, table: str, more: Iterable[str]) -> sql.Composed:
+    """What a half gives; the view's schema begins with the bucket."""
+    columns = [*(sql.Identifier("k", name) for name in more), sql.SQL("{} AS bucket").format(bucket)]
+    return sql.SQL(", ").join(columns + [sql.Identifier(table, name) for name in view.schema.names()[1:]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import LiteralString
 
 from psycopg import sql
@@ -16,8 +17,16 @@ _LONGEST_BTREE_KEY = 512
 
 
 def speed_table(view: StoredView) -> sql.Identifier:
-    """Rows that speed commits bring."""
-    return sql.Identifier("serving", f"speed_{view.stored_name}")
+    """Rows that speed commits bring; a rollup has none of its own."""
+    return sql.Identifier("serving", f"speed_{(view.rollup_of or view).stored_name}")
+
+
+def speed_bucket(view: StoredView) -> sql.Composed:
+    """The bucket that a row of the speed table, s, belongs to."""
+    if view.rollup_of is None:
+        return sql.SQL("s.bucket").format()
+    width = sql.Literal(f"{view.bucket // timedelta(seconds=1)} seconds")
+    return sql.SQL("date_bin({}, s.bucket, 'epoch'::timestamptz)").format(width)
 
 
 def batch_table(view: StoredView) -> sql.Identifier:
@@ -50,19 +59,17 @@ def _columns(view: StoredView) -> list[tuple[str, LiteralString]]:
 
 
 def indexes(view: StoredView, half: str) -> sql.Composed:
-    """What predicates on keys reach; those on bucket alone reach an index that begins with it."""
+    """What predicates on the bucket, and on keys, reach."""
     short = [key.name for key in view.grouped_by if key.max_length <= _LONGEST_BTREE_KEY]
     long = [key for key in view.keys if key not in short]
     table = sql.Identifier("serving", f"{half}_{view.stored_name}")
-    statements = (
-        [
-            sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} ({});").format(
-                sql.Identifier(f"{half}_{view.stored_name}_keys"), table, names((*short, "bucket"))
-            )
-        ]
-        if short
-        else []
-    )
+    ordered = {"bucket": ["bucket"]} | ({"keys": [*short, "bucket"]} if short else {})
+    statements = [
+        sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} ({});").format(
+            sql.Identifier(f"{half}_{view.stored_name}_{name}"), table, names(columns)
+        )
+        for name, columns in ordered.items()
+    ]
     statements += [
         sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hash ({});").format(
             sql.Identifier(f"{half}_{view.stored_name}_{key}"), table, sql.Identifier(key)
@@ -70,12 +77,6 @@ def indexes(view: StoredView, half: str) -> sql.Composed:
         for key in long
     ]
     return lines(statements)
-
-
-def digest(view: StoredView) -> sql.Composed:
-    """The keys in 16 bytes, since long texts do not fit an index; lengths keep ('a', 'bc') apart from ('ab', 'c')."""
-    parts: list[sql.Composable] = [sql.SQL("length({0}) || ':' || {0}").format(sql.Identifier(key)) for key in view.keys]
-    return sql.SQL("substring(sha256(convert_to({}, 'UTF8')) FOR 16)").format(sql.SQL(" || ").join(parts or [sql.SQL("''")]))
 
 
 def function(comment: str, signature: str, returns: str, statements: Iterable[sql.Composable]) -> sql.Composed:

@@ -11,8 +11,9 @@ from serving.stored_view import StoredView
 
 
 def speed_half(views: Sequence[StoredView]) -> list[sql.Composed]:
-    """Tables and functions; the type serving.rows must be there."""
-    return [*map(_table, views), _append_rows(views), _merge_appended(views), _delete_absorbed(views)]
+    """Tables and functions; the type serving.rows must be there. Rollups have no speed rows of their own."""
+    appended = [view for view in views if view.rollup_of is None]
+    return [*map(_table, appended), _append_rows(appended), _merge_appended(appended), _delete_absorbed(appended)]
 
 
 def _table(view: StoredView) -> sql.Composed:
@@ -23,15 +24,16 @@ def _table(view: StoredView) -> sql.Composed:
 ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {old_key}, RESET (fillfactor),
     DROP COLUMN IF EXISTS keys_digest, DROP COLUMN IF EXISTS first_offset,
     ADD COLUMN IF NOT EXISTS level int NOT NULL DEFAULT 0;
-CREATE INDEX IF NOT EXISTS {bucket} ON {table} (bucket);
-CREATE INDEX IF NOT EXISTS {level} ON {table} (partition, level);
+GRANT MAINTAIN ON {table} TO batch;
+DROP INDEX IF EXISTS {old_level};
+CREATE INDEX IF NOT EXISTS {level} ON {table} (partition, level, epoch);
 {indexes}"""
     ).format(
         table=speed_table(view),
         columns=column_definitions(view),
         old_key=sql.Identifier(f"speed_{view.stored_name}_pkey"),
-        bucket=sql.Identifier(f"speed_{view.stored_name}_bucket"),
-        level=sql.Identifier(f"speed_{view.stored_name}_level"),
+        old_level=sql.Identifier("serving", f"speed_{view.stored_name}_level"),
+        level=sql.Identifier(f"speed_{view.stored_name}_level_epoch"),
         indexes=indexes(view, "speed"),
     )
 
@@ -60,11 +62,13 @@ def _merge_appended(views: Sequence[StoredView]) -> sql.Composed:
         -- Each level holds four times as many rows as the one below, so a row is merged a few times in its life.
         needed := least_rows::bigint << (2 * of_level);
         SELECT count(*) >= needed INTO enough
-        FROM (SELECT FROM {table} WHERE partition = of_partition AND level = of_level LIMIT needed) AS at_level;
+        FROM (
+            SELECT FROM {table} WHERE partition = of_partition AND level = of_level AND epoch > absorbed_epoch LIMIT needed
+        ) AS at_level;
         EXIT WHEN NOT enough;
         -- guard: merged rows take the place of their parts
         WITH gone AS (
-            DELETE FROM {table} WHERE partition = of_partition AND level = of_level RETURNING *
+            DELETE FROM {table} WHERE partition = of_partition AND level = of_level AND epoch > absorbed_epoch RETURNING *
         )
         -- guard: merged rows stay in their epoch
         INSERT INTO {table} (partition, epoch, {columns}, level)
@@ -87,7 +91,8 @@ def _merge_appended(views: Sequence[StoredView]) -> sql.Composed:
     return sql.SQL(
         """
 -- Rows of a partition that came in many commits become one a key and epoch, which no reader notices; returns how many rows
--- that made. Garbage collection deletes rows in another order, so the two exclude each other.
+-- that made. Rows of epochs that the live run has absorbed stay as they are: readers pass over them, and few are ever read
+-- again. Garbage collection deletes rows in another order, so the two exclude each other.
 CREATE OR REPLACE FUNCTION serving.merge_appended(of_partition int, least_rows int) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 AS $function$
@@ -98,6 +103,7 @@ DECLARE
     enough boolean;
     inserted bigint;
     total bigint := 0;
+    absorbed_epoch bigint := coalesce((SELECT epoch FROM serving.live_cut WHERE partition = of_partition), 0);
 BEGIN
     PERFORM pg_advisory_xact_lock({lock});
 {statements}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 from contract.errors import SchemaMismatch
-from contract.views import VIEWS, View
+from contract.views import VIEWS, View, with_rollups
 from serving.database import Connection
 
 
@@ -14,13 +14,15 @@ from serving.database import Connection
 class StoredView(View):
     """A view and the version under which its rows are stored. Readers see it if it is `shown`, under one name for all."""
 
+    rollup_of: StoredView | None = None
     version: int = 1
     shown: bool = True
 
     @classmethod
-    def of(cls, view: View, version: int = 1, shown: bool = True) -> StoredView:
-        """The view in a version."""
-        return cls(**{field.name: getattr(view, field.name) for field in fields(View)}, version=version, shown=shown)
+    def of(cls, view: View, version: int = 1, shown: bool = True, rollup_of: StoredView | None = None) -> StoredView:
+        """The view in a version; a rollup comes with the version that it is of."""
+        declared = {field.name: getattr(view, field.name) for field in fields(View)} | {"rollup_of": rollup_of}
+        return cls(**declared, version=version, shown=shown)
 
     @property
     def stored_name(self) -> str:
@@ -28,20 +30,20 @@ class StoredView(View):
         return self.name if self.version == 1 else f"{self.name}_v{self.version}"
 
 
-def first_versions(views: Iterable[View] = VIEWS) -> tuple[StoredView, ...]:
-    """What a new database has, once all is shown."""
-    return tuple(map(StoredView.of, views))
+def first_versions(views: Sequence[View] = VIEWS) -> tuple[StoredView, ...]:
+    """What a new database has, once all is shown: each view, and after it its rollup."""
+    return _versions(views, lambda view: (1, True))
 
 
 def stored_versions(database: Connection, views: Sequence[View]) -> tuple[StoredView, ...]:
-    """The version of each view that the database has, or is to get.
+    """The version of each view, and of its rollup, that the database has, or is to get.
 
     A version stays as long as its view does not change. One that was left is not taken up again, since commits went on
     without it. Raises SchemaMismatch.
     """
     row = database.execute("SELECT to_regclass('serving.view_version')").fetchone()
     if row == (None,):
-        return tuple(StoredView.of(view, shown=_is_stored(database, view)) for view in views)
+        return _versions(views, lambda view: (1, _is_stored(database, view)))
     known = {
         name: (version, digest, state)
         for name, version, digest, state in database.execute(
@@ -49,13 +51,23 @@ def stored_versions(database: Connection, views: Sequence[View]) -> tuple[Stored
             "FROM serving.view_version ORDER BY view_name, version DESC"
         )
     }
-    return tuple(_next_version(view, *known.get(view.name, (0, "", ""))) for view in views)
+
+    def next_version(view: View) -> tuple[int, bool]:
+        version, digest, state = known.get(view.name, (0, "", ""))
+        if digest == view.digest and state in ("building", "live"):
+            return version, state == "live"
+        return version + 1, False
+
+    return _versions(views, next_version)
 
 
-def _next_version(view: View, version: int, digest: str, state: str) -> StoredView:
-    if digest == view.digest and state in ("building", "live"):
-        return StoredView.of(view, version, state == "live")
-    return StoredView.of(view, version + 1, shown=False)
+def _versions(views: Sequence[View], version_of: Callable[[View], tuple[int, bool]]) -> tuple[StoredView, ...]:
+    """The views and their rollups, with what `version_of` says: the version, and whether it is shown."""
+    stored: dict[str, StoredView] = {}
+    for view in with_rollups(views):
+        of = stored[view.rollup_of.name] if view.rollup_of else None
+        stored[view.name] = StoredView.of(view, *version_of(view), of)
+    return tuple(stored.values())
 
 
 def _is_stored(database: Connection, view: View) -> bool:

@@ -22,7 +22,13 @@ from contract.sketches.hash import hash_texts
 
 Record = tuple[int, int, int, bytes | None]  # partition, offset, kafka_time_ms, value
 
-VIEWS = {"site_traffic": (("site",), timedelta(minutes=1)), "page_traffic": (("site", "page"), timedelta(hours=1))}
+_SITE, _PAGE, _DAY = ("site",), ("site", "page"), timedelta(days=1)
+VIEWS = {
+    "site_traffic": (_SITE, timedelta(minutes=1)),
+    "site_traffic_by_day": (_SITE, _DAY),
+    "page_traffic": (_PAGE, timedelta(hours=1)),
+    "page_traffic_by_day": (_PAGE, _DAY),
+}
 TEXTS = {
     "event_id": 256,
     "event_time": 64,

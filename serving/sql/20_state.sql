@@ -194,4 +194,5 @@ COMMENT ON COLUMN public.quarantine.value IS 'the first 4,096 bytes of the recor
 -- What an older schema had and nothing calls any more.
 DROP FUNCTION IF EXISTS serving.open_staging(), serving.append_staged(int, bigint, bigint), serving.insert_staged(bigint),
     serving.insert_staged_quarantine(), serving.commit_range(int, bigint, bigint, bigint, bigint, bigint),
-    serving.write_task(bigint, text), serving.begin_run(text, int[], bigint[]);
+    serving.write_task(bigint, text), serving.begin_run(text, int[], bigint[]),
+    serving.compare_views(bigint, bigint, bigint, double precision);

@@ -11,6 +11,8 @@ DECLARE
     counted_before bigint;
     counted_after bigint;
     counted_by_speed bigint;
+    first_day date;
+    last_day date;
 BEGIN
     SELECT * INTO run FROM serving.run AS r WHERE r.run_id = compared_run_id;
     -- While it is running in this snapshot its base and the epochs since then are kept: pruning ends it first.
@@ -28,8 +30,15 @@ BEGIN
     SELECT coalesce(sum(b.counted), 0) INTO counted_before
     FROM serving.batch_ledger AS b JOIN serving.compared_day(run) AS d USING (run_id, day);
     SELECT coalesce(sum(b.counted), 0) INTO counted_after FROM serving.batch_ledger AS b WHERE b.run_id = compared_run_id;
+    -- As values, so that the planner leaves the rest of history alone.
+    SELECT min(day), max(day) INTO first_day, last_day FROM (
+        SELECT d.day FROM serving.run_day AS d WHERE d.run_id = compared_run_id
+        UNION ALL
+        SELECT d.day FROM serving.compared_day(run) AS d
+    ) AS days;
     PERFORM serving.compare_views(
-        compared_run_id, counted_before + counted_by_speed - counted_after, counted_by_speed, false_positive_rate);
+        compared_run_id, first_day::timestamp AT TIME ZONE 'UTC', (last_day + 1)::timestamp AT TIME ZONE 'UTC',
+        counted_before + counted_by_speed - counted_after, counted_by_speed, false_positive_rate);
 END
 $$;
 

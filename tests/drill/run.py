@@ -13,7 +13,7 @@ from requests import RequestException
 
 from batch.archive import Archive
 from contract.errors import BraidError
-from contract.views import VIEWS
+from contract.views import VIEWS, with_rollups
 from serving.database import connect
 from tests.drill.drills import Drill
 from tests.drill.faults import BATCH, Faults
@@ -134,7 +134,7 @@ def digest(stack: Stack, but_site: str = "") -> list[tuple[object, ...]]:
     # Which part a row comes from changes with every batch run; what it holds must not.
     return [
         row
-        for view in VIEWS
+        for view in with_rollups(VIEWS)
         for row in stack.ask(
             f"SELECT '{view.name}', count(*), "
             f"sum(hashtextextended(ROW({', '.join(view.schema.names())})::text, 0)::numeric) "
@@ -146,7 +146,7 @@ def digest(stack: Stack, but_site: str = "") -> list[tuple[object, ...]]:
 def rows_that_differ(stack: Stack, truth: Truth, site: str) -> int:
     """How many rows of the site are not exactly the oracle's, in any view and any column."""
     differing = 0
-    for view in VIEWS:
+    for view in with_rollups(VIEWS):
         merged = {row[: len(view.group)]: row for row in stack.merged(view, f"WHERE site = '{site}'")}
         expected = {row[: len(view.group)]: row for row in expected_rows(truth.outcome, view.name)}
         differing += sum(merged.get(key) != expected.get(key) for key in merged.keys() | expected.keys())

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from contract.views import VIEWS
+from contract.views import VIEWS, with_rollups
 from tests.fixtures.deployed import changed_code, deploy_s
 from tests.fixtures.stack import ROOT, Stack
 
@@ -74,7 +74,11 @@ def heal(stack: Stack, events: int, say: Callable[[str], None]) -> list[Moment]:
 
 
 def _rows(stack: Stack) -> Rows:
-    return {(view.name, *row[: len(view.group)]): row[len(view.group) :] for view in VIEWS for row in stack.merged(view)}
+    return {
+        (view.name, *row[: len(view.group)]): row[len(view.group) :]
+        for view in with_rollups(VIEWS)
+        for row in stack.merged(view)
+    }
 
 
 def _moment(name: str, seconds: float, rows: Rows, right: Rows) -> Moment:

@@ -26,7 +26,7 @@ from contract.event import decode
 from contract.master import MASTER, OffsetRange
 from contract.settings import Settings
 from contract.sketches.bloom import BloomFilter
-from contract.views import VIEWS
+from contract.views import VIEWS, with_rollups
 from ingest.hdfs import Hdfs
 from serving.database import connect
 from serving.day_filters import day_filter, filtered_days
@@ -68,7 +68,7 @@ def test_rows_equal_the_oracles_with_overlapping_files_and_a_cut_inside_a_file(b
     progress(batch, cut)
     done = run(batch, lambda line: None)
     truth = pipeline(record for record in records if record[1] < cut[record[0]])
-    for view in VIEWS:
+    for view in with_rollups(VIEWS):
         assert merged(batch, view) == expected_rows(truth, view.name)
     assert (done.received, done.counted, done.duplicate, done.quarantined) == (
         truth.received,
@@ -94,7 +94,7 @@ def test_when_every_event_has_copies_in_all_partitions_each_counts_once(batch: S
     progress(batch, [len(originals)] * PARTITIONS)
     done = run(batch, lambda line: None)
     truth = pipeline(records)
-    for view in VIEWS:
+    for view in with_rollups(VIEWS):
         assert merged(batch, view) == expected_rows(truth, view.name)
     assert (done.counted, done.duplicate) == (truth.counted, truth.duplicate)
     assert done.duplicate >= (PARTITIONS - 1) * done.counted > 0
@@ -115,7 +115,7 @@ def test_an_incremental_run_computes_the_days_that_new_records_are_on_and_equals
         progress(batch, after, before)
         done = run(batch, lambda line: None)
         truth = pipeline(record for record in records if record[1] < after[record[0]])
-        for view in VIEWS:
+        for view in with_rollups(VIEWS):
             assert merged(batch, view) == expected_rows(truth, view.name)
         new = pipeline(record for record in records if before[record[0]] <= record[1] < after[record[0]])
         days = {row[0].date() for row in new.rows["site_traffic"]}
@@ -126,14 +126,14 @@ def test_an_incremental_run_computes_the_days_that_new_records_are_on_and_equals
         days_of_run.append(len(days))
         before = after
     assert days_of_run[-1] < days_of_run[0]
-    rows = [merged(batch, view) for view in VIEWS]
+    rows = [merged(batch, view) for view in with_rollups(VIEWS)]
     with connect(batch, "reader") as connection:
         ledger = connection.execute("SELECT * FROM ledger ORDER BY partition").fetchall()
         assert sum(row[-1] for row in ledger) == 0
     assert run(batch, lambda line: None).days == 0
     done = run(batch, lambda line: None, full=True)
     assert (done.kind, done.days, done.received) == ("full", days_of_run[0], truth.received)
-    assert [merged(batch, view) for view in VIEWS] == rows
+    assert [merged(batch, view) for view in with_rollups(VIEWS)] == rows
     with connect(batch, "reader") as connection:
         assert connection.execute("SELECT * FROM ledger ORDER BY partition").fetchall() == ledger
 
@@ -149,7 +149,7 @@ def test_new_records_in_one_partition_meet_old_ones_in_all(batch: Settings):
     progress(batch, [*ends[:2], ends[2] + len(again), ends[3]], ends)
     done = run(batch, lambda line: None)
     truth = pipeline([*records, *again])
-    for view in VIEWS:
+    for view in with_rollups(VIEWS):
         assert merged(batch, view) == expected_rows(truth, view.name)
     assert (done.kind, done.received, done.duplicate) == ("incremental", len(again), truth.duplicate)
 
@@ -171,7 +171,7 @@ def test_a_run_reads_a_file_from_hdfs_in_its_first_step_and_never_again(batch: S
     run(batch, say)
     assert len(deleted) == 2 * PARTITIONS
     truth = pipeline(records)
-    for view in VIEWS:
+    for view in with_rollups(VIEWS):
         assert merged(batch, view) == expected_rows(truth, view.name)
 
 
@@ -278,7 +278,7 @@ def test_a_gap_is_named_and_the_run_fails(batch: Settings):
 
 def test_nothing_archived_is_an_empty_publication(batch: Settings):
     assert run(batch, lambda line: None).received == 0
-    assert all(merged(batch, view) == [] for view in VIEWS)
+    assert all(merged(batch, view) == [] for view in with_rollups(VIEWS))
 
 
 def test_a_run_rescues_a_speed_layer_that_is_far_behind(batch: Settings):
@@ -288,7 +288,7 @@ def test_a_run_rescues_a_speed_layer_that_is_far_behind(batch: Settings):
     run(replace(batch, rescue_offsets=300), said.append)
     assert "the speed layer is 400 offsets behind the archive: this run takes them over" in said
     truth = pipeline(records)
-    for view in VIEWS:
+    for view in with_rollups(VIEWS):
         assert merged(batch, view) == expected_rows(truth, view.name)
     with connect(batch, "speed") as connection:
         assert positions(connection, PARTITIONS) == dict(enumerate(ends))

@@ -82,5 +82,5 @@ def test_a_commit_with_one_wrong_value_changes_nothing(speed: Connection, databa
 
 def test_rows_of_a_view_that_the_database_does_not_have_are_refused(speed: Connection) -> None:
     rows = Range.of(events(1, 0, 0, 10)).rows
-    with pytest.raises(CatalogueError, match="rows of view other, but the catalogue has only site_traffic, page_traffic"):
+    with pytest.raises(CatalogueError, match="rows of view other, but the catalogue has only site_traffic, site_tr"):
         view_rows(speed, {"other": rows["page_traffic"]})

@@ -13,7 +13,8 @@ from contract.settings import Settings
 from contract.views import VIEWS
 from serving.database import Connection, connect
 from serving.handoff import Counts, begin_run, collect_garbage, commit_range, merge_appended, positions
-from tests.fixtures.handoff import TOPIC, assert_merged, commit, ledger
+from serving.rollback import rollback
+from tests.fixtures.handoff import TOPIC, assert_merged, commit, full_run, ledger
 from tests.fixtures.pageviews import NO_REJECTS, TODAY, Range, events, reject
 
 
@@ -57,6 +58,29 @@ def test_merging_appended_rows_leaves_one_row_a_key_and_epoch_and_changes_no_vie
     commit(speed, more)
     merge_appended(speed, 0, least_rows=2)
     assert_merged(reader, pl.concat([frame, more]))
+
+
+def test_rows_that_the_live_run_has_absorbed_are_not_merged_until_a_rollback_needs_them(
+    speed: Connection, batch: Connection, reader: Connection, database: Settings
+) -> None:
+    frame = events(1, 0, 0, 300)
+    with connect(database, "postgres") as owner:
+
+        def merged_epochs() -> list[int]:
+            query = "SELECT epoch FROM serving.speed_page_traffic GROUP BY epoch HAVING min(level) > 0 ORDER BY epoch"
+            return [epoch for (epoch,) in owner.execute(query)]
+
+        for first in (0, 100):
+            commit(speed, frame[first : first + 100])
+            full_run(batch, frame[: first + 100])
+        assert merge_appended(speed, 0, least_rows=1) == 0
+        commit(speed, frame[200:])
+        merge_appended(speed, 0, least_rows=1)
+        assert merged_epochs() == [3]
+        rollback(batch)
+        merge_appended(speed, 0, least_rows=1)
+        assert merged_epochs() == [2, 3]
+    assert_merged(reader, frame)
 
 
 def test_rows_are_merged_while_others_commit_and_garbage_is_collected(

@@ -17,18 +17,18 @@ import psycopg
 import pytest
 
 from batch.fold import Hashes, filter_of, ranges_of
-from contract.aggregate import aggregate
 from contract.errors import PublicationRefused, RollbackRefused, RunRefused
 from contract.event import EVENT_SCHEMA
 from contract.master import OffsetRange
 from contract.settings import Settings
-from contract.views import VIEWS
+from contract.views import VIEWS, with_rollups
 from serving.database import Connection, connect
 from serving.day_filters import write_filters
 from serving.handoff import Counts, Run, begin_run, collect_garbage, commit_range, fail_run, publish, write_task
 from serving.rollback import rollback
 from speed.day_filters import DayFilters
 from speed.dedupe import Identities
+from tests.fixtures.handoff import batch_rows
 from tests.fixtures.pageviews import NO_REJECTS, TODAY, reject
 
 INTERLEAVINGS = int(os.environ.get("INTERLEAVINGS", "120"))
@@ -278,7 +278,7 @@ def rows_of(days: Counter[date]) -> dict[str, pl.DataFrame]:
             event = (0, 0, noon, "id", noon, "demo", "/", "visitor", 200, 1, 5.0, None, None)
             _events[day] = pl.DataFrame([event], schema=EVENT_SCHEMA, orient="row")
         frames += [_events[day]] * count
-    return aggregate(pl.concat(frames)) if frames else {}
+    return batch_rows(pl.concat(frames)) if frames else {}
 
 
 # Tables in an order that foreign keys allow. For so few rows DELETE is far faster than TRUNCATE.
@@ -287,7 +287,8 @@ CLEAR = "; ".join(
     for table in (
         *("quarantine", "serving.speed_progress", "serving.speed_ledger", "serving.run_cut", "serving.run_task"),
         *("serving.run_day", "serving.day_filter", "serving.batch_ledger", "serving.publication", "serving.run"),
-        *(f"serving.{half}_{view.name}" for half in ("speed", "batch") for view in VIEWS),
+        *(f"serving.speed_{view.name}" for view in VIEWS),
+        *(f"serving.batch_{view.name}" for view in with_rollups(VIEWS)),
     )
 )
 

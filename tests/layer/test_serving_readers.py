@@ -136,10 +136,9 @@ def test_predicates_reach_the_indexes_of_both_halves(database: Settings, reader:
         ledger = pl.DataFrame({"day": days, "partition": 0, "counted": 1, "duplicate": 0}).cast(dict(LEDGER_SCHEMA))
         write_task(batch, run.run_id, "all", {}, ledger)
         columns = "1, 0, 1, hll_empty(11, 5, 0, 1), '{}'"
-        digest = ", sha256(convert_to(site || page || bucket, 'UTF8'))"
-        for half, front, back in (("batch", str(run.run_id), digest), ("speed", "0, 2", "")):
+        for half, front in (("batch", run.run_id), ("speed", "0, 2")):
             owner.execute(
-                f"INSERT INTO serving.{half}_page_traffic SELECT {front}, bucket, site, page, {columns}{back} FROM "
+                f"INSERT INTO serving.{half}_page_traffic SELECT {front}, bucket, site, page, {columns} FROM "
                 "(SELECT bucket, 'site ' || s AS site, '/page/' || p AS page FROM "
                 "generate_series('2026-10-10'::timestamptz, '2026-11-20', '6 hours') AS bucket, "
                 "generate_series(1, 10) AS s, generate_series(1, 80) AS p) AS rows".encode()

@@ -11,15 +11,14 @@ import polars as pl
 import psycopg
 import pytest
 
-from contract.aggregate import aggregate
 from contract.errors import RollbackRefused, RunRefused
 from contract.settings import Settings
-from contract.views import VIEWS
+from contract.views import VIEWS, with_rollups
 from serving.__main__ import main
 from serving.database import Connection, connect
 from serving.handoff import begin_run, collect_garbage, end_audit, fail_run, publish
 from serving.rollback import rollback
-from tests.fixtures.handoff import TOPIC, assert_merged, commit, compute, full_run, ledger, parts
+from tests.fixtures.handoff import TOPIC, assert_merged, batch_rows, commit, compute, full_run, ledger, parts
 from tests.fixtures.pageviews import NO_REJECTS, events, reject
 
 KEPT = '; nothing was changed, `make query SQL="select * from runs where is_kept"` shows the kept runs'
@@ -38,7 +37,7 @@ def history(speed: Connection, batch: Connection, runs: int = 3) -> tuple[pl.Dat
 
 def as_of(reader: Connection, run_id: int) -> dict[str, list[tuple[object, ...]]]:
     """Every row of every view as of a run, without the columns that say which half it came from."""
-    return {view.name: rows_of(reader, f"{view.name}_as_of({run_id})", view.schema.names()) for view in VIEWS}
+    return {view.name: rows_of(reader, f"{view.name}_as_of({run_id})", view.schema.names()) for view in with_rollups(VIEWS)}
 
 
 def rows_of(reader: Connection, source: str, columns: list[str]) -> list[tuple[object, ...]]:
@@ -55,7 +54,7 @@ def test_runs_tells_what_each_run_was(speed: Connection, batch: Connection, read
     end_audit(batch, audited.run_id)
     query = "SELECT run_id, kind, state, cut, days, rows, events, is_kept, is_live, error FROM runs ORDER BY run_id"
     told = {row[0]: row[1:] for row in reader.execute(query)}
-    rows = {run: sum(map(len, aggregate(frame[: run * 100]).values())) for run in (1, 2, 3)}
+    rows = {run: sum(map(len, batch_rows(frame[: run * 100]).values())) for run in (1, 2, 3)}
     assert told == {
         first: ("full", "published", cut(100), len(days), rows[1], 100, True, False, None),
         second: ("full", "published", cut(200), len(days), rows[2], 200, True, True, None),
@@ -200,7 +199,7 @@ def test_an_earlier_run_answers_with_what_it_computed_and_all_that_came_since(
     speed: Connection, batch: Connection, reader: Connection
 ) -> None:
     _, run_ids = history(speed, batch)
-    now = {view.name: rows_of(reader, view.name, view.schema.names()) for view in VIEWS}
+    now = {view.name: rows_of(reader, view.name, view.schema.names()) for view in with_rollups(VIEWS)}
     for count, run_id in enumerate(run_ids, 1):
         assert as_of(reader, run_id) == now
         halves = reader.execute(f"SELECT sum(batch_views), sum(speed_views) FROM page_traffic_as_of({run_id})".encode())
@@ -226,7 +225,7 @@ def test_a_days_rows_of_an_incremental_run_are_those_of_the_run_that_computed_th
     days = compute(batch, run, frame.filter(pl.col("event_time").dt.date() == newest))
     assert days == [newest]
     publish(batch, run.run_id, days, {0: 200, 1: 0, 2: 0, 3: 0}, NO_REJECTS, TOPIC)
-    now = {view.name: rows_of(reader, view.name, view.schema.names()) for view in VIEWS}
+    now = {view.name: rows_of(reader, view.name, view.schema.names()) for view in with_rollups(VIEWS)}
     assert as_of(reader, first) == as_of(reader, run.run_id) == now
     assert_merged(reader, frame)
     rollback(batch)

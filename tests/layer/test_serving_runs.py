@@ -9,13 +9,13 @@ import polars as pl
 import psycopg
 import pytest
 
-from contract.aggregate import aggregate
 from contract.errors import OffsetRefused, RunRefused
 from contract.settings import Settings
-from serving.database import Connection, connect
-from serving.handoff import LEDGER_SCHEMA, Cut, begin_run, collect_garbage, fail_run, publish, write_task
+from contract.views import VIEWS
+from serving.database import Connection, connect, one_row
+from serving.handoff import LEDGER_SCHEMA, Cut, begin_run, collect_garbage, fail_run, publish, vacuum, write_task
 from serving.rollback import rollback
-from tests.fixtures.handoff import TOPIC, assert_merged, commit, compute, full_run, ledger, ledger_of, parts
+from tests.fixtures.handoff import TOPIC, assert_merged, batch_rows, commit, compute, full_run, ledger, ledger_of, parts
 from tests.fixtures.pageviews import NO_REJECTS, PAGES, events, reject
 
 
@@ -72,7 +72,7 @@ def test_a_task_writes_once(speed: Connection, batch: Connection, reader: Connec
     commit(speed, frame)
     run = begin_run(batch, "full")
     days = compute(batch, run, frame)
-    assert not write_task(batch, run.run_id, "all", aggregate(frame), pl.DataFrame(schema=LEDGER_SCHEMA))
+    assert not write_task(batch, run.run_id, "all", batch_rows(frame), pl.DataFrame(schema=LEDGER_SCHEMA))
     publish(batch, run.run_id, days, {0: 100, 1: 0, 2: 0, 3: 0}, NO_REJECTS, TOPIC)
     assert_merged(reader, frame)
     assert ledger(reader)[0]["difference"] == 0
@@ -88,8 +88,9 @@ def test_tasks_that_share_days_write_side_by_side(
 
     def work(page: str) -> None:
         # Each task has pages of its own; rows of sites are all in the first.
-        rows = aggregate(frame.filter(pl.col("page") == page))
-        rows["site_traffic"] = aggregate(frame)["site_traffic"] if page == PAGES[0] else rows["site_traffic"].clear()
+        rows = batch_rows(frame.filter(pl.col("page") == page))
+        for name in ("site_traffic", "site_traffic_by_day"):
+            rows[name] = batch_rows(frame)[name] if page == PAGES[0] else rows[name].clear()
         part = ledger_of(frame.filter(pl.col("page") == page))
         with connect(database, "batch") as connection:
             assert write_task(connection, run.run_id, page, rows, part)
@@ -130,7 +131,7 @@ def test_a_run_that_ended_can_neither_write_nor_publish(speed: Connection, batch
     with pytest.raises(RunRefused, match="is failed, not running"):
         publish(batch, run.run_id, [], dict.fromkeys(range(4), 0), NO_REJECTS, TOPIC)
     with pytest.raises(RunRefused, match="run 4711 is unknown, not running"):
-        write_task(batch, 4711, "all", aggregate(frame), pl.DataFrame(schema=LEDGER_SCHEMA))
+        write_task(batch, 4711, "all", batch_rows(frame), pl.DataFrame(schema=LEDGER_SCHEMA))
     assert_merged(reader, frame)
     assert reader.execute("SELECT state, error FROM runs").fetchall() == [("failed", "the driver was killed")]
 
@@ -178,9 +179,18 @@ def test_garbage_goes_and_what_a_rollback_needs_stays(
     assert deleted["speed_rows"] > 0
     assert collect_garbage(batch, keep_runs=2) == {"publications": 0, "batch_rows": 0, "speed_rows": 0, "view_versions": 0}
     assert_merged(reader, frame)
+    vacuum(batch)
     with connect(database, "postgres") as owner:
         kept = {run_id for (run_id,) in owner.execute("SELECT DISTINCT run_id FROM serving.batch_page_traffic")}
         assert kept == {run.run_id for run in (*runs[2:], running)}
+        # Vacuumed, and analysed: readers do not visit what was deleted.
+        for view in VIEWS:
+            rows, known = one_row(
+                owner,
+                f"SELECT (SELECT count(*) FROM serving.speed_{view.name}), reltuples FROM pg_class WHERE oid = %s::regclass",  # type: ignore[arg-type]
+                [f"serving.speed_{view.name}"],
+            )
+            assert 0 < rows == known, view.name
     rollback(batch, runs[2].run_id)
     assert_merged(reader, frame)
     assert parts(reader) == (300, 200)
@@ -194,7 +204,7 @@ def test_a_task_and_rejects_of_several_arguments_are_written_whole_or_not_at_all
     rejects = pl.concat(reject(0, offset) for offset in range(300, 320))
     commit(speed, frame)
     run = begin_run(batch, "full", {0: 320})
-    rows = aggregate(frame)
+    rows = batch_rows(frame)
     assert len(rows["site_traffic"]) > 3 * 7
     broken = rows["site_traffic"].with_columns(
         bytes_sent=pl.when(pl.int_range(pl.len()) == 20).then(None).otherwise("bytes_sent")
@@ -202,7 +212,7 @@ def test_a_task_and_rejects_of_several_arguments_are_written_whole_or_not_at_all
     with pytest.raises(psycopg.errors.NotNullViolation):
         write_task(batch, run.run_id, "all", rows | {"site_traffic": broken}, ledger_of(frame))
     with connect(database, "postgres") as owner:
-        for table in ("batch_site_traffic", "batch_page_traffic", "batch_ledger", "run_task", "run_day"):
+        for table in (*(f"batch_{name}" for name in rows), "batch_ledger", "run_task", "run_day"):
             assert owner.execute(f"SELECT count(*) FROM serving.{table}".encode()).fetchone() == (0,), table
     days = compute(batch, run, frame)
     assert not write_task(batch, run.run_id, "all", rows, ledger_of(frame))

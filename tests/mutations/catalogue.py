@@ -50,8 +50,8 @@ MUTATIONS = (
     Mutation(
         "merged rows take the place of their parts",
         "serving/schema_speed.py",
-        "DELETE FROM {table} WHERE partition = of_partition AND level = of_level RETURNING *",
-        "SELECT * FROM {table} WHERE partition = of_partition AND level = of_level",
+        "DELETE FROM {table} WHERE partition = of_partition AND level = of_level AND epoch > absorbed_epoch RETURNING *",
+        "SELECT * FROM {table} WHERE partition = of_partition AND level = of_level AND epoch > absorbed_epoch",
     ),
     Mutation(
         "merged rows stay in their epoch",

@@ -10,7 +10,7 @@ import psycopg
 import pyarrow.parquet as pq
 
 from contract.master import MASTER, QUARANTINE, archived_next_offset, covering
-from contract.views import VIEWS
+from contract.views import VIEWS, with_rollups
 from tests.oracle import Record, Rejected, event_of, expected_rows, pipeline
 from tests.simulate.world import World
 
@@ -59,7 +59,7 @@ class Checker:
             self._eye.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             ledger = self._eye.execute(_LEDGER).fetchall()
             in_flight = self._eye.execute(_IN_FLIGHT).fetchall()
-            merged = {view.name: self._rows(view) for view in VIEWS}
+            merged = {view.name: self._rows(view) for view in with_rollups(VIEWS)}
             drift = self._eye.execute("SELECT * FROM drift_summary WHERE verdict <> 'equal'").fetchall()
             quarantine = self._eye.execute('SELECT partition, "offset" FROM quarantine ORDER BY 1, 2').fetchall()
         assert not drift, f"batch and speed rows of the same offsets differ: {drift}"
@@ -131,7 +131,7 @@ def _read_offsets(content: bytes) -> list[int]:
 @lru_cache(maxsize=1_000)
 def _expected(records: tuple[Record, ...]) -> dict[str, list[tuple[Any, ...]]]:
     outcome = pipeline(records)
-    return {view.name: expected_rows(outcome, view.name) for view in VIEWS}
+    return {view.name: expected_rows(outcome, view.name) for view in with_rollups(VIEWS)}
 
 
 def _sums(rows: list[tuple[Any, ...]]) -> str:

@@ -294,6 +294,8 @@ class World:
                 ("batch.job.context", lambda settings: Spark(self.chance)),
                 # Runs share this process's handlers here; interrupt() raises where Ctrl-C would.
                 ("batch.run.signal", SimpleNamespace(SIGINT=2, SIGTERM=15, signal=lambda number, handler: None)),
+                # It is no transaction that could be cut off, and changes no answer.
+                ("batch.run.vacuum", lambda connection: None),
                 ("contract.settings.Settings.from_env", lambda: self.settings),
             ):
                 stack.enter_context(patch(place, stand_in))

@@ -141,8 +141,8 @@ def test_a_changed_row_of_a_batch_table_is_named_and_gone_after_a_run(stack: Sta
     stack.run("make", "--silent", "batch", "FULL=1")
     stack.simulate(2_000, seed=18)
     ((site, page, views),) = stack.ask(
-        "UPDATE serving.batch_page_traffic SET views = views + 1 WHERE (run_id, bucket, keys_digest) IN "
-        "(SELECT run_id, bucket, keys_digest FROM serving.batch_page_traffic WHERE run_id = "
+        "UPDATE serving.batch_page_traffic SET views = views + 1 WHERE (tableoid, ctid) IN "
+        "(SELECT tableoid, ctid FROM serving.batch_page_traffic WHERE run_id = "
         "(SELECT max(run_id) FROM serving.batch_page_traffic) ORDER BY views DESC LIMIT 1) RETURNING site, page, views",
         role="postgres",
     )

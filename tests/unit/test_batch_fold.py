@@ -26,8 +26,10 @@ from batch.fold import (
     shared_hashes,
     split,
     unpacked,
+    with_rollup,
 )
-from contract.aggregate import columns_aggregated, identity_hashes
+from contract.aggregate import aggregate, columns_aggregated, identity_hashes
+from contract.views import VIEWS
 from tests.fixtures.pageviews import events
 
 DISTINCT = events(seed=9, partition=0, first_offset=0, count=40)
@@ -87,6 +89,19 @@ def test_shares_give_the_rows_of_all_events_at_once(
     ledger = rows["ledger"]
     assert ledger["counted"].sum() == len({number for number, *_ in chosen})
     assert ledger["counted"].sum() + ledger["duplicate"].sum() == len(chosen)
+
+
+def test_rows_of_a_day_follow_from_those_of_its_hours():
+    everything = events(seed=9, partition=0, first_offset=0, count=2_000)
+    for view in VIEWS:
+        rows = fold(everything)[view.name]
+        assert view.rollup
+        of_days = aggregate(everything, [view.rollup])[view.rollup.name]
+        assert len(of_days) < len(rows)
+        written = with_rollup(view.name, rows)
+        assert list(written) == [view.name, view.rollup.name]
+        assert written[view.name].equals(rows)
+        assert written[view.rollup.name].equals(of_days)
 
 
 def test_without_repeats_or_collisions_no_event_moves():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -19,7 +20,7 @@ from contract.event import EVENT_SCHEMA
 from contract.keys import host_of
 from contract.loops import grouping
 from contract.measures import Count, Distinct, Seen, Sum
-from contract.views import VIEWS, View, catalogue_digest
+from contract.views import VIEWS, View, catalogue_digest, with_rollups
 
 EVERY_MEASURE = (
     *VIEWS,
@@ -247,12 +248,28 @@ def test_digests_tell_declarations_apart():
     views = [View(**(right | other)) for other in ({}, *others)]  # type: ignore[arg-type]
     assert len({view.digest for view in views}) == len(views)
     assert View(**right).digest == views[0].digest  # type: ignore[arg-type]
-    assert len({catalogue_digest(some) for some in (views, views[1:], views[::-1], [])}) == 4
+    two = views[:2]
+    by_day = replace(two[0], by_day=True)
+    assert by_day.digest == two[0].digest
+    assert len({catalogue_digest(some) for some in (two, two[1:], two[::-1], [], [by_day, two[1]])}) == 5
+    # A rollup has new rows when those that it is of are new.
+    assert len({replace(view, by_day=True).rollup.digest for view in views[:4]}) == 4
 
 
 def test_digests_never_change():
     # Another digest of the same declaration would compute all history anew.
     assert [view.digest for view in VIEWS] == ["1c5db7b41d8f8354", "94908b2e21f67317"]
+
+
+def test_by_day_makes_a_view_of_whole_days_that_readers_have_too():
+    (view,) = [view for view in VIEWS if view.name == "page_traffic"]
+    _, rollup = with_rollups([view])
+    assert (rollup.name, rollup.keys, rollup.bucket) == ("page_traffic_by_day", view.keys, timedelta(days=1))
+    assert with_rollups([replace(view, by_day=False)]) == (replace(view, by_day=False),)
+    with pytest.raises(CatalogueError, match="view days: its rows are of a day already; leave by_day out"):
+        View("days", ("site",), timedelta(days=1), VIEWS[0].measures, by_day=True)
+    with pytest.raises(CatalogueError, match="view page_traffic_by_day is there twice; by_day of a view `v` makes a view"):
+        with_rollups([view, View("page_traffic_by_day", ("site",), timedelta(hours=1), VIEWS[0].measures)])
 
 
 def test_bits_of_a_filter_are_a_power_of_two():

@@ -10,7 +10,7 @@ import pytest
 
 from contract.errors import CatalogueError
 from contract.measures import Count
-from contract.views import VIEWS, View
+from contract.views import VIEWS, View, with_rollups
 from serving.schema import script
 from serving.schema_merged import shown_sql
 from serving.stored_view import StoredView, first_versions
@@ -21,7 +21,8 @@ def tables(sql: str) -> set[str]:
 
 
 def test_the_first_version_has_the_views_own_name():
-    assert tables(script(first_versions())) == {f"{half}_{view.name}" for half in ("batch", "speed") for view in VIEWS}
+    stored = {f"speed_{view.name}" for view in VIEWS} | {f"batch_{view.name}" for view in with_rollups(VIEWS)}
+    assert tables(script(first_versions())) == stored
 
 
 def test_a_later_version_has_tables_of_its_own_and_one_name_for_readers():
@@ -34,6 +35,16 @@ def test_a_later_version_has_tables_of_its_own_and_one_name_for_readers():
     assert 'VIEW "public"."page_traffic"' in sql
     assert 'VIEW "public"."site_traffic"' in shown_sql(second)
     assert 'FUNCTION "public"."site_traffic_as_of"' in shown_sql(second)
+
+
+def test_a_rollup_adds_up_the_speed_rows_of_the_version_that_it_is_of():
+    second = StoredView.of(VIEWS[0], 2)
+    assert VIEWS[0].rollup
+    rollup = StoredView.of(VIEWS[0].rollup, 3, rollup_of=second)
+    assert set(re.findall(r'"serving"\."((?:batch|speed)_\w+)"', shown_sql(rollup))) == {
+        "speed_site_traffic_v2",
+        "batch_site_traffic_by_day_v3",
+    }
 
 
 def test_showing_a_version_changes_nothing_else():
