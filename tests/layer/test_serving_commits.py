@@ -12,9 +12,9 @@ from contract.master import OffsetRange
 from contract.settings import Settings
 from contract.views import VIEWS
 from serving.database import Connection, connect
-from serving.handoff import Counts, begin_run, collect_garbage, commit_range, merge_appended, positions
+from serving.handoff import Counts, begin_run, collect_garbage, commit_range, merge_appended, positions, publish
 from serving.rollback import rollback
-from tests.fixtures.handoff import TOPIC, assert_merged, commit, full_run, ledger
+from tests.fixtures.handoff import TOPIC, assert_merged, commit, compute, full_run, ledger
 from tests.fixtures.pageviews import NO_REJECTS, TODAY, Range, events, reject
 
 
@@ -38,13 +38,13 @@ def test_commits_into_one_row_add_up_with_many_bins(speed: Connection, reader: C
     assert_merged(reader, frame)
 
 
-def test_merging_appended_rows_leaves_one_row_a_key_and_epoch_and_changes_no_view(
+def test_merged_rows_are_one_a_key_and_epoch_and_change_no_view(
     speed: Connection, batch: Connection, reader: Connection, database: Settings
 ) -> None:
     frame = events(1, 0, 0, 900)
     for first in range(0, 900, 100):
         if first == 500:
-            begin_run(batch, "full")
+            run = begin_run(batch, "full")
         commit(speed, frame[first : first + 100])
     assert merge_appended(speed, 1, least_rows=1) == 0
     assert merge_appended(speed, 0, least_rows=100_000) == 0
@@ -57,6 +57,10 @@ def test_merging_appended_rows_leaves_one_row_a_key_and_epoch_and_changes_no_vie
     more = events(2, 0, 900, 100)
     commit(speed, more)
     merge_appended(speed, 0, least_rows=2)
+    assert_merged(reader, pl.concat([frame, more]))
+    # What was committed before the run began is the run's from now on, and what came after is not.
+    days = compute(batch, run, frame[:500])
+    publish(batch, run.run_id, days, {0: 500, 1: 0, 2: 0, 3: 0}, NO_REJECTS, TOPIC)
     assert_merged(reader, pl.concat([frame, more]))
 
 

@@ -65,6 +65,7 @@ MUTATIONS = (
                 "FROM gone GROUP BY partition, {group}",
             ),
         ),
+        proof=_test("layer/test_serving_commits.py::test_merged_rows_are_one_a_key_and_epoch_and_change_no_view"),
     ),
     Mutation("epoch increment", "serving/sql/50_batch.sql", "epoch = p.epoch + 1", "epoch = p.epoch"),
     Mutation(
