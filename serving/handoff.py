@@ -253,7 +253,7 @@ def collect_garbage(connection: Connection, keep_runs: int) -> dict[str, int]:
 def vacuum(connection: Connection) -> None:
     """Readers no longer visit speed rows that were deleted, as they would until autovacuum comes. Role batch.
 
-    No transaction must be open. Waits for nothing, and keeps nobody waiting.
+    No transaction must be open. Waits for nothing, and stops giving the end of a file back when somebody waits for it.
     """
     with answering(connection):
         tables = connection.execute(
@@ -261,11 +261,9 @@ def vacuum(connection: Connection) -> None:
             "AND has_table_privilege(oid, 'MAINTAIN')"
         ).fetchall()
         for (table,) in tables:
-            # To give the end of a file back would lock readers out. Another run may have dropped an old version's table.
+            # Another run may have dropped an old version's table.
             with suppress(psycopg.errors.UndefinedTable):
-                connection.execute(
-                    sql.SQL("VACUUM (ANALYZE, SKIP_LOCKED, TRUNCATE false) {}").format(sql.Identifier("serving", table))
-                )
+                connection.execute(sql.SQL("VACUUM (ANALYZE, SKIP_LOCKED) {}").format(sql.Identifier("serving", table)))
 
 
 def _until(connection: Connection, query: LiteralString, parameters: list[Any], done: Callable[[Any], bool]) -> int:
