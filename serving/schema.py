@@ -38,7 +38,8 @@ _CHUNK_DAYS, _CHUNK_BUCKETS = 7, 90
 DRIFT_ROWS = 1_000
 """So many rows that differ are kept of a run and view."""
 _CATALOGUE_PLACE, _SHOWN_PLACE = "30", "72"
-_RESERVED = {"partition", "epoch", "run_id", "kept_run_id", "day", "level"}
+# The last two are columns of older schemas, which a migration drops.
+_RESERVED = {"partition", "epoch", "run_id", "kept_run_id", "day", "level", "keys_digest", "first_offset"}
 _TAKEN = {"catalogue", "drift", "drift_rows", "drift_summary", "ledger", "progress", "quarantine", "runs"}
 
 

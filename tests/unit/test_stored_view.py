@@ -59,6 +59,8 @@ def test_showing_a_version_changes_nothing_else():
     [
         ("runs", ("views",), "has something of that name"),
         ("v", ("level",), "the column name level is used"),
+        ("v", ("keys_digest",), "the column name keys_digest is used"),
+        ("v", ("first_offset",), "the column name first_offset is used"),
         ("v", ("views", "batch_views"), "the column name batch_views is used"),
     ],
 )
