@@ -93,6 +93,10 @@ class Place:
         sums = ", ".join(f"sum({name})::bigint" for name in names)
         return dict(zip(names, self.stack.ask(f"SELECT {sums} FROM ledger")[0], strict=True))
 
+    def exact_events(self) -> int:
+        """How many different events the archive holds, all of the topic in it; the speed layer's filters may drop some."""
+        return int(self.inside("tests", "python", "-m", "tests.bench.rivals.one_process", "polars")["views"])
+
     def sample(self, position: Callable[[], int], end: int, look_s: float = _LOOK_S) -> Sample:
         """From the first progress that `position` shows until it reaches `end`; what starting up takes is not in it.
 
