@@ -94,12 +94,12 @@ def kill_database(scene: Scene) -> None:
 
 
 def kill_spark_worker(scene: Scene) -> None:
-    """Some days of the run are written, one is being written, when worker, executor and tasks die."""
+    """Some views and days of the run are written, others are being written, when worker, executor and tasks die."""
     last = scene.last_run()
     batch = BatchRun(scene.faults)
     run_id = scene.next_run(last, batch)
-    today = f"day={datetime.now(UTC).date()}"
-    with scene.faults.held("INSERT INTO serving.run_task VALUES (%s, %s)", run_id, today):
+    claim = f"day={datetime.now(UTC).date()} page_traffic/0"
+    with scene.faults.held("INSERT INTO serving.run_task VALUES (%s, %s)", run_id, claim):
         scene.until(lambda: scene.waiting("serving.write_task") > 0 and scene.tasks_of(run_id) > 0, batch)
         scene.faults.kill("spark-worker", "java")
         scene.fault_is_over()

@@ -85,12 +85,13 @@ class Scene:
         return str(self.stack.ask(f"SELECT state FROM runs WHERE run_id = {run_id}")[0][0])
 
     def tasks_of(self, run_id: int) -> int:
-        """How many tasks have written their rows."""
-        return int(self.faults.owner_asks(f"SELECT count(*) FROM serving.run_task WHERE run_id = {run_id}")[0][0])
+        """How many tasks have written rows."""
+        query = f"SELECT count(*) FROM serving.run_task WHERE run_id = {run_id} AND row_count > 0"
+        return int(self.faults.owner_asks(query)[0][0])
 
     def waiting(self, function: str) -> int:
         """How many sessions wait in this function for a lock."""
-        query = f"SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT {function}(%'"
+        query = f"SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT %{function}(%'"
         return int(self.faults.owner_asks(query)[0][0])
 
     def expect_published(self, batch: BatchRun, run_id: int) -> None:
