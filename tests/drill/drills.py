@@ -17,6 +17,8 @@ from tests.fixtures.corpus import MALFORMED
 
 BOLT, WORKER = "speed.sketch_bolt", "org.apache.storm.daemon.worker.Worker"
 OUTAGE_S, STOPPED_S, PARTITION_S, FULL_S = 30, 90, 30, 30
+# Nimbus gives a supervisor up after nimbus.supervisor.timeout.secs, 120, and looks every 10 s.
+GIVEN_UP_S = 150
 FLOOD, FLOOD_DAYS = 100_000, 30
 HISTORY, HISTORY_DAYS = 20_000, 10
 _TIMES = 5
@@ -51,6 +53,19 @@ def kill_worker(scene: Scene) -> None:
 
 def kill_supervisor(scene: Scene) -> None:
     scene.faults.kill("supervisor", "--full", "org.apache.storm.daemon.supervisor.Supervisor")
+
+
+def keep_supervisor_down(scene: Scene) -> None:
+    """It remembers a worker when it comes back, which Nimbus wants no more until it has seen the supervisor."""
+    scene.faults.kill_and_keep_down("supervisor")
+    scene.hold(GIVEN_UP_S)
+    scene.faults.start("supervisor")
+
+
+def one_worker_lives(scene: Scene) -> None:
+    workers = scene.faults.inside("supervisor", "pgrep", "--list-full", "--full", WORKER)
+    ids = set(re.findall(r"-Dworker\.id=(\S+)", workers))
+    assert len(ids) == 1, f"{len(ids)} workers live: {', '.join(sorted(ids))}"
 
 
 def kill_nimbus_and_zookeeper(scene: Scene) -> None:
@@ -210,6 +225,12 @@ DRILLS = (
     Drill("kill-bolt", "kill -9 of a sketch bolt's Python process", kill_bolt, fast=True),
     Drill("kill-worker", "kill -9 of the Storm worker's JVM", kill_worker, fast=True),
     Drill("kill-supervisor", "kill -9 of the Storm supervisor", kill_supervisor, fast=True),
+    Drill(
+        "lose-supervisor",
+        f"kill -9 of the Storm supervisor, down {GIVEN_UP_S} s",
+        keep_supervisor_down,
+        one_worker_lives,
+    ),
     Drill(
         "kill-nimbus-zookeeper",
         f"kill -9 of Nimbus and ZooKeeper, both down {OUTAGE_S} s",
