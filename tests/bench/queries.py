@@ -16,6 +16,8 @@ from tests.bench.report import Row
 from tests.bench.rounds import Spread
 
 _EVENTS, _TIMES, _DAYS = 50_000, 100, 90
+# As many events once more, in so few days that a row stands for many.
+_DENSE_DAYS = 3
 _ASKED = 200
 _SITE, _PAGE = "www.example.com", "/news/8"
 _ONE_PAGE = f"""
@@ -63,18 +65,26 @@ def queries(place: Place, rounds: int) -> Iterator[Row]:
     on_hdfs = InsecureClient(place.stack.settings.webhdfs_url, user="braid").content(
         f"{place.stack.settings.archive_root}/{MASTER}"
     )["length"]
-    in_views = sum(
-        place.stack.ask(f"SELECT hypertable_size('serving.batch_{view.name}')", role="postgres")[0][0]
-        for view in with_rollups(VIEWS)
-    )
+    in_views = _bytes_in_views(place)
     for name, stored, most in (("bytes an event on HDFS", on_hdfs, 40), ("bytes an event in views", in_views, 8)):
         each = stored / events
         yield Row(name, Spread(each, each, each), "bytes", f"<= {most}", each <= most)
+    dense = _history(place, _EVENTS * _TIMES, _DENSE_DAYS)
+    each = (_bytes_in_views(place) - in_views) / dense
+    yield Row(f"the same of events {_DAYS // _DENSE_DAYS} x as dense", Spread(each, each, each), "bytes")
+
+
+def _bytes_in_views(place: Place) -> int:
+    """Rows, indexes and what is kept for a rollback."""
+    return sum(
+        place.stack.ask(f"SELECT hypertable_size('serving.batch_{view.name}')", role="postgres")[0][0]
+        for view in with_rollups(VIEWS)
+    )
 
 
 def _history(place: Place, events: int, days: int = _DAYS) -> int:
     """Send that many, wait until they are everywhere, and let a batch run take them over; returns how many were sent."""
-    sent = _send(place, events, days)
+    sent = place.send(events, days)
     place.batch_run_s()
     return sent
 
@@ -83,18 +93,9 @@ def _after_new_events(place: Place, rounds: int) -> tuple[int, list[float]]:
     """How many events were sent, and the seconds of the batch run after each hundredth part of the large history."""
     sent, seconds = 0, []
     for _ in range(rounds):
-        sent += _send(place, _EVENTS * _TIMES // 100, 1)
+        sent += place.send(_EVENTS * _TIMES // 100, 1)
         seconds.append(place.batch_run_s())
     return sent, seconds
-
-
-def _send(place: Place, events: int, days: int) -> int:
-    place.say(f"sending {events:,} events of the last {days} days")
-    before = place.counted()
-    said = place.inside("tests", "python", "-m", "tests.bench.inside.history", str(events), str(days), str(before + 1))
-    records = before + said["sent"]
-    place.until(lambda: place.counted() >= records and place.archived() >= records)
-    return int(said["sent"])
 
 
 def _p99_ms(place: Place, query: str, rounds: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""Run in the stack: sends simulated events whose times are spread evenly over the last days, oldest first."""
+"""Run in the stack: sends simulated events whose times are spread evenly over some days up to now, or are of one moment."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ingest.stop import Stop
 
 
 def main() -> None:
-    """Arguments: how many events, over how many days, seed."""
-    count, days, seed = map(int, sys.argv[1:])
+    """Arguments: how many events, how many days ago the oldest is and how many the newest, seed; oldest first."""
+    count, oldest_days, newest_days, seed = map(int, sys.argv[1:])
     settings, asked = Settings.from_env(), 0
-    start, step = datetime.now(UTC) - timedelta(days=days), timedelta(days=days) / count
+    start, step = datetime.now(UTC) - timedelta(days=oldest_days), timedelta(days=oldest_days - newest_days) / count
 
     def now() -> datetime:
         nonlocal asked
