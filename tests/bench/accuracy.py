@@ -46,6 +46,6 @@ def accuracy(place: Place, rounds: int) -> Iterator[Row]:
                 exact = values[max(1, int(np.ceil(fraction * size))) - 1]
                 quantile_errors.append(abs(answer / exact - 1))
     rms = float(np.sqrt(np.mean(np.square(distinct_errors)))) / hll.STANDARD_ERROR
-    yield Row("distinct, RMS error", Spread(rms, rms, rms), "x 1.04/√m", "<= 1.05", rms <= 1.05)
+    yield Row("distinct, RMS error", Spread.of([rms]), "x 1.04/√m", "<= 1.05", rms <= 1.05)
     worst = 100 * float(max(quantile_errors))
-    yield Row("percentile, worst error", Spread(worst, worst, worst), "%", "<= 1.2", worst <= 1.2)
+    yield Row("percentile, worst error", Spread.of([worst]), "%", "<= 1.2", worst <= 1.2)

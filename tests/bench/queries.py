@@ -68,10 +68,10 @@ def queries(place: Place, rounds: int) -> Iterator[Row]:
     in_views = _bytes_in_views(place)
     for name, stored, most in (("bytes an event on HDFS", on_hdfs, 40), ("bytes an event in views", in_views, 8)):
         each = stored / events
-        yield Row(name, Spread(each, each, each), "bytes", f"<= {most}", each <= most)
+        yield Row(name, Spread.of([each]), "bytes", f"<= {most}", each <= most)
     dense = _history(place, _EVENTS * _TIMES, _DENSE_DAYS)
-    each = (_bytes_in_views(place) - in_views) / dense
-    yield Row(f"the same of events {_DAYS // _DENSE_DAYS} x as dense", Spread(each, each, each), "bytes")
+    value = Spread.of([(_bytes_in_views(place) - in_views) / dense])
+    yield Row(f"the same of events {_DAYS // _DENSE_DAYS} x as dense", value, "bytes")
 
 
 def _bytes_in_views(place: Place) -> int:

@@ -1,4 +1,4 @@
-"""Run in the stack: sends simulated events whose times are spread evenly over some days up to now, or are of one moment."""
+"""Run in the stack: sends simulated events whose times are spread evenly over some days, or are one moment."""
 
 from __future__ import annotations
 
