@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up deploy down clean ps logs replay batch rollback audit query psql status test test-fast lint simulate drill heal-demo bench
+.PHONY: help up deploy down clean ps logs sample-log replay batch rollback audit query psql status test test-fast lint simulate drill heal-demo bench
 compose := compose/engine compose
 
 help: ## this list
@@ -23,6 +23,11 @@ ps: ## the containers and their health
 
 logs: ## follow the logs: S=archiver of one service
 	@$(compose) --profile '*' logs --follow --tail 100 $(S)
+
+# A terminal's height is LINES too, so that counts only where it is said to make.
+sample-log: ## write a made-up access log and its truth: LINES=10000 DAYS=3 SEED=1 HOSTS=1 FORMAT=combined|common|timed|vhost SITE=demo
+	@compose/sample-log $(if $(filter command,$(firstword $(origin LINES))),--lines "$(LINES)") $(if $(DAYS),--days "$(DAYS)") \
+	  $(if $(SEED),--seed "$(SEED)") $(if $(HOSTS),--hosts "$(HOSTS)") $(if $(FORMAT),--format "$(FORMAT)") $(if $(SITE),--site "$(SITE)")
 
 replay: ## count LOG=access.log SITE=demo, or send FROM=2015-05-18 TO=2015-05-19 or QUARANTINE=1 again; docs/operations.md
 	@compose/replay

@@ -6,6 +6,8 @@ import argparse
 import io
 import json
 import sys
+import tarfile
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,6 +24,8 @@ from ingest.quarantine import replay_quarantined
 from ingest.replay import replay
 from ingest.replay_request import ReplayRequest
 from ingest.replay_result import Replayed
+from ingest.sample_log import ENDS, LOG_NAME, TRUTH_NAME, SampleLog
+from ingest.sample_log import FORMATS as LOG_FORMATS
 from ingest.stop import stop_on_signals
 from ingest.topics import ensure_topic
 
@@ -60,6 +64,18 @@ def _produce(settings: Settings, options: argparse.Namespace) -> None:
 
 def _standard_input() -> io.RawIOBase:
     return open(0, "rb", buffering=0, closefd=False)
+
+
+def _sample_log(_: Settings, options: argparse.Namespace) -> None:
+    wanted = SampleLog(options.lines, options.days, options.seed, options.hosts, options.format, options.site)
+    if options.folder == "-":
+        with tempfile.TemporaryDirectory() as folder, tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
+            truth = wanted.write(Path(folder))
+            for name in (LOG_NAME, TRUTH_NAME):
+                archive.add(Path(folder) / name, name)
+    else:
+        truth = wanted.write(Path(options.folder))
+    _log(truth.text())
 
 
 def _simulate(settings: Settings, options: argparse.Namespace) -> None:
@@ -163,6 +179,21 @@ def _parser() -> argparse.ArgumentParser:
     producing.add_argument("--site", help="site of an access log's events; default: the file's name up to its first dot")
     producing.add_argument("--format", choices=FORMATS, default="auto", help="auto: JSON lines if the file starts with {")
     producing.set_defaults(run=_produce)
+
+    usual_log = SampleLog()
+    sampling = verbs.add_parser("sample-log", help="write a made-up access log, and as JSON what a right count of it gives")
+    sampling.add_argument("folder", metavar="FOLDER", help=f"gets {LOG_NAME} and {TRUTH_NAME}; - writes it as tar to stdout")
+    for name, meaning in (
+        ("lines", "how many lines"),
+        ("days", f"spread over so many days before {ENDS:%Y-%m-%d}"),
+        ("seed", "the same seed gives the same bytes"),
+        ("hosts", "so many virtual hosts; more than one needs --format vhost"),
+    ):
+        default = getattr(usual_log, name)
+        sampling.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{meaning} (default: {default})")
+    sampling.add_argument("--format", default=usual_log.format, help=f"{', '.join(LOG_FORMATS)} (default: %(default)s)")
+    sampling.add_argument("--site", default=usual_log.site, help="site of a log without hosts (default: %(default)s)")
+    sampling.set_defaults(run=_sample_log)
 
     simulating = verbs.add_parser("simulate", parents=[sending], help="send simulated traffic until stopped")
     simulating.add_argument("--rate", type=_positive, help="events/s, mean of a day (default: RATE)")

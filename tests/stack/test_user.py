@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -13,10 +14,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from ingest.sample_truth import Truth
+from tests.fixtures.logs import awk_lines
 from tests.fixtures.stack import ROOT, Stack, status_of
 
-QUESTION = (
-    "select sum(views), distinct_count(rollup(visitors)), sum(bytes_sent), sum(errors) from page_traffic where site='demo'"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = (
+    "SELECT page, bucket::date::text, sum(views)::bigint, sum(errors)::bigint, sum(bytes_sent)::bigint, "
+    "distinct_count(rollup(visitors)) FROM page_traffic WHERE site = '{}' GROUP BY 1, 2"
 )
 
 
@@ -25,35 +30,47 @@ def replay(stack: Stack, log: Path, site: str = "demo", check: bool = True) -> t
     return done.returncode, done.stdout, done.stderr
 
 
-def answer(stack: Stack) -> list[str]:
-    done = stack.run("make", "--silent", "query", "FORMAT=csv", f"SQL={QUESTION}")
-    lines = done.stdout.splitlines()
-    assert lines[0] == "sum,distinct_count,sum,sum"
-    assert len(lines) == 2
-    return lines[1].split(",")
+def test_readmes_first_log_gives_readmes_answer_and_the_truth(stack: Stack):
+    commands, answer, _ = README.split("Write a made-up access log", 1)[1].split("```", 2)
+    typed = re.findall(r"^ {4}(make .+)$", commands, re.MULTILINE)
+    assert [command.split()[1] for command in typed] == ["sample-log", "replay", "query"]
+    # As in a shell of one's own, and not as a part of `make test`.
+    said = [stack.run("env", "-u", "MAKELEVEL", "-u", "MAKEFLAGS", "bash", "-c", command).stdout for command in typed]
+    assert said[-1] == answer.removeprefix("\n")
+
+    truth = json.loads((ROOT / "build" / "sample" / "truth.json").read_text(encoding="utf-8"))
+    counted = f"{truth['lines']:,} lines, {truth['lines']:,} sent, {truth['not_requests']} of them quarantined"
+    assert counted in said[1]
+    rows = {(page, day): counts for page, day, *counts in stack.ask(PAGES.format("demo"))}
+    names = ("views", "errors", "bytes_sent", "visitors")
+    expected = {(row["page"], row["day"]): [row[name] for name in names] for row in truth["by_page_and_day"]}
+    assert {key: counts[:3] for key, counts in rows.items()} == {key: counts[:3] for key, counts in expected.items()}
+    # So few visitors each that a sketch of 2,048 registers seldom takes two for one.
+    assert all(abs(counts[3] - expected[key][3]) <= max(2, 0.05 * expected[key][3]) for key, counts in rows.items())
+
+    before = stack.everything()
+    stack.run("bash", "-c", typed[1])
+    assert stack.everything() == before
 
 
-def test_an_access_log_counts_once(stack: Stack, access_log: Path):
-    fields = [line.split() for line in access_log.read_text().splitlines()]
-    # As awk counts: $10 and $9 of every line.
-    bytes_sent = sum(int(line[9]) for line in fields if line[9] != "-")
-    errors = sum(int(line[8]) >= 500 for line in fields)
-    visitors = len({line[0] for line in fields})
-    _, said, _ = replay(stack, access_log)
-    assert "10,000 lines, 10,000 sent, 0 of them quarantined" in said
-    views, estimate, *sums = answer(stack)
-    assert (views, sums) == ("10000", [str(bytes_sent), str(errors)])
-    assert abs(int(estimate) - visitors) <= 0.05 * visitors
-    replay(stack, access_log)
-    assert answer(stack) == [views, estimate, *sums]
+def test_a_whole_log_gives_what_awk_counts(stack: Stack, access_log: Path, request: pytest.FixtureRequest):
+    site = f"awk.{request.node.callspec.params['access_log']}"
+    by_awk = awk_lines(access_log)
+    _, said, _ = replay(stack, access_log, site=site)
+    sent, unparsed = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:sent|of them)", said))
+    sums = "sum(views), sum(bytes_sent), sum(errors), distinct_count(rollup(visitors))"
+    ((views, bytes_sent, errors, visitors),) = stack.ask(f"SELECT {sums} FROM page_traffic WHERE site = '{site}'")
+    assert len(by_awk) == views == sent - unparsed
+    assert (bytes_sent, errors) == (sum(it.bytes_sent for it in by_awk), sum(it.status >= 500 for it in by_awk))
+    assert visitors == pytest.approx(len({it.client for it in by_awk}), rel=0.1)
 
 
-def test_a_gzipped_log_with_a_broken_line(stack: Stack, access_log: Path, tmp_path: Path):
+def test_a_gzipped_log_with_a_broken_line(stack: Stack, sample_log: tuple[Path, Truth], tmp_path: Path):
     log = tmp_path / "access-copy.log"
-    lines = access_log.read_bytes().splitlines(keepends=True)[:100]
+    lines = [line for line in sample_log[0].read_bytes().splitlines(keepends=True) if b"HTTP/1.1" in line][:100]
     log.write_bytes(b"".join([*lines[:50], b"no log line\n", b"x" * 10_000_000 + b"\n", *lines[50:]]))
-    stack.run("gzip", str(log))
-    log = log.with_name(f"{log.name}.gz")
+    log = tmp_path / "access-copy.log.gz"
+    log.write_bytes(gzip.compress(log.with_suffix("").read_bytes(), 1))
     log.chmod(0o600)
     quarantined = dict(stack.ask("SELECT reason, count(*) FROM quarantine GROUP BY reason"))
     cut = "SELECT count(*), max(length(value)) FROM quarantine WHERE value_bytes = 65537"
@@ -73,7 +90,7 @@ def test_a_gzipped_log_with_a_broken_line(stack: Stack, access_log: Path, tmp_pa
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [(None, "no such file"), (b"", "is empty"), (b"\x7fELF\0\0", "binary")],
+    [(None, "no such file; 'make sample-log' writes one"), (b"", "is empty"), (b"\x7fELF\0\0", "binary")],
 )
 def test_unusable_files_are_refused_in_one_line(stack: Stack, tmp_path: Path, content: bytes | None, complaint: str):
     log = tmp_path / "some.log"
