@@ -184,5 +184,5 @@ def test_the_verb_writes_a_folder_or_a_tar(tmp_path: Path, capsysbinary: pytest.
 
 def test_readme_shows_the_answer(sample_log: tuple[Path, Truth]):
     total = sample_log[1].total
-    answer = README.split("from site_traffic where site = 'demo'\"\n", 1)[1].split("```", 1)[0]
+    answer = README.split("Write a made-up access log", 1)[1].split("```", 2)[1]
     assert re.findall(r"\d+", answer) == [str(total[name]) for name in ("views", "errors", "bytes_sent")]
