@@ -1,11 +1,20 @@
 # shellcheck shell=bash
 # Sourced by the scripts beside it.
 set -euo pipefail
+# What is made here does not depend on the caller's: containers run as a user of their own, and read some of it.
+umask 022
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# The physical path, for it is what tells one checkout from another.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 build=$(dirname "$here")/build # git-ignored: all that is made on this machine
-# shellcheck disable=SC2034  # for those that source this
-project=${COMPOSE_PROJECT_NAME:-braid}
+env_file=${BRAID_ENV_FILE:-$here/.env}
+
+# The compose project: COMPOSE_PROJECT_NAME of the shell, or of .env, as compose itself reads it.
+project=${COMPOSE_PROJECT_NAME:-}
+if [[ -z $project && -r $env_file ]]; then
+    project=$(sed -nE "s/^(export )?COMPOSE_PROJECT_NAME=[\"']?([^\"'# ]*).*/\2/p" "$env_file" | tail -n 1)
+fi
+export COMPOSE_PROJECT_NAME=${project:=braid}
 
 # Talk goes to stderr; stdout is for results.
 say() { echo "braid: $*" >&2; }

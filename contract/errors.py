@@ -158,6 +158,24 @@ class EngineUnavailable(BraidError):
         return cls(f"{engine} at {address} does not answer ({detail}); `make status` shows what is up")
 
 
+class LoginRefused(BraidError):
+    """TimescaleDB answers, but does not let a role in: trying again does not help."""
+
+    @classmethod
+    def password(cls, role: str, address: str, secret: str, reason: str) -> Self:
+        return cls(
+            f"TimescaleDB at {address} refused the password of role {role} that is in build/secrets/{secret} of this "
+            f"checkout ({reason}); if that was made anew, `make down` and then `make up` give it to the server"
+        )
+
+    @classmethod
+    def otherwise(cls, role: str, address: str, reason: str) -> Self:
+        return cls(
+            f"TimescaleDB at {address} does not let role {role} in ({reason}); `make up` makes roles and schema, "
+            "and the database is the one that BRAID_DATABASE_NAME named when its volume was new"
+        )
+
+
 class TopicUnusable(BraidError):
     """The topic is missing or is not as every layer expects it."""
 

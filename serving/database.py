@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, LiteralString
@@ -9,7 +10,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from contract.errors import BraidError, CatalogueChanged, EngineUnavailable, RollbackRefused, RunRefused
+from contract.errors import BraidError, CatalogueChanged, EngineUnavailable, LoginRefused, RollbackRefused, RunRefused
 from contract.settings import Settings
 
 Role = Literal["reader", "speed", "batch", "postgres"]
@@ -22,10 +23,16 @@ _REFUSALS: dict[str, Callable[[str | None], BraidError]] = {
     "BR002": CatalogueChanged.because,  # sql/75_catalogue.sql
     "BR003": RollbackRefused.because,  # sql/65_rollback.sql
 }
+# libpq keeps no SQLSTATE of a connection that failed, so the text decides; our server's is English, whatever the client's.
+_NOT_LET_IN = re.compile(
+    r"(?P<password>password authentication failed|no password supplied)"
+    r"|FATAL: +(?P<otherwise>(?:database|role) .* does not exist|no pg_hba\.conf entry.*|role .* is not permitted to log in"
+    r"|permission denied for database .*)"
+)
 
 
 def connect(settings: Settings, role: Role, database_name: str | None = None) -> Connection:
-    """A connection in autocommit mode. Raises EngineUnavailable."""
+    """A connection in autocommit mode. Raises EngineUnavailable, or LoginRefused by a server that does answer."""
     secret = "database_superuser_password" if role == "postgres" else f"database_{role}_password"
     try:
         return psycopg.connect(
@@ -45,7 +52,13 @@ def connect(settings: Settings, role: Role, database_name: str | None = None) ->
             tcp_user_timeout=20_000,
         )
     except psycopg.OperationalError as error:
-        raise EngineUnavailable.at("TimescaleDB", f"{settings.database_host}:{settings.database_port}", error) from None
+        address = f"{settings.database_host}:{settings.database_port}"
+        refusal = _NOT_LET_IN.search(str(error))
+        if refusal and refusal["password"]:
+            raise LoginRefused.password(role, address, secret, refusal["password"]) from None
+        if refusal:
+            raise LoginRefused.otherwise(role, address, refusal["otherwise"]) from None
+        raise EngineUnavailable.at("TimescaleDB", address, error) from None
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.fixtures.own_stack import claim, compose, own_stack, parser_of
 
-claim("bench", 2, Path(__file__).with_name("compose.yaml"))
+claim(Path(__file__).with_name("compose.yaml"))
 
 from tests.bench import batch, freshness, ingest  # noqa: E402 settings are read from the environment above
 from tests.bench.accuracy import accuracy  # noqa: E402

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.fixtures.own_stack import claim, compose, own_stack, parser_of
 
-claim("drill", 3, Path(__file__).with_name("compose.yaml"))
+claim(Path(__file__).with_name("compose.yaml"))
 # So small that no drill meets it: what is compared is the hand-off, not the filter's published error.
 os.environ["BRAID_DEDUPE_FALSE_POSITIVE_RATE"] = "1e-12"
 

@@ -14,7 +14,7 @@ from dataclasses import asdict
 
 from tests.fixtures.own_stack import claim, own_stack, parser_of
 
-claim("heal", 4)
+claim()
 
 from tests.fixtures.stack import Stack  # noqa: E402 settings are read from the environment above
 from tests.heal.heal import Moment, heal  # noqa: E402

@@ -18,8 +18,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
-# Set for containers only; nobody sets them for a stack.
-COMPOSE_ONLY = {"SPARK_WORKER_CORES", "SPARK_WORKER_MEMORY"}
+# Read by compose, not by our code.
+COMPOSE_ONLY = {"COMPOSE_PROJECT_NAME", "SPARK_WORKER_CORES", "SPARK_WORKER_MEMORY"}
 
 
 def test_the_json_schema_is_the_codes():
