@@ -1,4 +1,4 @@
-"""Shell parts that keep checkouts apart and say what is not there; the engine is made up here, tests/stack has a real one."""
+"""Shell parts that keep checkouts apart and say what is not there; the engine is made up, in tests/stack it is real."""
 
 from __future__ import annotations
 
