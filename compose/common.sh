@@ -20,6 +20,10 @@ export COMPOSE_PROJECT_NAME=${project:=braid}
 say() { echo "braid: $*" >&2; }
 stop() { say "$*"; exit 1; }
 
+# Compose would make a name of its own of any other, and mean another project than we look for.
+[[ $project =~ ^[a-z0-9][a-z0-9_-]*$ ]] ||
+    stop "COMPOSE_PROJECT_NAME=$project is no name for a stack: small letters, digits, - and _, a letter or digit first"
+
 engine() { "$here/engine" "$@"; }
 compose() { "$here/engine" compose "$@"; }
 

@@ -53,12 +53,16 @@ def connect(settings: Settings, role: Role, database_name: str | None = None) ->
         )
     except psycopg.OperationalError as error:
         address = f"{settings.database_host}:{settings.database_port}"
-        refusal = _NOT_LET_IN.search(str(error))
-        if refusal and refusal["password"]:
-            raise LoginRefused.password(role, address, secret, refusal["password"]) from None
-        if refusal:
-            raise LoginRefused.otherwise(role, address, refusal["otherwise"]) from None
-        raise EngineUnavailable.at("TimescaleDB", address, error) from None
+        raise _not_let_in(error, role, address, secret) or EngineUnavailable.at("TimescaleDB", address, error) from None
+
+
+def _not_let_in(error: psycopg.OperationalError, role: Role, address: str, secret: str) -> LoginRefused | None:
+    refusal = _NOT_LET_IN.search(str(error))
+    if refusal is None:
+        return None
+    if refusal["password"]:
+        return LoginRefused.password(role, address, secret, refusal["password"])
+    return LoginRefused.otherwise(role, address, refusal["otherwise"])
 
 
 @contextmanager

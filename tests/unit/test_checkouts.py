@@ -152,6 +152,11 @@ def test_the_project_of_env_is_the_one_that_is_looked_for(checkout: Checkout):
     assert checkout.environment()["COMPOSE_PROJECT_NAME"] == "shell"
 
 
+def test_a_name_that_compose_would_change_is_refused(checkout: Checkout):
+    for name in ("Braid", "braid 2", "-2", "../x"):
+        assert f"COMPOSE_PROJECT_NAME={name} is no name" in checkout.refusal("make", "down", COMPOSE_PROJECT_NAME=name)
+
+
 def test_the_shells_choice_of_files_services_and_builder_is_not_ours(checkout: Checkout):
     foreign = {"COMPOSE_FILE": "x", "COMPOSE_PROFILES": "x", "COMPOSE_ENV_FILES": "x", "DOCKER_BUILDKIT": "0"}
     assert checkout.run("compose/engine", "compose", "build", **foreign).returncode == 0
