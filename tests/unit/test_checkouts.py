@@ -163,6 +163,8 @@ def test_the_shells_choice_of_files_services_and_builder_is_not_ours(checkout: C
     assert {name: checkout.environment().get(name) for name in foreign} == {
         **dict.fromkeys(foreign), "DOCKER_BUILDKIT": "1"
     }  # fmt: skip
+    # A home that cannot be written does not matter.
+    assert checkout.environment()["BUILDX_CONFIG"] == f"{checkout.folder}/build/buildx"
 
 
 @pytest.fixture
