@@ -17,6 +17,7 @@ from requests import RequestException
 from contract.errors import ArchiveBehind, ArchiveDamaged, EngineUnavailable
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, archived_next_offset, covering, folder
 from contract.settings import Settings
+from serving.standstill import Standstill
 
 _POLL_S = 0.25
 _USER = "braid"
@@ -50,17 +51,18 @@ class Archive:
         return {partition: archived_next_offset(files) for partition, files in self.files(MASTER).items()}
 
     def wait_for(self, cut: Mapping[int, int]) -> None:
-        """Return once every partition is archived up to its cut; ArchiveBehind if that takes too long."""
-        started = time.monotonic()
+        """Return once every partition is archived up to its cut; ArchiveBehind if it stands still below it for too long."""
+        standstill = Standstill(self._settings.batch_wait_s, time.monotonic)
         while True:
             archived = self.next_offsets()
             behind = [partition for partition, offset in cut.items() if archived[partition] < offset]
             if not behind:
                 return
-            waited_s = time.monotonic() - started
-            if waited_s > self._settings.batch_wait_s:
+            # Only what is missing counts: traffic after the cut goes on to be archived, and brings the run nothing.
+            standstill.see(sum(min(archived[partition], offset) for partition, offset in cut.items()))
+            if standstill.too_long:
                 partition = behind[0]
-                raise ArchiveBehind.cut(partition, archived[partition], cut[partition], waited_s)
+                raise ArchiveBehind.cut(partition, archived[partition], cut[partition], standstill.stood_s)
             time.sleep(_POLL_S)
 
     def slices(self, cut: Mapping[int, int]) -> list[Slice]:

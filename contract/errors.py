@@ -60,13 +60,13 @@ class ArchiveDamaged(BraidError):
 
 
 class ArchiveBehind(BraidError):
-    """The archive did not reach the cut of a run in time."""
+    """The archive stands still below the cut of a run."""
 
     @classmethod
-    def cut(cls, partition: int, archived_offset: int, cut_offset: int, waited_s: float) -> Self:
+    def cut(cls, partition: int, archived_offset: int, cut_offset: int, stood_s: float) -> Self:
         return cls(
-            f"after {waited_s:.0f} s the archive of partition {partition} ends at {archived_offset} but the cut is "
-            f"{cut_offset}; is the archiver running? `make status`"
+            f"the archive of partition {partition} ends at {archived_offset} but the cut is {cut_offset}, and nothing came "
+            f"for {stood_s:.0f} s; is the archiver running? `make status`"
         )
 
 
@@ -265,13 +265,13 @@ class QueryRefused(BraidError):
 
 
 class TimedOut(BraidError):
-    """Something that should happen by itself did not happen in time."""
+    """Something that should happen by itself did not happen, and nothing on the way to it."""
 
     @classmethod
-    def waiting_for_speed(cls, partition: int, next_offset: int, wanted_offset: int, waited_s: float) -> Self:
+    def waiting_for_speed(cls, partition: int, next_offset: int, wanted_offset: int, stood_s: float) -> Self:
         return cls(
-            f"after {waited_s:.0f} s the speed layer stands at offset {next_offset} of partition {partition}, "
-            f"not yet at {wanted_offset}; is the topology running? `make status`"
+            f"for {stood_s:.0f} s the speed layer has stood still at offset {next_offset} of partition {partition}, "
+            f"{wanted_offset - next_offset} before {wanted_offset}; is the topology running? `make status`"
         )
 
     @classmethod
@@ -282,8 +282,8 @@ class TimedOut(BraidError):
         )
 
     @classmethod
-    def waiting_for_views(cls, view: str, last: str, waited_s: float) -> Self:
+    def waiting_for_views(cls, view: str, last: str, stood_s: float) -> Self:
         return cls(
-            f"after {waited_s:.0f} s view {view} has not both a batch and a speed part ({last}); "
+            f"for {stood_s:.0f} s nothing more has come, and view {view} has not both a batch and a speed part ({last}); "
             "`make status` shows which part is down or behind"
         )

@@ -85,7 +85,9 @@ class Settings:
         "memory of a bolt for filters of the days that batch runs have computed; it loads again what does not fit",
         1,
     )
-    batch_wait_s: int = _setting("BRAID_BATCH_WAIT_S", 120, "how long a run waits for the archive to reach its cut", 1)
+    batch_wait_s: int = _setting(
+        "BRAID_BATCH_WAIT_S", 120, "how long a run that waits for its cut bears an archive that does not advance", 1
+    )
     rescue_offsets: int = _setting(
         "BRAID_RESCUE_OFFSETS",
         1_000_000,

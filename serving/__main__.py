@@ -38,6 +38,7 @@ WELCOME_QUERIES = (
     ),
     ("The ledger: nothing is lost, difference is 0", "SELECT * FROM ledger ORDER BY partition"),
 )
+_TIMEOUT_HELP = "give up after so long without progress (default: %(default)s)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("wait", help="wait until the speed layer has counted up to given offsets")
     verb.add_argument("--partition-offsets", required=True, help='next offset by partition, e.g. \'{"0": 1200, "1": 900}\'')
-    verb.add_argument("--timeout-s", type=float, default=600.0)
+    verb.add_argument("--timeout-s", type=float, default=600.0, help=_TIMEOUT_HELP)
     verb.set_defaults(verb=_wait)
 
     verb = verbs.add_parser("covered", help="of which offsets and days repeats are recognised however old they are, as JSON")
@@ -97,12 +98,12 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("resolve", help="record what became of quarantined records that were sent again")
     verb.add_argument("--no-wait", action="store_true", help="do not wait until they are counted")
     verb.add_argument("--format", choices=["text", "json"], default="text")
-    verb.add_argument("--timeout-s", type=float, default=600.0)
+    verb.add_argument("--timeout-s", type=float, default=600.0, help=_TIMEOUT_HELP)
     verb.set_defaults(verb=_resolve)
 
     verb = verbs.add_parser("welcome", help="wait until the merged views answer, then show addresses and first queries")
     verb.add_argument("--traffic", default="", help="'none' if no events come by themselves; do not wait for any then")
-    verb.add_argument("--timeout-s", type=float, default=300.0)
+    verb.add_argument("--timeout-s", type=float, default=300.0, help=_TIMEOUT_HELP)
     verb.set_defaults(verb=_welcome)
 
     verb = verbs.add_parser("dsn", help="print what psql connects with inside the network, password included")

@@ -13,6 +13,7 @@ from contract.errors import EngineUnavailable, TimedOut
 from contract.settings import Settings
 from contract.views import VIEWS
 from serving.database import Connection, Role, connect, transaction
+from serving.standstill import Standstill
 
 _POLL_S = 0.2
 
@@ -20,24 +21,32 @@ _POLL_S = 0.2
 def wait_for_offsets(
     settings: Settings, wanted: Mapping[int, int], timeout_s: float, console: Console, role: Role = "reader"
 ) -> None:
-    """Returns when the speed layer has counted every partition up to the wanted next offset. Raises TimedOut."""
-    deadline = time.monotonic() + timeout_s
+    """Returns when the speed layer has counted every partition up to the wanted next offset.
+
+    Raises TimedOut once it has counted none of the missing offsets for `timeout_s`.
+    """
+    standstill = Standstill(timeout_s, time.monotonic)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with connect(settings, role) as connection, Progress(*columns, console=console) as progress:
         behind = _behind(connection, wanted)
         task = progress.add_task("counted by the speed layer", total=sum(behind.values()))
         while behind:
-            if time.monotonic() > deadline:
+            standstill.see(-sum(behind.values()))
+            if standstill.too_long:
                 partition, missing = max(behind.items(), key=lambda item: item[1])
-                raise TimedOut.waiting_for_speed(partition, wanted[partition] - missing, wanted[partition], timeout_s)
+                stands_at = wanted[partition] - missing
+                raise TimedOut.waiting_for_speed(partition, stands_at, wanted[partition], standstill.stood_s)
             time.sleep(_POLL_S)
             behind = _behind(connection, wanted)
             progress.update(task, completed=(progress.tasks[task].total or 0) - sum(behind.values()))
 
 
 def wait_for_views(settings: Settings, with_traffic: bool, timeout_s: float, console: Console) -> None:
-    """Returns when the first merged view has a batch part and a speed part, or without traffic, when it answers."""
-    deadline = time.monotonic() + timeout_s
+    """Returns when the first merged view has a batch part and a speed part, or without traffic, when it answers.
+
+    Raises TimedOut once none of the two has come for `timeout_s`: one that grows does not bring the other.
+    """
+    standstill = Standstill(timeout_s, time.monotonic)
     last = "no answer yet"
     with console.status("waiting for the merged views") as line:
         while True:
@@ -47,10 +56,11 @@ def wait_for_views(settings: Settings, with_traffic: bool, timeout_s: float, con
                 last = f"{batch} views from batch, {speed} from speed"
                 if not with_traffic or (batch and speed):
                     return
+                standstill.see((batch > 0) + (speed > 0))
             except (EngineUnavailable, psycopg.Error) as error:
                 last = " ".join(str(error).split())
-            if time.monotonic() > deadline:
-                raise TimedOut.waiting_for_views(VIEWS[0].name, last, timeout_s)
+            if standstill.too_long:
+                raise TimedOut.waiting_for_views(VIEWS[0].name, last, standstill.stood_s)
             line.update(f"waiting for the merged views: {last}")
             time.sleep(_POLL_S)
 

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import polars as pl
 import psycopg
@@ -268,9 +269,32 @@ def test_wait_returns_when_offsets_are_counted_and_says_what_is_missing(
     assert main(["wait", "--partition-offsets", '{"0": 100, "1": 0}']) == 0
     assert capsys.readouterr().out == ""
     assert main(["wait", "--partition-offsets", '{"0": 101}', "--timeout-s", "0.3"]) == 1
-    assert "stands at offset 100 of partition 0, not yet at 101" in capsys.readouterr().err
+    assert "has stood still at offset 100 of partition 0, 1 before 101; is the topology running?" in capsys.readouterr().err
     assert main(["wait", "--partition-offsets", "[1]"]) == 1
     assert "is not a JSON object" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("cli")
+def test_wait_goes_on_while_the_speed_layer_advances(
+    database: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock_s, commits = 0.0, [Range.of(events(1, 0, first, 10)) for first in (100, 110, 120)]
+    fill(database)
+
+    def sleep(_: float) -> None:
+        nonlocal clock_s
+        clock_s += 400
+        if commits:
+            with connect(database, "speed") as speed:
+                commit_range(speed, (part := commits.pop(0)).offsets, part.rows, Counts(10, 10, 0), NO_REJECTS, "pageviews")
+
+    monkeypatch.setattr("serving.progress.time", SimpleNamespace(monotonic=lambda: clock_s, sleep=sleep))
+    # Each step takes less than the 600 s that are the default, all together take twice as long.
+    assert main(["wait", "--partition-offsets", '{"0": 130}']) == 0
+    assert clock_s == 1_200
+    capsys.readouterr()
+    assert main(["wait", "--partition-offsets", '{"0": 140}']) == 1
+    assert "for 800 s the speed layer has stood still at offset 130 of partition 0, 10 before 140" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("cli")

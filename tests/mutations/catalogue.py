@@ -258,6 +258,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "shared = ordered[:0]",
     ),
     Mutation("a run waits for its cut", "batch/run.py", "archive.wait_for(cut)", "pass"),
+    Mutation(
+        "a wait that advances goes on",
+        "serving/standstill.py",
+        "if position > self._furthest:",
+        "if self._furthest == float('-inf'):",
+        _test("unit/test_waits.py::test_a_run_waits_for_an_archive_that_advances_however_long_that_takes"),
+    ),
     Mutation("dedupe within a range", "speed/range_counter.py", "distinct = first_of_each(events)", "distinct = events"),
     Mutation(
         "dedupe across ranges",
