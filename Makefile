@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up deploy down clean ps logs sample-log replay batch rollback audit query psql status test test-fast lint simulate drill heal-demo bench
+.PHONY: help up deploy down clean ps logs sample-log replay batch rollback audit query psql status transactions test test-fast lint simulate drill heal-demo bench
 compose := compose/engine compose
 
 help: ## this list
@@ -49,6 +49,9 @@ psql: ## an interactive SQL session on the merged views, as role reader
 
 status: ## health, positions, lag, last run, ledger, addresses: FORMAT=json for programs
 	@$(compose) run --rm -T --no-deps tools -m serving status --format "$(or $(FORMAT),table)"
+
+transactions: ## who has a transaction open in Kafka, as `make status` says; END=transactional-id aborts it
+	@$(compose) exec -T kafka transactions $(if $(END),end "$(END)",list)
 
 test: ## lint, types, unit, layer and whole-stack tests; a running stack is not disturbed
 	@tests/run all

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException
 from psycopg.rows import dict_row
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -17,13 +16,13 @@ from batch.archive import Archive
 from batch.audit_archive import ArchiveAudit
 from batch.findings import LISTED, Check, Report
 from batch.run import computed, open_run
-from contract.errors import ArchiveDamaged, BraidError, EngineUnavailable, JobFailed
+from contract.errors import ArchiveDamaged, BraidError, JobFailed
 from contract.master import MASTER, OffsetRange, archived_next_offset
 from contract.settings import Settings
 from serving.database import Connection, connect
 from serving.drift import DifferingRow, Drift, compare, differing_rows
 from serving.handoff import Run, begin_run, collect_garbage, end_audit, positions, received_below_cut
-from serving.status import watermarks
+from serving.log_ends import log_ends
 
 _FILE = "see docs/operations.md, 'a file of the archive is damaged or gone'"
 _RETENTION = "see docs/operations.md, 'retention overtook a reader'"
@@ -148,28 +147,21 @@ def _made(settings: Settings, name: str, make: Callable[[], Check]) -> Check:
 
 
 def _observe(settings: Settings, archive: Archive) -> dict[int, Offsets]:
-    before = _watermarks(settings)
+    before = log_ends(settings)
     ledger = {row["partition"]: row for row in _ledger(settings)}
     files = {partition: archived_next_offset(archive.listing(MASTER, partition)) for partition in archive.partitions()}
-    after = _watermarks(settings)
+    after = log_ends(settings)
     nothing: dict[str, int] = {}
     return {
         partition: Offsets(
-            low=before[partition][0] if partition in before else None,
+            low=before[partition].first_offset if partition in before else None,
             speed=ledger.get(partition, nothing).get("next_offset"),
             cut=ledger.get(partition, nothing).get("batch_next_offset"),
             archive=files.get(partition, 0),
-            high=after[partition][1] if partition in after else None,
+            high=after[partition].high_watermark if partition in after else None,
         )
         for partition in {*before, *ledger, *files}
     }
-
-
-def _watermarks(settings: Settings) -> dict[int, tuple[int, int]]:
-    try:
-        return watermarks(settings)
-    except KafkaException as error:
-        raise EngineUnavailable.at("Kafka", settings.kafka_bootstrap, error.args[0].str()) from error
 
 
 def _ledger(settings: Settings) -> list[dict[str, int]]:

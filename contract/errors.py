@@ -268,10 +268,17 @@ class TimedOut(BraidError):
     """Something that should happen by itself did not happen, and nothing on the way to it."""
 
     @classmethod
-    def waiting_for_speed(cls, partition: int, next_offset: int, wanted_offset: int, stood_s: float) -> Self:
+    def waiting_for_speed(
+        cls, partition: int, next_offset: int, wanted_offset: int, stood_s: float, in_the_way: str | None
+    ) -> Self:
+        reason = (
+            f"{in_the_way}; all of it counts once that ends, `make transactions` names the producer"
+            if in_the_way
+            else "is the topology running? `make status`"
+        )
         return cls(
             f"for {stood_s:.0f} s the speed layer has stood still at offset {next_offset} of partition {partition}, "
-            f"{wanted_offset - next_offset} before {wanted_offset}; is the topology running? `make status`"
+            f"{wanted_offset - next_offset} before {wanted_offset}; {reason}"
         )
 
     @classmethod

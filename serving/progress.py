@@ -13,9 +13,13 @@ from contract.errors import EngineUnavailable, TimedOut
 from contract.settings import Settings
 from contract.views import VIEWS
 from serving.database import Connection, Role, connect, transaction
+from serving.log_ends import in_the_way
 from serving.standstill import Standstill
 
 _POLL_S = 0.2
+# After so long without progress, Kafka is asked whether an open transaction is the reason, and so often.
+_ASK_EVERY_S = 10.0
+_COUNTED = "counted by the speed layer"
 
 
 def wait_for_offsets(
@@ -29,16 +33,28 @@ def wait_for_offsets(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with connect(settings, role) as connection, Progress(*columns, console=console) as progress:
         behind = _behind(connection, wanted)
-        task = progress.add_task("counted by the speed layer", total=sum(behind.values()))
+        task = progress.add_task(_COUNTED, total=sum(behind.values()))
+        transaction, ask_s = None, _ASK_EVERY_S
         while behind:
-            standstill.see(-sum(behind.values()))
+            stands_at = {partition: wanted[partition] - missing for partition, missing in behind.items()}
+            if standstill.see(-sum(behind.values())):
+                transaction, ask_s = None, _ASK_EVERY_S
             if standstill.too_long:
-                partition, missing = max(behind.items(), key=lambda item: item[1])
-                stands_at = wanted[partition] - missing
-                raise TimedOut.waiting_for_speed(partition, stands_at, wanted[partition], standstill.stood_s)
+                raise _stands_still(settings, stands_at, wanted, standstill.stood_s)
+            if standstill.stood_s >= ask_s:
+                transaction, ask_s = in_the_way(settings, stands_at), standstill.stood_s + _ASK_EVERY_S
+            progress.update(task, description=f"{_COUNTED}: {transaction.text()}" if transaction else _COUNTED)
             time.sleep(_POLL_S)
             behind = _behind(connection, wanted)
             progress.update(task, completed=(progress.tasks[task].total or 0) - sum(behind.values()))
+
+
+def _stands_still(settings: Settings, stands_at: Mapping[int, int], wanted: Mapping[int, int], stood_s: float) -> TimedOut:
+    """Names the open transaction if all wait for one, or else the partition that misses most."""
+    transaction = in_the_way(settings, stands_at)
+    partition = transaction.partition if transaction else max(stands_at, key=lambda one: wanted[one] - stands_at[one])
+    reason = transaction.text() if transaction else None
+    return TimedOut.waiting_for_speed(partition, stands_at[partition], wanted[partition], stood_s, reason)
 
 
 def wait_for_views(settings: Settings, with_traffic: bool, timeout_s: float, console: Console) -> None:

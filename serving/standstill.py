@@ -17,11 +17,13 @@ class Standstill:
         self._furthest = float("-inf")
         self._since_s = clock_s()
 
-    def see(self, position: float) -> None:
-        """Take in where the position is now."""
+    def see(self, position: float) -> bool:
+        """Whether the position, where it is now, has advanced."""
         # guard: a wait that advances goes on
-        if position > self._furthest:
+        advanced = position > self._furthest
+        if advanced:
             self._furthest, self._since_s = position, self._clock_s()
+        return advanced
 
     @property
     def stood_s(self) -> float:

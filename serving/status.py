@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 
 import hdfs
 import requests
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from psycopg.rows import dict_row
 
 from contract.errors import BraidError
 from contract.master import MASTER, OffsetRange, archived_next_offset, folder
 from contract.settings import Settings
 from serving.database import connect, reader_dsn
+from serving.log_ends import LogEnds, OpenTransaction, log_ends, open_transactions
 
 TIMEOUT_S = 4.0
 NIMBUS_PORT = 6627
@@ -36,13 +36,25 @@ class Health:
 
 @dataclass(frozen=True)
 class Position:
-    """Next offsets of one partition; None where the part that knows it is down. Lags count offsets behind Kafka's end."""
+    """Next offsets of one partition; None where the part that knows it is down.
+
+    `kafka` is the high watermark, and lags count offsets behind it. Readers are not given those from
+    `last_stable_offset` on, as long as the transaction that begins there is open.
+    """
 
     partition: int
     kafka: int | None
+    last_stable_offset: int | None
     archive: int | None
     speed: int | None
     batch: int | None
+
+    @property
+    def held_back(self) -> int | None:
+        """How many offsets no reader is given yet: a lag that is not the reader's."""
+        if self.kafka is None or self.last_stable_offset is None:
+            return None
+        return max(0, self.kafka - self.last_stable_offset)
 
     @property
     def archive_lag(self) -> int | None:
@@ -59,14 +71,19 @@ class Status:
 
     health: list[Health]
     positions: list[Position]
+    open_transactions: list[OpenTransaction]
     last_run: dict[str, Any] | None
     ledger: list[dict[str, Any]]
     addresses: dict[str, str]
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
-        lags = [{"archive_lag": p.archive_lag, "speed_lag": p.speed_lag} for p in self.positions]
-        return asdict(self) | {"positions": [asdict(p) | lag for p, lag in zip(self.positions, lags, strict=True)]}
+        positions = [
+            asdict(p) | {"held_back": p.held_back, "archive_lag": p.archive_lag, "speed_lag": p.speed_lag}
+            for p in self.positions
+        ]
+        transactions = [asdict(one) | {"since": one.since and one.since.isoformat()} for one in self.open_transactions]
+        return asdict(self) | {"positions": positions, "open_transactions": transactions}
 
 
 @dataclass
@@ -85,10 +102,22 @@ def read_status(settings: Settings) -> Status:
     ledger = database.answer.get("ledger", [])
     speed = {row["partition"]: row["next_offset"] for row in ledger}
     batch = {row["partition"]: row["batch_next_offset"] for row in ledger}
-    partitions = sorted({*kafka.answer, *namenode.answer, *speed})
+    ends: dict[int, LogEnds] = kafka.answer.get("ends", {})
+    partitions = sorted({*ends, *namenode.answer, *speed})
     return Status(
         health=[probe.health for probe in (kafka, namenode, nimbus, spark, database)],
-        positions=[Position(p, kafka.answer.get(p), namenode.answer.get(p), speed.get(p), batch.get(p)) for p in partitions],
+        positions=[
+            Position(
+                p,
+                ends[p].high_watermark if p in ends else None,
+                ends[p].last_stable_offset if p in ends else None,
+                namenode.answer.get(p),
+                speed.get(p),
+                batch.get(p),
+            )
+            for p in partitions
+        ],
+        open_transactions=kafka.answer.get("open", []),
         last_run=database.answer.get("last_run"),
         ledger=ledger,
         addresses=addresses(settings),
@@ -116,8 +145,6 @@ def _probe(name: str, address: str, ask: Callable[[], tuple[str, dict[Any, Any]]
 
 
 def _first_line(error: Exception) -> str:
-    if isinstance(error, KafkaException):
-        return str(error.args[0].str())
     # Chained client errors bury the reason; the innermost says it.
     cause: BaseException = error
     while not isinstance(error, BraidError) and (cause.__cause__ or cause.__context__):
@@ -125,33 +152,10 @@ def _first_line(error: Exception) -> str:
     return (" ".join(str(cause).split()) or type(cause).__name__)[:200]
 
 
-def watermarks(settings: Settings) -> dict[int, tuple[int, int]]:
-    """The first offset that Kafka still has, and the end, of each partition of the topic. Raises what the client raises."""
-    errors: list[KafkaError] = []
-    consumer = Consumer(
-        {
-            "bootstrap.servers": settings.kafka_bootstrap,
-            "group.id": "braid-status",
-            "log_level": 0,
-            "error_cb": errors.append,
-        }
-    )
-    try:
-        topic = consumer.list_topics(settings.topic, timeout=TIMEOUT_S).topics[settings.topic]
-        if topic.error:
-            raise ConnectionError(f"topic {settings.topic}: {topic.error.str()}")
-        return {
-            partition: consumer.get_watermark_offsets(TopicPartition(settings.topic, partition), timeout=TIMEOUT_S)
-            for partition in topic.partitions
-        }
-    finally:
-        consumer.close()
-
-
 def _kafka(settings: Settings) -> _Probe:
-    def ask() -> tuple[str, dict[int, int]]:
-        ends = {partition: high for partition, (_, high) in watermarks(settings).items()}
-        return f"topic {settings.topic}, {len(ends)} partitions", ends
+    def ask() -> tuple[str, dict[str, Any]]:
+        ends = log_ends(settings)
+        return f"topic {settings.topic}, {len(ends)} partitions", {"ends": ends, "open": open_transactions(settings, ends)}
 
     return _probe("Kafka", settings.kafka_bootstrap, ask)
 

@@ -238,7 +238,8 @@ def test_status_shows_what_is_down_and_what_is_known(database: Settings, capsys:
         "Kafka": False, "HDFS NameNode": False, "Storm Nimbus": False, "Spark master": False, "TimescaleDB": True,
     }  # fmt: skip
     assert status["positions"][0] == {
-        "partition": 0, "kafka": None, "archive": None, "speed": 100, "batch": 0, "archive_lag": None, "speed_lag": None,
+        "partition": 0, "kafka": None, "last_stable_offset": None, "archive": None, "speed": 100, "batch": 0,
+        "held_back": None, "archive_lag": None, "speed_lag": None,
     }  # fmt: skip
     assert (status["last_run"]["state"], status["last_run"]["kind"]) == ("running", "full")
     assert status["ledger"][0]["received"] == 100

@@ -259,10 +259,21 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     ),
     Mutation("a run waits for its cut", "batch/run.py", "archive.wait_for(cut)", "pass"),
     Mutation(
+        "the high watermark is asked first",
+        "serving/log_ends.py",
+        """        high = _offsets(admin, places, _LAST, IsolationLevel.READ_UNCOMMITTED)
+        stable = _offsets(admin, places, _LAST, IsolationLevel.READ_COMMITTED)
+""",
+        """        stable = _offsets(admin, places, _LAST, IsolationLevel.READ_COMMITTED)
+        high = _offsets(admin, places, _LAST, IsolationLevel.READ_UNCOMMITTED)
+""",
+        _test("layer/test_open_transactions.py::test_traffic_without_transactions_never_seems_held_back"),
+    ),
+    Mutation(
         "a wait that advances goes on",
         "serving/standstill.py",
-        "if position > self._furthest:",
-        "if self._furthest == float('-inf'):",
+        "advanced = position > self._furthest",
+        "advanced = self._furthest == float('-inf')",
         _test("unit/test_waits.py::test_a_run_waits_for_an_archive_that_advances_however_long_that_takes"),
     ),
     Mutation("dedupe within a range", "speed/range_counter.py", "distinct = first_of_each(events)", "distinct = events"),
