@@ -150,12 +150,27 @@ class JobFailed(BraidError):
 
 
 class EngineUnavailable(BraidError):
-    """A server did not answer."""
+    """A server did not answer, or takes nothing now: what was asked is to be tried again."""
 
     @classmethod
     def at(cls, engine: str, address: str, cause: object) -> Self:
         detail = " ".join(str(cause).split())
         return cls(f"{engine} at {address} does not answer ({detail}); `make status` shows what is up")
+
+    @classmethod
+    def for_now(cls, engine: str, address: str, state: str, cause: object) -> Self:
+        """A server that is there, in a state that passes."""
+        detail = " ".join(str(cause).split())
+        return cls(f"{engine} at {address} {state} ({detail}); try again, `make status` shows what is up")
+
+
+class StatementRefused(BraidError):
+    """The database answers, and did not do what it was asked, because it has no room, no time or no means."""
+
+    @classmethod
+    def by(cls, engine: str, address: str, what: str, cause: object, advice: str) -> Self:
+        detail = " ".join(str(cause).split())[:500]
+        return cls(f"{engine} at {address} {what} ({detail}); {advice}")
 
 
 class LoginRefused(BraidError):

@@ -259,6 +259,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     ),
     Mutation("a run waits for its cut", "batch/run.py", "archive.wait_for(cut)", "pass"),
     Mutation(
+        "a server that answers is not unavailable",
+        "serving/failures.py",
+        'reason = _REASONS.get(state or "") or _REASONS.get((state or "")[:2])',
+        "reason = None",
+        _test("layer/test_serving_failures.py::test_a_server_that_answers_says_what_it_cannot"),
+    ),
+    Mutation(
         "the high watermark is asked first",
         "serving/log_ends.py",
         """        high = _offsets(admin, places, _LAST, IsolationLevel.READ_UNCOMMITTED)
