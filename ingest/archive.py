@@ -75,11 +75,14 @@ class Archiver:
         files: ArchiveFiles,
         stop: Stop,
         log: Callable[[str], None],
-        clock_s: Callable[[], float] = time.time,
+        clock_s: Callable[[], float] = time.monotonic,
+        wall_s: Callable[[], float] = time.time,
         writer: Worker | None = None,
     ) -> None:
         self._settings, self._consumer, self._files = settings, consumer, files
-        self._stop, self._log, self._clock_s, self._writer = stop, log, clock_s, writer or AtOnce()
+        self._stop, self._log, self._writer = stop, log, writer or AtOnce()
+        # The time of day may be set; only what is compared with HDFS's own times is asked of it.
+        self._clock_s, self._wall_s = clock_s, wall_s
         self._buffers: dict[int, _Buffer] = {}
         self._archived: dict[int, int] = {}
         self._files_since_tidy: dict[int, int] = {}
@@ -110,6 +113,7 @@ class Archiver:
         for message in errors:
             self._understand(message.partition() or 0, message.error())
         self._see_gaps()
+        # guard: a set clock neither holds nor hurries a file
         now_s = self._clock_s()
         for partition, buffer in self._buffers.items():
             if buffer.since_s is not None and not self._stop.is_set() and self._is_due(buffer, now_s):
@@ -147,7 +151,7 @@ class Archiver:
         self._files_since_tidy[partition] = 0
         try:
             files = self._files.ranges(partition)
-            for old in superseded(files, int(self._clock_s() * 1000) - self._settings.archive_grace_ms):
+            for old in superseded(files, int(self._wall_s() * 1000) - self._settings.archive_grace_ms):
                 self._files.delete(old)
                 del files[old]
             if slices := plan_merge(current(partition, files), files, self._settings.archive_merge_files):

@@ -259,6 +259,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     ),
     Mutation("a run waits for its cut", "batch/run.py", "archive.wait_for(cut)", "pass"),
     Mutation(
+        "a set clock neither holds nor hurries a file",
+        "ingest/archive.py",
+        "now_s = self._clock_s()",
+        "now_s = self._wall_s()",
+        _test("unit/test_ingest_archive.py::test_a_clock_that_is_set_neither_holds_nor_hurries_a_file"),
+    ),
+    Mutation(
         "a server that answers is not unavailable",
         "serving/failures.py",
         'reason = _REASONS.get(state or "") or _REASONS.get((state or "")[:2])',

@@ -141,9 +141,11 @@ class Clock:
     """The module `time` of a world."""
 
     now_s: float
+    step_s: float = 0.0
+    """By how much the time of day was set since the start."""
 
     def time(self) -> float:
-        return self.now_s
+        return self.now_s + self.step_s
 
     def monotonic(self) -> float:
         return self.now_s

@@ -51,6 +51,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
+        self.clock_chance = random.Random(f"clock of {self.seed}")
         random.seed(self.seed)  # of the pauses between retries
         chance = self.chance
         partitions = chance.randint(1, 3)
@@ -114,9 +115,10 @@ class World:
         )
 
     def pass_time(self) -> None:
-        """Files get old, ranges linger long enough."""
+        """Files get old, ranges linger long enough; now and then somebody sets the clocks."""
         self.clock.now_s += self.chance.choice([0.1, 1, 10, 100])
-        self.store.now_ms = int(self.clock.now_s * 1000)
+        self.clock.step_s += self.clock_chance.choice([0] * 8 + [-3_600, 3_600])
+        self.store.now_ms = int(self.clock.time() * 1000)
 
     def work(self) -> None:
         """A process goes on to its next point."""
@@ -242,7 +244,7 @@ class World:
             where, draw = process.at, 1 if self._calm else self.chance.random()
             (process.kill if draw < 0.05 else process.fail if draw < 0.1 else process.resume)()
             self.history.append(f"{process.name}: on from {where!r} -> {process.at!r}")
-        self.store.now_ms = int(self.clock.now_s * 1000)
+        self.store.now_ms = int(self.clock.time() * 1000)
         if not process.alive:
             self._ended(process)
 
@@ -346,7 +348,8 @@ class World:
         def body() -> None:
             files = ArchiveFiles(self.store, self.settings.archive_root)
             consumer = self._consumer({})
-            archiver = Archiver(self.settings, consumer, files, _NeverStop(self.clock), self.history.append, self.clock.time)
+            clocks = self.clock.monotonic, self.clock.time
+            archiver = Archiver(self.settings, consumer, files, _NeverStop(self.clock), self.history.append, *clocks)
             archiver.start()
             while True:
                 point("archiver: idle")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import random
 import threading
+import time
 from dataclasses import dataclass, field, replace
 
 import polars as pl
@@ -44,11 +46,14 @@ class World:
     topic: MemoryTopic
     store: MemoryStore = field(default_factory=MemoryStore)
     clock_s: float = 1_763_712_000.0
+    step_s: float = 0.0
+    """By how much the time of day was set."""
     said: list[str] = field(default_factory=list)
 
     def archiver(self, settings: Settings = SETTINGS, writer: Worker | None = None) -> Archiver:
         files, consumer = ArchiveFiles(self.store, settings.archive_root), MemoryConsumer(self.topic)
-        archiver = Archiver(settings, consumer, files, self, self.said.append, lambda: self.clock_s, writer)  # type: ignore[arg-type]
+        clocks = (lambda: self.clock_s, lambda: self.clock_s + self.step_s)
+        archiver = Archiver(settings, consumer, files, self, self.said.append, *clocks, writer)  # type: ignore[arg-type]
         archiver.start()
         return archiver
 
@@ -61,7 +66,7 @@ class World:
 
     def pass_s(self, seconds: float) -> None:
         self.clock_s += seconds
-        self.store.now_ms = int(self.clock_s * 1000)
+        self.store.now_ms = int((self.clock_s + self.step_s) * 1000)
 
     def names(self, dataset: str, partition: int = 0) -> list[str]:
         return sorted(path.rpartition("/")[2] for path in self.store.files if f"/{dataset}/partition={partition}/" in path)
@@ -96,6 +101,25 @@ def test_a_file_is_written_when_it_is_full_or_old_and_its_name_is_its_offsets():
     archiver.step()
     assert world.names(MASTER, 1) == ["00000000000000000000-00000000000000000010.parquet"]
     assert world.names(QUARANTINE) == []
+
+
+@pytest.mark.parametrize("step_s", [-3_600, 3_600])
+def test_a_clock_that_is_set_neither_holds_nor_hurries_a_file(step_s: float):
+    world = World(MemoryTopic({0: [event(number) for number in range(4)]}))
+    archiver = world.archiver()
+    archiver.step()
+    world.step_s = step_s
+    world.pass_s(4)
+    archiver.step()
+    assert world.names(MASTER) == []
+    world.pass_s(1)
+    archiver.step()
+    assert world.names(MASTER) == ["00000000000000000000-00000000000000000004.parquet"]
+
+
+def test_an_archiver_measures_with_the_clock_that_nobody_sets():
+    parameters = inspect.signature(Archiver).parameters
+    assert (parameters["clock_s"].default, parameters["wall_s"].default) == (time.monotonic, time.time)
 
 
 def test_files_hold_the_columns_of_the_contract_and_the_whole_rejected_value():
