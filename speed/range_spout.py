@@ -61,12 +61,11 @@ class RangeSpout(Spout):
 
     def fail(self, tup_id: str) -> None:
         if self._plan is not None:
-            self._plan.fail(tup_id)
-            # The cause of a failure, a server that is down for instance, is seldom over at once.
-            self._not_before = time.monotonic() + _RETRY_S
+            self._plan.fail(tup_id, time.monotonic())
 
     def _planned(self) -> RangePlan:
-        if self._plan is None or self._plan.is_void:
+        now_s = time.monotonic()
+        if self._plan is None or self._plan.may_resume(now_s):
             with connect(self._settings, "speed") as connection:
                 committed = positions(connection, self._settings.topic_partitions)
             if self._plan is None:
@@ -79,7 +78,7 @@ class RangeSpout(Spout):
                     settings.topic,
                 )
             else:
-                self._plan.resume(committed)
+                self._plan.resume(committed, now_s)
         return self._plan
 
     def _high_offsets(self) -> dict[int, int]:

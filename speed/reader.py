@@ -1,4 +1,5 @@
-"""Ranges of offsets from one Kafka partition, in order and complete; what was fetched beyond one is kept for the next."""
+"""Ranges of offsets from one Kafka partition, in order and complete, in parts that fit into memory; what was fetched beyond
+one is kept for the next."""
 
 from __future__ import annotations
 
@@ -8,12 +9,15 @@ from bisect import bisect_left
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from contract.errors import DataLost, EngineUnavailable
+from contract.event import MAX_VALUE_BYTES
 from contract.master import OffsetRange
 from contract.records import CONSUME_MESSAGES, Records, parted
 from contract.settings import Settings
 
 _CONSUME_TIMEOUT_S = 0.2
 _STALLED_AFTER_S = 30.0
+# What the client has fetched ahead, of all partitions of a bolt together. Of usual events its limit of 100,000 comes first.
+_QUEUE_KB, _LEAST_QUEUE_KB = 32_768, 1_024
 
 
 class RangeReader:
@@ -22,6 +26,8 @@ class RangeReader:
     def __init__(self, settings: Settings, partition: int) -> None:
         self._settings = settings
         self._partition = partition
+        self._most_bytes = settings.range_max_mb << 20
+        self._mean_bytes = MAX_VALUE_BYTES
         self._consumer = Consumer(
             {
                 "bootstrap.servers": settings.kafka_bootstrap,
@@ -31,7 +37,7 @@ class RangeReader:
                 "auto.offset.reset": "error",
                 "enable.partition.eof": True,
                 "fetch.queue.backoff.ms": 10,
-                "queued.max.messages.kbytes": 65_536,
+                "queued.max.messages.kbytes": max(_LEAST_QUEUE_KB, _QUEUE_KB // -(-settings.topic_partitions // settings.bolts)),
             }
         )
         self._prefetched = Records()
@@ -43,17 +49,21 @@ class RangeReader:
         low, _ = self._consumer.get_watermark_offsets(TopicPartition(self._settings.topic, self._partition), timeout=10)
         return int(low)
 
-    def read(self, wanted: OffsetRange) -> Records:
-        """All records of the range; it must lie below the partition's last stable offset.
+    def read(self, wanted: OffsetRange) -> tuple[OffsetRange, Records]:
+        """All records of the range, or of its beginning if they are more than range_max_mb; one at least, if it has one.
 
-        Ends by position, because transactions leave offsets without a record. Raises DataLost if retention was faster,
-        EngineUnavailable if nothing comes for 30 s.
+        The range must lie below the partition's last stable offset. Ends by position, because transactions leave offsets
+        without a record. Raises DataLost if retention was faster, EngineUnavailable if nothing comes for 30 s.
         """
         if wanted.first_offset != self._next_offset:
             self._seek(wanted.first_offset)
         self._fetch_to(wanted.next_offset)
-        self._next_offset = wanted.next_offset
-        return self._prefetched.take(bisect_left(self._prefetched.offsets, wanted.next_offset))
+        inside = bisect_left(self._prefetched.offsets, wanted.next_offset)
+        # guard: a range is read in parts
+        count = min(inside, self._prefetched.count_within(self._most_bytes))
+        is_whole = count == inside and self._reached_offset >= wanted.next_offset
+        self._next_offset = wanted.next_offset if is_whole else self._prefetched.offsets[count - 1] + 1
+        return OffsetRange(self._partition, wanted.first_offset, self._next_offset), self._prefetched.take(count)
 
     def close(self) -> None:
         """Let go of the broker."""
@@ -66,12 +76,16 @@ class RangeReader:
 
     def _fetch_to(self, next_offset: int) -> None:
         deadline = time.monotonic() + _STALLED_AFTER_S
-        while self._reached_offset < next_offset:
-            missing = min(CONSUME_MESSAGES, next_offset - self._reached_offset)
+        while self._reached_offset < next_offset and self._prefetched.size_bytes < self._most_bytes:
+            # As many as fit if they are like the last ones.
+            fitting = 1 + (self._most_bytes - self._prefetched.size_bytes) // self._mean_bytes
+            missing = min(CONSUME_MESSAGES, next_offset - self._reached_offset, fitting)
             messages = self._consumer.consume(missing, _CONSUME_TIMEOUT_S)
             records, errors = parted(messages)
             if records:
+                before_bytes = self._prefetched.size_bytes
                 self._prefetched.add(records)
+                self._mean_bytes = 1 + (self._prefetched.size_bytes - before_bytes) // len(records)
                 self._reached_offset = self._prefetched.offsets[-1] + 1
             for message in errors:
                 self._handle(message.error(), message.offset())

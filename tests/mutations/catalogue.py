@@ -290,7 +290,9 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "advanced = self._furthest == float('-inf')",
         _test("unit/test_waits.py::test_a_run_waits_for_an_archive_that_advances_however_long_that_takes"),
     ),
-    Mutation("dedupe within a range", "speed/range_counter.py", "distinct = first_of_each(events)", "distinct = events"),
+    Mutation(
+        "dedupe within a range", "speed/range_counter.py", "distinct = first_of_each(part.events)", "distinct = part.events"
+    ),
     Mutation(
         "dedupe across ranges",
         "speed/range_counter.py",
@@ -306,8 +308,36 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "dedupe across restarts",
         "speed/range_counter.py",
-        "            self._remember_until(wanted)\n",
-        "            self._recent.restart(wanted.first_offset)\n",
+        "            self._remember_until(OffsetRange(wanted.partition, first_offset, wanted.next_offset))\n",
+        "            self._recent.restart(first_offset)\n",
+    ),
+    Mutation(
+        "a range is read in parts",
+        "speed/reader.py",
+        "count = min(inside, self._prefetched.count_within(self._most_bytes))",
+        "count = inside",
+        _test("unit/test_speed_bounds.py"),
+    ),
+    Mutation(
+        "a commit is bounded",
+        "speed/range_counter.py",
+        "if counted.size_bytes > COMMIT_BYTES and part.received > 1:",
+        "if False:",
+        _test("unit/test_speed.py::test_what_a_commit_brings_is_bounded_by_rows_and_by_rejects"),
+    ),
+    Mutation(
+        "a failed range is planned shorter",
+        "speed/plan.py",
+        "plan.limit_offsets = max(1, (failed.next_offset - failed.first_offset) // 2)",
+        "plan.limit_offsets = failed.next_offset - failed.first_offset",
+        _test("unit/test_speed_bounds.py"),
+    ),
+    Mutation(
+        "a bolt outlives a record",
+        "speed/sketch_bolt.py",
+        "        except Exception:\n",
+        "        except ():\n",
+        _test("unit/test_speed_bounds.py"),
     ),
     Mutation(
         "a replay sends one of all copies",

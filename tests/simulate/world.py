@@ -39,6 +39,11 @@ class _Logger:
 
     warning = info
 
+    def exception(self, text: str, *arguments: Any) -> None:
+        """What nobody has foreseen ends the history."""
+        self._say(text % arguments)
+        raise  # noqa: PLE0704 it is called where the error is handled
+
 
 @dataclass
 class World:
