@@ -47,7 +47,6 @@ from batch.fold import (
 )
 from batch.share import Describer, Found, Share, events_on, files_at_hand, hashes_of, offsets_of, shared_out
 from contract.aggregate import columns_read, identity_hashes
-from contract.event import REJECT_SCHEMA
 from contract.master import Slice
 from contract.settings import Settings
 from serving.database import connect
@@ -80,12 +79,11 @@ def context(settings: Settings) -> SparkContext:
     return SparkContext.getOrCreate(SparkConf().setAppName("braid batch").setMaster(settings.spark_master))
 
 
-def describe(spark: SparkContext, describer: Describer, slices: Sequence[Slice]) -> tuple[list[Found], pl.DataFrame]:
-    """What is in each of the slices, and the rejects to store."""
+def describe(spark: SparkContext, describer: Describer, slices: Sequence[Slice]) -> list[Found]:
+    """What is in each of the slices."""
     shares = _shares(spark, slices)
-    described = spark.parallelize(shares, len(shares)).map(describer.describe).collect()
-    rejects = [unpacked(content) for one in described for content in one.rejects]
-    return [some for one in described for some in one.found], pl.concat([pl.DataFrame(schema=REJECT_SCHEMA), *rejects])
+    found: list[Found] = spark.parallelize(shares, len(shares)).flatMap(describer.describe).collect()
+    return found
 
 
 def compute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from threading import Thread
@@ -14,9 +14,8 @@ import polars as pl
 
 from batch import job
 from batch.archive import Archive
-from batch.share import Describer
+from batch.share import Describer, Files, rejects_of
 from contract.errors import BraidError
-from contract.event import REJECT_SCHEMA
 from contract.master import OffsetRange, without
 from contract.settings import Settings
 from serving.database import Connection, connect
@@ -62,12 +61,12 @@ class Done:
 @dataclass(frozen=True)
 class Result:
     """How the events of each computed day and partition were judged; events and rejects that are new, by partition, or all
-    for a full run; rejects to store."""
+    for a full run; rejects to store, which are read when they are asked for, once."""
 
     days: list[job.DayCounts] = field(default_factory=list)
     events: Counter[int] = field(default_factory=Counter)
     quarantined: Counter[int] = field(default_factory=Counter)
-    rejects: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECT_SCHEMA))
+    rejects: Iterable[pl.DataFrame] = ()
 
     @property
     def received(self) -> Counter[int]:
@@ -209,7 +208,7 @@ def computed(
     stopping = Thread(target=spark.stop, daemon=True)
     try:
         try:
-            found, new_rejects = job.describe(spark, Describer(settings, rejected, unseen), new)
+            found = job.describe(spark, Describer(settings, rejected), new)
             days = sorted({day for one in found for day in one.days})
             with connect(settings, "batch") as connection:
                 add_surveyed(connection, ((one.offsets, one.days) for one in found))
@@ -223,7 +222,8 @@ def computed(
         for one in found:
             events[one.offsets.partition] += one.events
             rejects[one.offsets.partition] += one.rejects
-        yield Result(counts, events, rejects, new_rejects)
+        # Where the driver is there is no folder of Spark's.
+        yield Result(counts, events, rejects, rejects_of(Files(settings, None), found, unseen))
     finally:
         # An interrupt may come before it has begun.
         if stopping.is_alive():

@@ -56,7 +56,7 @@ class Settings:
         "BRAID_RANGE_MAX_OFFSETS", 100_000, "largest range of offsets in one tuple; larger is faster, smaller is fresher", 1
     )
     range_max_mb: int = _setting(
-        "BRAID_RANGE_MAX_MB", 32, "megabytes of values a bolt reads and commits at once; its memory is some ten times that", 1
+        "BRAID_RANGE_MAX_MB", 32, "megabytes of values that a bolt reads and commits at once: bounds its memory", 1
     )
     range_linger_ms: int = _setting(
         "BRAID_RANGE_LINGER_MS",

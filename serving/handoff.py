@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any, Literal, LiteralString
 
+import numpy as np
 import polars as pl
 import psycopg
 from psycopg import sql
@@ -27,7 +28,10 @@ STORED_VALUE_BYTES = 4_096
 LEDGER_SCHEMA = pl.Schema({"day": pl.Date, "partition": pl.Int32, "counted": pl.Int64, "duplicate": pl.Int64})
 _GARBAGE_ROWS = 20_000
 _ARGUMENT_ROWS = 20_000
-"""So many rows of a view, or rejects, are in memory as one argument of a batch run's call."""
+ARGUMENT_BYTES = 4 << 20
+"""So many rows of a view, or rejects, and so much of their contents, are one argument of a batch run's call: PostgreSQL
+takes some seven times as much memory for it."""
+_PLAIN_ROW_BYTES = 100
 
 
 Kind = Literal["full", "incremental", "audit"]
@@ -101,7 +105,7 @@ def commit_range(
                 counts.counted,
                 counts.duplicate,
                 view_rows(connection, rows),
-                None if rejects.is_empty() else _quarantined(connection, topic, rejects),
+                None if rejects.is_empty() else _quarantined(connection, topic, _as_stored(rejects)),
                 judged_generation,
             ],
         )
@@ -208,23 +212,30 @@ def end_audit(connection: Connection, run_id: int) -> None:
 
 
 def publish(
-    connection: Connection, run_id: int, days: Iterable[date], received: Mapping[int, int], rejects: pl.DataFrame, topic: str
+    connection: Connection,
+    run_id: int,
+    days: Iterable[date],
+    received: Mapping[int, int],
+    rejects: Iterable[pl.DataFrame],
+    topic: str,
 ) -> int:
     """The run's rows answer for `days` from now on, a full run's for no other day; returns the generation. Role batch.
 
     `received` counts the records below the cut by partition. `rejects` may hold any below the cut, and must hold those
-    above the base's cut: quarantine lacks the ones that no speed commit brought. Raises RunRefused if another
-    publication came between; the run has failed then.
+    above the base's cut: quarantine lacks the ones that no speed commit brought. They are taken one frame after the other.
+    Raises RunRefused if another publication came between; the run has failed then.
     """
     try:
         with refusing(), transaction(connection):
+            for frame in rejects:
+                for part in _slices(_as_stored(frame)):
+                    connection.execute("SELECT serving.add_rejects(%s)", [_quarantined(connection, topic, part)])
+            # Last, because from here on locks are held that others wait for.
             generation = one_value(
                 connection,
                 "SELECT serving.publish(%s, %s::date[], %s, %s)",
                 [run_id, list(days), list(received), list(received.values())],
             )
-            for part in rejects.iter_slices(_ARGUMENT_ROWS):
-                connection.execute("SELECT serving.add_rejects(%s)", [_quarantined(connection, topic, part)])
             return int(generation)
     except RunRefused as refusal:
         fail_run(connection, run_id, str(refusal))
@@ -278,15 +289,38 @@ def _until(connection: Connection, query: LiteralString, parameters: list[Any], 
 
 def _parts(rows: Mapping[str, pl.DataFrame]) -> Iterator[dict[str, pl.DataFrame]]:
     """The rows in parts of limited size, one at least."""
-    longest = max(map(len, rows.values()), default=0)
-    for first in range(0, max(longest, 1), _ARGUMENT_ROWS):
-        yield {name: frame[first : first + _ARGUMENT_ROWS] for name, frame in rows.items() if first < len(frame)}
+    parts = [{name: part} for name, frame in rows.items() for part in _slices(frame)]
+    yield from parts or [{}]
 
 
-def _quarantined(connection: Connection, topic: str, rejects: pl.DataFrame) -> Argument:
+def _slices(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The rows in slices of at most ARGUMENT_BYTES and _ARGUMENT_ROWS; a row that alone has more is one."""
+    sizes = np.full(len(frame), _PLAIN_ROW_BYTES, np.int64)
+    for column in frame.iter_columns():
+        if column.dtype == pl.String:
+            sizes += column.str.len_bytes().fill_null(0).to_numpy()
+        elif column.dtype == pl.Binary:
+            sizes += column.bin.size().fill_null(0).to_numpy()
+        elif isinstance(column.dtype, pl.List):
+            sizes += 8 * column.list.len().fill_null(0).to_numpy().astype(np.int64)
+    ends = np.cumsum(sizes)
+    first = 0
+    while first < len(frame):
+        before = int(ends[first - 1]) if first else 0
+        # guard: arguments are bounded
+        fitting = int(np.searchsorted(ends, before + ARGUMENT_BYTES, "right"))
+        after = min(max(first + 1, fitting), first + _ARGUMENT_ROWS)
+        yield frame[first:after]
+        first = after
+
+
+def _as_stored(rejects: pl.DataFrame) -> pl.DataFrame:
     """Rejects as contract.event.decode gives them; of the value only the first STORED_VALUE_BYTES."""
-    stored = rejects.with_columns(pl.lit(topic).alias("topic"), pl.col("value").bin.slice(0, STORED_VALUE_BYTES))
-    return row_array(connection, "public.quarantine", stored)
+    return rejects.with_columns(pl.col("value").bin.slice(0, STORED_VALUE_BYTES))
+
+
+def _quarantined(connection: Connection, topic: str, stored: pl.DataFrame) -> Argument:
+    return row_array(connection, "public.quarantine", stored.with_columns(pl.lit(topic).alias("topic")))
 
 
 @contextmanager

@@ -52,9 +52,9 @@ class RangePlan:
     def next_ranges(self, high_offsets: Mapping[int, int], now_s: float) -> list[tuple[str, OffsetRange]]:
         """Tuple ids and ranges to emit now, given the first offset of each partition that is not yet readable.
 
-        A range as long as may be goes at once, a shorter one when the one before it is committed. If it has less than a thousand offsets
-        it also waits until that one is `linger_s` old and half as much time has passed as that one took: a commit costs
-        about as much for ten events as for a thousand, and so few must leave a third of a bolt's time free.
+        A range as long as may be goes at once, a shorter one when the one before it is committed. If it has less than a
+        thousand offsets it also waits until that one is `linger_s` old and half as much time has passed as that one took: a
+        commit costs about as much for ten events as for a thousand, and so few must leave a third of a bolt's time free.
         Raises TopicUnusable if a partition ends before its position.
         """
         ranges: list[tuple[str, OffsetRange]] = []

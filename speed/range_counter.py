@@ -25,7 +25,7 @@ from speed.dedupe import Identities, RecentEvents
 _SAY_EVERY_CHUNKS = 10
 _SAY_EVERY_PARTS = 4
 COMMIT_BYTES = 8 << 20
-"""What a commit brings to the database, which holds several times as much while it takes it in; a range of usual events has 1 MB."""
+"""What a commit brings to the database, which takes several times as much for it; 100,000 usual events are 1 MB."""
 
 
 class Reader(Protocol):

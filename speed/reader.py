@@ -28,6 +28,7 @@ class RangeReader:
         self._partition = partition
         self._most_bytes = settings.range_max_mb << 20
         self._mean_bytes = MAX_VALUE_BYTES
+        partitions_of_bolt = -(-settings.topic_partitions // settings.bolts)
         self._consumer = Consumer(
             {
                 "bootstrap.servers": settings.kafka_bootstrap,
@@ -37,7 +38,7 @@ class RangeReader:
                 "auto.offset.reset": "error",
                 "enable.partition.eof": True,
                 "fetch.queue.backoff.ms": 10,
-                "queued.max.messages.kbytes": max(_LEAST_QUEUE_KB, _QUEUE_KB // -(-settings.topic_partitions // settings.bolts)),
+                "queued.max.messages.kbytes": max(_LEAST_QUEUE_KB, _QUEUE_KB // partitions_of_bolt),
             }
         )
         self._prefetched = Records()

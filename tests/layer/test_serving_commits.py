@@ -60,7 +60,7 @@ def test_merged_rows_are_one_a_key_and_epoch_and_change_no_view(
     assert_merged(reader, pl.concat([frame, more]))
     # What was committed before the run began is the run's from now on, and what came after is not.
     days = compute(batch, run, frame[:500])
-    publish(batch, run.run_id, days, {0: 500, 1: 0, 2: 0, 3: 0}, NO_REJECTS, TOPIC)
+    publish(batch, run.run_id, days, {0: 500, 1: 0, 2: 0, 3: 0}, [], TOPIC)
     assert_merged(reader, pl.concat([frame, more]))
 
 

@@ -24,7 +24,7 @@ from serving.handoff import LEDGER_SCHEMA, Counts, begin_run, commit_range, publ
 from serving.migrate import migrate
 from serving.query import run_query
 from serving.status import read_status
-from tests.fixtures.pageviews import NO_REJECTS, Range, events, reject
+from tests.fixtures.pageviews import Range, events, reject
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_predicates_reach_the_indexes_of_both_halves(database: Settings, reader:
                 "generate_series('2026-10-10'::timestamptz, '2026-11-20', '6 hours') AS bucket, "
                 "generate_series(1, 10) AS s, generate_series(1, 80) AS p) AS rows".encode()
             )
-        publish(batch, run.run_id, days, dict.fromkeys(run.cut, 0), NO_REJECTS, "pageviews")
+        publish(batch, run.run_id, days, dict.fromkeys(run.cut, 0), [], "pageviews")
         owner.execute("ANALYZE")
     plans = {
         "key": "site = 'site 3' AND page = '/page/4'",

@@ -95,13 +95,9 @@ MUTATIONS = (
         "serving/handoff.py",
         """                [run_id, list(days), list(received), list(received.values())],
             )
-            for part in rejects.iter_slices(_ARGUMENT_ROWS):
-                connection.execute("SELECT serving.add_rejects(%s)", [_quarantined(connection, topic, part)])
 """,
         """                [run_id, [], list(received), list(received.values())],
             )
-            for part in rejects.iter_slices(_ARGUMENT_ROWS):
-                connection.execute("SELECT serving.add_rejects(%s)", [_quarantined(connection, topic, part)])
         with transaction(connection):
             connection.execute("SELECT serving.publish_days(%s, %s::date[], %s)", [generation, list(days), run_id])
         with transaction(connection):
@@ -324,6 +320,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "if counted.size_bytes > COMMIT_BYTES and part.received > 1:",
         "if False:",
         _test("unit/test_speed.py::test_what_a_commit_brings_is_bounded_by_rows_and_by_rejects"),
+    ),
+    Mutation(
+        "arguments are bounded",
+        "serving/handoff.py",
+        'fitting = int(np.searchsorted(ends, before + ARGUMENT_BYTES, "right"))',
+        "fitting = len(frame)",
+        _test("unit/test_batch_parts.py"),
     ),
     Mutation(
         "a failed range is planned shorter",

@@ -42,7 +42,7 @@ class _Logger:
     def exception(self, text: str, *arguments: Any) -> None:
         """What nobody has foreseen ends the history."""
         self._say(text % arguments)
-        raise  # noqa: PLE0704 it is called where the error is handled
+        raise
 
 
 @dataclass
