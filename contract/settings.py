@@ -40,6 +40,12 @@ class Settings:
     archive_flush_ms: int = _setting(
         "BRAID_ARCHIVE_FLUSH_MS", 5_000, "age after which it is written anyway; a batch run waits this long for its cut", 1
     )
+    archive_flush_mb: int = _setting(
+        "BRAID_ARCHIVE_FLUSH_MB",
+        32,
+        "megabytes of a partition's values after which its file is written; the largest is, at twice that of all partitions",
+        1,
+    )
     archive_merge_files: int = _setting(
         "BRAID_ARCHIVE_MERGE_FILES", 24, "small neighbouring files that are merged into one", 2
     )

@@ -6,8 +6,8 @@ Nothing breaks if a second archiver runs, or an old one wakes up: they write ove
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 
@@ -19,15 +19,15 @@ from contract.master import OffsetRange, archived_next_offset
 from contract.records import CONSUME_MESSAGES, Records, parted
 from contract.settings import Settings
 from ingest.archive_files import ArchiveFiles
-from ingest.archive_plan import current, plan_merge, superseded
+from ingest.archive_plan import SMALL_FILE_BYTES, current, plan_merge, superseded
 from ingest.background import AtOnce, Worker
 from ingest.hdfs import until_available
 from ingest.stop import Stop
 
-FLUSH_BYTES = 32 << 20
-"""Values of one partition after which its file is written whatever their number: bounds memory."""
 _CONSUME_S = 0.2
 _ANSWER_S = 10
+_MERGE_BYTES = 384 << 20
+"""What a merge holds in memory; of usual events MERGED_FILE_BYTES are two thirds of it."""
 _REPORT_EVERY_S = 60
 
 
@@ -53,13 +53,7 @@ class _Buffer:
 
     first_offset: int
     since_s: float | None = None
-    size_bytes: int = 0
     records: Records = field(default_factory=Records)
-
-    def add(self, messages: Sequence[Message]) -> None:
-        """Append records of the partition, in order."""
-        self.records.add(messages)
-        self.size_bytes += sum(map(len, filter(None, map(Message.value, messages))))
 
 
 class Archiver:
@@ -83,9 +77,11 @@ class Archiver:
         self._stop, self._log, self._writer = stop, log, writer or AtOnce()
         # The time of day may be set; only what is compared with HDFS's own times is asked of it.
         self._clock_s, self._wall_s = clock_s, wall_s
+        self._flush_bytes = settings.archive_flush_mb << 20
         self._buffers: dict[int, _Buffer] = {}
         self._archived: dict[int, int] = {}
         self._files_since_tidy: dict[int, int] = {}
+        self._unmergeable: set[OffsetRange] = set()
         self._reported_s, self._events, self._rejects = clock_s(), 0, 0
 
     @property
@@ -109,7 +105,7 @@ class Archiver:
         self._writer.check()
         records, errors = parted(self._consumer.consume(CONSUME_MESSAGES, _CONSUME_S))
         for partition, of_partition in groupby(records, Message.partition):
-            self._buffers[partition].add(list(of_partition))
+            self._buffers[partition].records.add(list(of_partition))
         for message in errors:
             self._understand(message.partition() or 0, message.error())
         self._see_gaps()
@@ -118,6 +114,9 @@ class Archiver:
         for partition, buffer in self._buffers.items():
             if buffer.since_s is not None and not self._stop.is_set() and self._is_due(buffer, now_s):
                 self.flush(partition)
+        # guard: all partitions together are bounded
+        while self._held_bytes() > 2 * self._flush_bytes and not self._stop.is_set():
+            self.flush(max(self._buffers, key=lambda partition: self._buffers[partition].records.size_bytes))
         if now_s - self._reported_s >= _REPORT_EVERY_S:
             self._log(f"{self._events} events and {self._rejects} rejects archived since the start; at {self.next_offsets}")
             self._reported_s = now_s
@@ -154,9 +153,18 @@ class Archiver:
             for old in superseded(files, int(self._wall_s() * 1000) - self._settings.archive_grace_ms):
                 self._files.delete(old)
                 del files[old]
-            if slices := plan_merge(current(partition, files), files, self._settings.archive_merge_files):
-                merged = self._files.merge(slices)
-                self._log(f"partition {partition}: merged {len(slices)} files into {merged.file_name}")
+            # A file that cannot be merged counts as a large one.
+            sizes = files | {
+                file: replace(files[file], size_bytes=SMALL_FILE_BYTES) for file in self._unmergeable & files.keys()
+            }
+            if slices := plan_merge(current(partition, files), sizes, self._settings.archive_merge_files):
+                # guard: a merge is bounded
+                merged = self._files.merge(slices, _MERGE_BYTES)
+                if merged is None:
+                    self._unmergeable.update(part.file for part in slices)
+                    self._log(f"partition {partition}: {len(slices)} files are too much to be merged in memory; they stay")
+                else:
+                    self._log(f"partition {partition}: merged {len(slices)} files into {merged.file_name}")
         except (ArchiveDamaged, EngineUnavailable) as error:
             self._log(f"{error}; small files stay for now")
 
@@ -182,6 +190,9 @@ class Archiver:
             if buffer.since_s is None and self._position(partition) > buffer.first_offset:
                 buffer.since_s = self._clock_s()
 
+    def _held_bytes(self) -> int:
+        return sum(buffer.records.size_bytes for buffer in self._buffers.values())
+
     def _position(self, partition: int) -> int:
         # Before the first record the position is a negative constant.
         position = self._consumer.position([TopicPartition(self._settings.topic, partition)])[0].offset
@@ -190,7 +201,7 @@ class Archiver:
     def _is_due(self, buffer: _Buffer, now_s: float) -> bool:
         return (
             len(buffer.records.offsets) >= self._settings.archive_flush_rows
-            or buffer.size_bytes >= FLUSH_BYTES
+            or buffer.records.size_bytes >= self._flush_bytes
             or (now_s - (buffer.since_s or now_s)) * 1000 >= self._settings.archive_flush_ms
         )
 

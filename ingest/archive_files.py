@@ -48,13 +48,23 @@ class ArchiveFiles:
         }
         self._put_tables(offsets, arrow[MASTER], arrow[QUARANTINE])
 
-    def merge(self, slices: list[Slice]) -> OffsetRange:
-        """Store neighbouring slices as one range more; the old files stay until `delete`. ArchiveDamaged if one is."""
+    def merge(self, slices: list[Slice], most_bytes: int) -> OffsetRange | None:
+        """Store neighbouring slices as one range more; the old files stay until `delete`. ArchiveDamaged if one is.
+
+        Nothing is stored, and None returned, if they are more than so many bytes in memory.
+        """
         merged = OffsetRange(slices[0].file.partition, slices[0].first_offset, slices[-1].next_offset)
         quarantined = self.ranges(merged.partition, QUARANTINE)
-        rejected = [part for part in slices if part.file in quarantined]
-        names = tuple(part.file.file_name for part in slices)
-        self._put_tables(merged, self.read(MASTER, slices), self.read(QUARANTINE, rejected), names)
+        tables: dict[str, list[pa.Table]] = {MASTER: [], QUARANTINE: []}
+        held_bytes = 0
+        for part in slices:
+            for dataset in (MASTER, QUARANTINE) if part.file in quarantined else (MASTER,):
+                tables[dataset].append(self.read(dataset, [part]))
+                held_bytes += tables[dataset][-1].nbytes
+            if held_bytes > most_bytes:
+                return None
+        events, rejects = (pa.concat_tables([_SCHEMAS[one].empty_table(), *tables[one]]) for one in (MASTER, QUARANTINE))
+        self._put_tables(merged, events, rejects, tuple(part.file.file_name for part in slices))
         return merged
 
     def read(self, dataset: str, slices: list[Slice]) -> pa.Table:

@@ -322,6 +322,20 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("unit/test_speed.py::test_what_a_commit_brings_is_bounded_by_rows_and_by_rejects"),
     ),
     Mutation(
+        "all partitions together are bounded",
+        "ingest/archive.py",
+        "while self._held_bytes() > 2 * self._flush_bytes and not self._stop.is_set():",
+        "while False:",
+        _test("unit/test_ingest_archive.py::test_what_is_held_of_all_partitions_is_bounded_by_bytes"),
+    ),
+    Mutation(
+        "a merge is bounded",
+        "ingest/archive.py",
+        "merged = self._files.merge(slices, _MERGE_BYTES)",
+        "merged = self._files.merge(slices, 1 << 60)",
+        _test("unit/test_ingest_archive.py::test_files_that_are_too_much_for_memory_stay_as_they_are"),
+    ),
+    Mutation(
         "arguments are bounded",
         "serving/handoff.py",
         'fitting = int(np.searchsorted(ends, before + ARGUMENT_BYTES, "right"))',

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from contract.errors import DataLost, EngineUnavailable, TopicUnusable
 from contract.event import EVENT_SCHEMA, REJECT_SCHEMA, decode
 from contract.master import MASTER, QUARANTINE, OffsetRange, archived_next_offset, covering
+from contract.records import Records
 from contract.settings import Settings
 from ingest.archive import Archiver
 from ingest.archive_files import ArchiveFiles
@@ -120,6 +121,40 @@ def test_a_clock_that_is_set_neither_holds_nor_hurries_a_file(step_s: float):
 def test_an_archiver_measures_with_the_clock_that_nobody_sets():
     parameters = inspect.signature(Archiver).parameters
     assert (parameters["clock_s"].default, parameters["wall_s"].default) == (time.monotonic, time.time)
+
+
+def test_what_is_held_of_all_partitions_is_bounded_by_bytes():
+    # Less than a file's worth of each partition, and much more of all together.
+    records = [(KAFKA_TIME_MS, b"x" * 60_000)] * 12
+    world = World(MemoryTopic({partition: list(records) for partition in range(10)}))
+    archiver = world.archiver(replace(SETTINGS, archive_flush_rows=1_000, archive_flush_mb=1))
+    archiver.step()
+    written = [partition for partition in range(10) if world.names(MASTER, partition)]
+    assert 0 < len(written) < 10
+    assert sum(60_000 * 12 for partition in range(10) if partition not in written) <= 2 << 20
+    assert all(world.archived(QUARANTINE, partition) == list(range(12)) for partition in written)
+    one = World(MemoryTopic({0: list(records) * 2}))
+    one.archiver(replace(SETTINGS, archive_flush_rows=1_000, archive_flush_mb=1)).step()
+    assert one.archived(QUARANTINE) == list(range(24))
+
+
+def test_files_that_are_too_much_for_memory_stay_as_they_are(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ingest.archive._MERGE_BYTES", 100_000)
+    # It is nothing on the disk.
+    world = World(MemoryTopic({0: [(KAFKA_TIME_MS, b"x" * 60_000), event(1)] * 3}))
+    archiver = world.archiver(replace(SETTINGS, archive_flush_rows=2))
+    for first in (0, 2, 4):
+        archiver._put(
+            OffsetRange(0, first, first + 2),
+            Records([first, first + 1], [KAFKA_TIME_MS] * 2, [b"x" * 60_000, event(first)[1]]),
+        )
+    names = world.names(MASTER)
+    archiver.tidy(0)
+    assert world.names(MASTER) == names
+    assert world.archived(QUARANTINE) == [0, 2, 4]
+    assert sum("too much to be merged" in line for line in world.said) == 1
+    archiver.tidy(0)
+    assert sum("too much to be merged" in line for line in world.said) == 1
 
 
 def test_files_hold_the_columns_of_the_contract_and_the_whole_rejected_value():
@@ -288,7 +323,7 @@ def test_overlapping_files_are_read_and_merged_with_each_offset_once():
         files.put(OffsetRange(0, first, after), decode(0, range(first, after), times_ms, values))
     slices = covering(0, files.ranges(0), 5)
     assert files.read(MASTER, slices)["offset"].to_pylist() == [0, 2, 4]
-    assert files.merge(slices) == OffsetRange(0, 0, 5)
+    assert files.merge(slices, 1 << 30) == OffsetRange(0, 0, 5)
     assert (world.archived(MASTER), world.archived(QUARANTINE)) == ([0, 2, 4], [1, 3])
 
 
