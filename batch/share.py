@@ -125,6 +125,20 @@ def events_on(files: Files, share: Share, days: Collection[date], columns: Seque
         yield rows if inside.all() else rows.filter(inside)
 
 
+def portions(frames: Iterable[pl.DataFrame], most_bytes: int) -> Iterator[list[pl.DataFrame]]:
+    """The frames, in lists that are hardly larger in memory, each of one frame at least; whoever takes one may clear it."""
+    portion: list[pl.DataFrame] = []
+    held_bytes = 0.0
+    for frame in frames:
+        portion.append(frame)
+        held_bytes += frame.estimated_size()
+        if held_bytes >= most_bytes:
+            yield portion
+            portion, held_bytes = [], 0.0
+    if portion:
+        yield portion
+
+
 def hashes_of(files: Files, share: Share, days: Collection[date]) -> dict[date, Hashes]:
     """The hashes of the identities of the share's events that are on one of the days, by day."""
     blocks: dict[date, list[Hashes]] = {}

@@ -336,6 +336,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("unit/test_ingest_archive.py::test_files_that_are_too_much_for_memory_stay_as_they_are"),
     ),
     Mutation(
+        "a task folds what fits into memory",
+        "batch/job.py",
+        "portions(events_on(files_at_hand(settings), shares.value[number], days, columns_read()), _TASK_BYTES)",
+        "[list(events_on(files_at_hand(settings), shares.value[number], days, columns_read()))]",
+        _test("unit/test_batch_job.py::test_a_task_folds_its_events_in_portions"),
+    ),
+    Mutation(
         "arguments are bounded",
         "serving/handoff.py",
         'fitting = int(np.searchsorted(ends, before + ARGUMENT_BYTES, "right"))',
