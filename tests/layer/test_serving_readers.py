@@ -24,7 +24,7 @@ from serving.handoff import LEDGER_SCHEMA, Counts, begin_run, commit_range, publ
 from serving.migrate import migrate
 from serving.query import run_query
 from serving.status import read_status
-from tests.fixtures.pageviews import Range, events, reject
+from tests.fixtures.pageviews import NO_REJECTS, Range, events, reject
 
 
 @pytest.fixture
