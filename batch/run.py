@@ -16,6 +16,7 @@ from batch import job
 from batch.archive import Archive
 from batch.share import Describer, Files, rejects_of
 from contract.errors import BraidError
+from contract.log_position import LogPosition
 from contract.master import OffsetRange, without
 from contract.settings import Settings
 from serving.database import Connection, connect
@@ -84,7 +85,9 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> D
     kind: Kind = "full" if full else "incremental"
 
     def begin(connection: Connection) -> Run:
-        return begin_run(connection, kind, _rescue(settings, archive, positions(connection, settings.topic_partitions), say))
+        ends = archive.positions()
+        rescued = _rescue(settings, ends, positions(connection, settings.topic_partitions), say)
+        return begin_run(connection, kind, rescued, archive=ends)
 
     with open_run(settings, begin) as (begun, let_through):
         let_through()
@@ -168,11 +171,11 @@ def _interrupts_held_back() -> Iterator[Callable[[], None]]:
 
 
 def _rescue(
-    settings: Settings, archive: Archive, committed: Mapping[int, int], say: Callable[[str], None]
+    settings: Settings, ends: Mapping[int, LogPosition], committed: Mapping[int, LogPosition], say: Callable[[str], None]
 ) -> Mapping[int, int] | None:
     """The archive's ends if the run must cut there, because the speed layer is too far behind to be waited for."""
-    archived = archive.next_offsets()
-    behind = sum(max(0, archived[partition] - offset) for partition, offset in committed.items())
+    archived = {partition: end.next_offset for partition, end in ends.items()}
+    behind = sum(max(0, archived[partition] - at.next_offset) for partition, at in committed.items())
     if behind < settings.rescue_offsets:
         return None
     say(f"the speed layer is {behind:,} offsets behind the archive: this run takes them over")

@@ -70,6 +70,40 @@ class ArchiveBehind(BraidError):
         )
 
 
+class PositionLost(BraidError):
+    """The log that is there is not the one that a position was taken in: going on would skip records, or count others."""
+
+    cut_offset: int | None = None
+    """Up to which of the log's own offsets its records are still those that were read; None if nobody can tell."""
+    _SEE = "nothing is read until that is settled: `make resume-topic`; see docs/operations.md, 'the topic was replaced'"
+
+    @classmethod
+    def topic(cls, reader: str, topic: str, stored_id: str, found_id: str) -> Self:
+        return cls(
+            f"{reader} has read the topic with the id {stored_id}, but topic {topic} has the id {found_id}: "
+            f"it was made again, or it is another one; {cls._SEE}"
+        )
+
+    @classmethod
+    def shorter(cls, reader: str, topic: str, partition: int, next_offset: int, high_offset: int) -> Self:
+        return cls(
+            f"{reader} goes on at offset {next_offset} of partition {partition}, but topic {topic} ends at {high_offset}: "
+            f"{next_offset - high_offset} records that were read are gone from Kafka; {cls._SEE}"
+        )
+
+    @classmethod
+    def cut(cls, reader: str, topic: str, partition: int, next_offset: int, report: str) -> Self:
+        """`report` is the client's, with the epoch of the position and where that ends now."""
+        return cls(
+            f"{reader} goes on at offset {next_offset} of partition {partition}, but topic {topic} has lost records below "
+            f"it and taken others in their place ({report}); {cls._SEE}"
+        )
+
+    @classmethod
+    def because(cls, reason: str | None) -> Self:
+        return cls(f"{reason}; {cls._SEE}")
+
+
 class DataLost(BraidError):
     """Kafka's retention deleted records before they were read."""
 
@@ -208,22 +242,14 @@ class TopicUnusable(BraidError):
     @classmethod
     def partitions(cls, topic: str, found: int, expected: int) -> Self:
         return cls(
-            f"topic {topic} has {found} partitions but BRAID_TOPIC_PARTITIONS is {expected}; "
-            "set it to what the topic has, or choose another topic with BRAID_TOPIC"
+            f"topic {topic} has {found} partitions but BRAID_TOPIC_PARTITIONS is {expected}; set it to what the topic has"
         )
 
     @classmethod
     def timestamps(cls, topic: str, found: str) -> Self:
         return cls(
             f"topic {topic} stamps records with {found}, but times are checked against LogAppendTime: "
-            "set message.timestamp.type=LogAppendTime on the topic, or choose another with BRAID_TOPIC"
-        )
-
-    @classmethod
-    def replaced(cls, reader: str, topic: str, partition: int, wanted_offset: int, high_offset: int) -> Self:
-        return cls(
-            f"{reader} goes on at offset {wanted_offset} of partition {partition}, but topic {topic} ends at {high_offset}: "
-            "it is not the topic that was read before; see docs/operations.md, 'the topic was replaced'"
+            "set message.timestamp.type=LogAppendTime on the topic"
         )
 
 

@@ -26,10 +26,11 @@ class Records:
     size_bytes: int = 0
     """Of the values alone."""
 
-    def add(self, messages: Sequence[Message]) -> None:
-        """Append messages, none of which is an error."""
+    def add(self, messages: Sequence[Message], shift: int = 0) -> None:
+        """Append messages, none of which is an error; `shift` is added to their offsets."""
         # Records, unlike errors, always have an offset.
-        self.offsets.extend(map(Message.offset, messages))  # type: ignore[arg-type]
+        offsets: Iterable[int] = map(Message.offset, messages)  # type: ignore[arg-type]
+        self.offsets.extend(offsets if shift == 0 else [offset + shift for offset in offsets])
         self.kafka_times_ms.extend([time_ms for _, time_ms in map(Message.timestamp, messages)])
         values = list(map(Message.value, messages))
         self.values.extend(values)

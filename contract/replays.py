@@ -45,7 +45,7 @@ class Judged(msgspec.Struct):
         return ends
 
 
-def to_json(told: Cover | Wanted | Judged) -> str:
+def to_json(told: msgspec.Struct) -> str:
     """For the other command, in one line."""
     return msgspec.json.encode(told).decode()
 

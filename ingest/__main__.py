@@ -13,6 +13,7 @@ from pathlib import Path
 
 from contract.errors import BraidError
 from contract.replays import Cover, Judged, Wanted, from_json, to_json
+from contract.resumption import Resumption
 from contract.settings import Settings
 from ingest import archive, simulate
 from ingest.archive_files import ArchiveFiles
@@ -24,10 +25,11 @@ from ingest.quarantine import replay_quarantined
 from ingest.replay import replay
 from ingest.replay_request import ReplayRequest
 from ingest.replay_result import Replayed
+from ingest.resume import resume
 from ingest.sample_log import ENDS, LOG_NAME, TRUTH_NAME, SampleLog
 from ingest.sample_log import FORMATS as LOG_FORMATS
 from ingest.stop import stop_on_signals
-from ingest.topics import ensure_topic
+from ingest.topics import ensure_topic, topic_id_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,7 +119,7 @@ def _archive(settings: Settings, options: argparse.Namespace) -> None:
     with stop_on_signals() as stop:
         try:
             with Background() as background:
-                archiver = archive.Archiver(settings, consumer, files, stop, _log, writer=background)
+                archiver = archive.Archiver(settings, consumer, topic_id_of(settings), files, stop, _log, writer=background)
                 archiver.run()
         finally:
             consumer.close()
@@ -125,6 +127,11 @@ def _archive(settings: Settings, options: argparse.Namespace) -> None:
     if stop.interrupted:
         raise KeyboardInterrupt(f"interrupted {position}")
     _log(f"stopped {position}")
+
+
+def _resume(settings: Settings, options: argparse.Namespace) -> None:
+    resumption = from_json(Resumption, sys.stdin.read(), "serving resume-plan")
+    resume(ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root), resumption, _log)
 
 
 def _show(result: Result | Replayed, as_json: bool) -> None:
@@ -229,6 +236,11 @@ def _parser() -> argparse.ArgumentParser:
         help="send quarantined records that are events by now: those that `python -m serving unresolved` prints, by stdin",
     )
     judging.set_defaults(run=_replay_quarantine)
+
+    resuming = verbs.add_parser(
+        "resume", help="let the archive go on in another log, as `python -m serving resume-plan`, by stdin, has planned"
+    )
+    resuming.set_defaults(run=_resume)
 
     archiving = verbs.add_parser("archive", help="copy the topic to HDFS, exactly once, until stopped")
     archiving.set_defaults(run=_archive)

@@ -1,4 +1,4 @@
-"""python -m serving migrate | schema | query | status | rollback | wait | covered | unresolved | resolve | welcome | dsn"""
+"""python -m serving VERB: the database and its schema, questions to it, and what the other layers want to know of it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 
 from contract.errors import BraidError, InputError
 from contract.replays import Judged, from_json, to_json
+from contract.resumption import Resumption
 from contract.settings import Settings
 from serving.database import connect, reader_dsn
 from serving.migrate import migrate
@@ -19,6 +20,7 @@ from serving.progress import wait_for_offsets, wait_for_views
 from serving.query import FORMATS, run_query, write_result
 from serving.replays import replay_cover, resolve, resolved, unresolved
 from serving.report import print_addresses, print_status
+from serving.resume import plan_resumption, record_lost
 from serving.rollback import rollback
 from serving.schema import script
 from serving.status import addresses, read_status
@@ -101,6 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--timeout-s", type=float, default=600.0, help=_TIMEOUT_HELP)
     verb.set_defaults(verb=_resolve)
 
+    verb = verbs.add_parser("resume-plan", help="how readers go on where Kafka has another log than they read, as JSON")
+    verb.set_defaults(verb=_resume_plan)
+
+    verb = verbs.add_parser("record-lost", help="put into the ledger what the plan, by stdin, says is lost")
+    verb.set_defaults(verb=_record_lost)
+
     verb = verbs.add_parser("welcome", help="wait until the merged views answer, then show addresses and first queries")
     verb.add_argument("--traffic", default="", help="'none' if no events come by themselves; do not wait for any then")
     verb.add_argument("--timeout-s", type=float, default=300.0, help=_TIMEOUT_HELP)
@@ -168,6 +176,16 @@ def _resolve(settings: Settings, options: argparse.Namespace) -> None:
             wait_for_offsets(settings, judged.next_offsets, options.timeout_s, Console(stderr=True), "batch")
         result = resolved(connection, settings.topic, judged)
     print(json.dumps(result.as_dict()) if options.format == "json" else result.text())
+
+
+def _resume_plan(settings: Settings, _: argparse.Namespace) -> None:
+    print(to_json(plan_resumption(settings)))
+
+
+def _record_lost(settings: Settings, _: argparse.Namespace) -> None:
+    resumption = from_json(Resumption, sys.stdin.read(), "serving resume-plan")
+    with connect(settings, "batch") as connection:
+        record_lost(connection, resumption)
 
 
 def _welcome(settings: Settings, options: argparse.Namespace) -> None:

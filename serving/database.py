@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from contract.errors import BraidError, CatalogueChanged, LoginRefused, RollbackRefused, RunRefused
+from contract.errors import BraidError, CatalogueChanged, LoginRefused, PositionLost, RollbackRefused, RunRefused
 from contract.settings import Settings
 from serving.failures import failure, not_connected
 
@@ -23,6 +23,7 @@ _REFUSALS: dict[str, Callable[[str | None], BraidError]] = {
     "2BP01": RunRefused.because,  # somebody's own views depend on one that a publication takes away
     "BR002": CatalogueChanged.because,  # sql/75_catalogue.sql
     "BR003": RollbackRefused.because,  # sql/65_rollback.sql
+    "BR004": PositionLost.because,  # sql/40_speed.sql, sql/50_batch.sql
 }
 # libpq keeps no SQLSTATE of a connection that failed, so the text decides; our server's is English, whatever the client's.
 _NOT_LET_IN = re.compile(

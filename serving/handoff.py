@@ -19,6 +19,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from contract.errors import CatalogueError, OffsetRefused, PublicationRefused, RunRefused
+from contract.log_position import LogPosition
 from contract.master import OffsetRange
 from contract.views import VIEWS, View, catalogue_digest
 from serving.database import Connection, answering, one_row, one_value, refusing, transaction
@@ -69,11 +70,11 @@ class Run:
     cut: dict[int, Cut]
 
 
-def positions(connection: Connection, partitions: int = 0) -> dict[int, int]:
-    """The next offset to commit of each partition; `partitions` of them exist afterwards, or more. Any writing role."""
+def positions(connection: Connection, partitions: int = 0) -> dict[int, LogPosition]:
+    """Where to go on in each partition; `partitions` of them exist afterwards, or more. Any writing role."""
     with answering(connection):
-        rows = connection.execute("SELECT partition, next_offset FROM serving.positions(%s)", [partitions]).fetchall()
-    return dict(rows)
+        rows = connection.execute("SELECT * FROM serving.positions(%s)", [partitions]).fetchall()
+    return {partition: LogPosition(*position) for partition, *position in rows}
 
 
 def commit_range(
@@ -85,17 +86,20 @@ def commit_range(
     topic: str,
     judged_generation: int | None = None,
     views: Sequence[View] = VIEWS,
+    position: LogPosition | None = None,
 ) -> bool:
     """The range counts from now on: True if this call did it, False if an earlier one did. Role speed.
 
     `judged_generation` is the publication whose day filters its events were held against; None: against none. `views` are
-    those that the rows are of. Changes nothing and raises OffsetRefused if the partition does not stand at the range's first
-    offset, PublicationRefused if another publication is live, CatalogueChanged if the database has other views.
+    those that the rows are of, `position` the one at the range's end, None if that is not known. Changes nothing and raises
+    OffsetRefused if the partition does not stand at the range's first offset, PublicationRefused if another publication is
+    live, CatalogueChanged if the database has other views, PositionLost if the partition stands in another log.
     """
+    at = position or LogPosition(offsets.next_offset)
     with refusing(), _of_catalogue(connection, views), answering(connection):
-        position, live_generation = one_row(
+        before, live_generation = one_row(
             connection,
-            "SELECT * FROM serving.commit_range(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            "SELECT * FROM serving.commit_range(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 catalogue_digest(views),
                 offsets.partition,
@@ -107,12 +111,15 @@ def commit_range(
                 view_rows(connection, rows),
                 None if rejects.is_empty() else _quarantined(connection, topic, _as_stored(rejects)),
                 judged_generation,
+                at.topic_id,
+                at.leader_epoch,
+                None if position is None else at.shift,
             ],
         )
-    if position >= offsets.next_offset:
+    if before >= offsets.next_offset:
         return False
-    if position != offsets.first_offset:
-        raise OffsetRefused(offsets.partition, offsets.first_offset, position)
+    if before != offsets.first_offset:
+        raise OffsetRefused(offsets.partition, offsets.first_offset, before)
     if judged_generation is not None and judged_generation != live_generation:
         raise PublicationRefused(judged_generation, live_generation)
     return True
@@ -128,20 +135,34 @@ def merge_appended(connection: Connection, partition: int, least_rows: int) -> i
 
 
 def begin_run(
-    connection: Connection, kind: Kind, archive_next: Mapping[int, int] | None = None, views: Sequence[View] = VIEWS
+    connection: Connection,
+    kind: Kind,
+    archive_next: Mapping[int, int] | None = None,
+    views: Sequence[View] = VIEWS,
+    archive: Mapping[int, LogPosition] | None = None,
 ) -> Run:
     """All that the speed layer has committed belongs to the new run; what it commits from now on does not. Role batch.
 
     Where `archive_next`, by partition, is ahead of the speed layer the run takes the offsets between over, and the speed
     layer goes on after them. They are in flight until a run is published. An incremental run becomes a full one if one of
-    the views has no history yet. Raises CatalogueChanged if the database has other views.
+    the views has no history yet. `archive` says where, and in which log, the archive ends. Raises CatalogueChanged if the
+    database has other views, PositionLost if the archive is of another log than the speed layer's rows.
     """
-    archived = dict(archive_next or {})
+    archived, ends = dict(archive_next or {}), dict(archive or {})
     with refusing(), transaction(connection):
         run_id, generation, kind = one_row(
             connection,
-            "SELECT * FROM serving.begin_run(%s, %s, %s, %s)",
-            [catalogue_digest(views), kind, list(archived), list(archived.values())],
+            "SELECT * FROM serving.begin_run(%s, %s, %s, %s, %s, %s, %s, %s)",
+            [
+                catalogue_digest(views),
+                kind,
+                list(archived),
+                list(archived.values()),
+                list(ends),
+                [end.topic_id for end in ends.values()],
+                [end.leader_epoch for end in ends.values()],
+                [end.shift for end in ends.values()],
+            ],
         )
         cuts = connection.execute("SELECT * FROM serving.cuts(%s)", [run_id]).fetchall()
     return Run(

@@ -85,7 +85,10 @@ def _behind(connection: Connection, wanted: Mapping[int, int]) -> dict[int, int]
     """How many offsets are missing, for each partition where some are."""
     # Offsets in flight are passed but in no view yet: a run that took them over has still to publish.
     with transaction(connection):
-        rows = connection.execute("SELECT partition, next_offset - in_flight FROM ledger").fetchall()
+        # Producers know the log's own offsets.
+        rows = connection.execute(
+            "SELECT partition, ledger.next_offset - in_flight - shift FROM ledger JOIN log_positions USING (partition)"
+        ).fetchall()
     reached: dict[int, int] = dict(rows)
     missing = {partition: offset - reached.get(partition, 0) for partition, offset in wanted.items()}
     return {partition: offsets for partition, offsets in missing.items() if offsets > 0}

@@ -66,8 +66,16 @@ def unresolved(connection: Connection, topic: str, reason: str | None) -> Wanted
 
 def resolve(connection: Connection, topic: str, judged: Judged) -> None:
     """The judgements are known from now on; repeating the call changes nothing. Role batch."""
+    with answering(connection):
+        shifts: dict[int, int] = dict(connection.execute("SELECT partition, shift FROM log_positions").fetchall())
     facts: list[dict[str, Any]] = [
-        {"topic": topic, "partition": p, "offset": o, "sent_partition": sent_partition, "sent_offset": sent_offset}
+        {
+            "topic": topic,
+            "partition": p,
+            "offset": o,
+            "sent_partition": sent_partition,
+            "sent_offset": sent_offset + shifts.get(sent_partition, 0),
+        }
         for p, o, sent_partition, sent_offset in judged.sent
     ]
     facts += [{"topic": topic, "partition": p, "offset": o, "reason": why, "detail": how} for p, o, why, how in judged.kept]

@@ -38,6 +38,10 @@ def print_status(status: Status, console: Console) -> None:
         console.print(
             f"  {transaction.text()}: readers wait until it ends; `make transactions` names its producer\n", soft_wrap=True
         )
+    if status.lost_positions:
+        _print(
+            console, "Readers that stand still: Kafka has another log", [{"what": text} for text in status.lost_positions]
+        )
     _print(console, "Last batch run", [status.last_run] if status.last_run else [])
     _print(console, "Ledger: received = counted + duplicate + quarantined", status.ledger)
     print_addresses(status.addresses, console)

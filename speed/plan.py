@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from contract.errors import TopicUnusable
+from contract.errors import PositionLost
 from contract.master import OffsetRange
 
 # From so many on, what a commit costs whatever its size hardly shows.
@@ -55,13 +55,13 @@ class RangePlan:
         A range as long as may be goes at once, a shorter one when the one before it is committed. If it has less than a
         thousand offsets it also waits until that one is `linger_s` old and half as much time has passed as that one took: a
         commit costs about as much for ten events as for a thousand, and so few must leave a third of a bolt's time free.
-        Raises TopicUnusable if a partition ends before its position.
+        Raises PositionLost if a partition ends before its position.
         """
         ranges: list[tuple[str, OffsetRange]] = []
         for partition, plan in self._partitions.items():
             high_offset = high_offsets.get(partition, 0)
             if plan.next_offset > high_offset and not plan.void:
-                raise TopicUnusable.replaced("the speed layer", self._topic, partition, plan.next_offset, high_offset)
+                raise PositionLost.shorter("the speed layer", self._topic, partition, plan.next_offset, high_offset)
             while not plan.void and plan.next_offset < high_offset and len(plan.in_flight) < self._max_in_flight:
                 waiting = high_offset - plan.next_offset
                 if waiting < plan.limit_offsets and plan.in_flight:
@@ -117,6 +117,11 @@ class RangePlan:
     def may_resume(self, now_s: float) -> bool:
         """Whether a partition waits for `resume`, and has waited for a second; the others go on meanwhile."""
         return any(plan.void and plan.not_before_s <= now_s for plan in self._partitions.values())
+
+    def void_all(self) -> None:
+        """Every partition waits for `resume`: where they stand may have been moved."""
+        for partition in self._partitions.values():
+            partition.void = True
 
     def resume(self, positions: Mapping[int, int], now_s: float) -> None:
         """Partitions that may resume go on from their committed position; late acks of old ranges are ignored."""

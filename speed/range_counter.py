@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import polars as pl
@@ -16,6 +16,7 @@ import polars as pl
 from contract.aggregate import aggregate, first_of_each
 from contract.errors import OffsetRefused, PublicationRefused
 from contract.event import decode
+from contract.log_position import LogPosition
 from contract.master import OffsetRange
 from contract.records import Records
 from serving.handoff import STORED_VALUE_BYTES
@@ -35,10 +36,16 @@ class Reader(Protocol):
 
     def low_offset(self) -> int: ...
 
+    def stands_at(self, offset: int) -> bool: ...
+
+    def go_on(self, position: LogPosition) -> None: ...
+
+    def position(self) -> LogPosition: ...
+
 
 @dataclass(frozen=True)
 class Counted:
-    """What a range holds: rows of every view, how its records were judged, and its rejects.
+    """What a range holds: rows of every view, how its records were judged, and its rejects; the position at its end.
 
     Repeats were judged by the day filters of publication `generation`.
     """
@@ -49,6 +56,7 @@ class Counted:
     duplicate: int
     rejects: pl.DataFrame
     generation: int
+    position: LogPosition
 
     @property
     def size_bytes(self) -> int:
@@ -92,13 +100,13 @@ class RangeCounter:
         recent: RecentEvents,
         counted_days: DayFilters,
         commit: Callable[[OffsetRange, Counted], object],
-        committed_offset: Callable[[int], int],
+        committed: Callable[[int], LogPosition],
         log: Callable[[str], None],
         chunk_offsets: int,
     ) -> None:
         self._reader, self._recent, self._commit, self._log = reader, recent, commit, log
         self._counted_days = counted_days
-        self._committed_offset = committed_offset
+        self._committed = committed
         self._chunk_offsets = chunk_offsets
 
     def count(self, wanted: OffsetRange) -> int:
@@ -107,19 +115,25 @@ class RangeCounter:
         Whatever fails, what is committed by then stays so. Returns how many rows were brought to the views.
         """
         first_offset = wanted.first_offset
-        if self._recent.next_offset != first_offset:
-            first_offset = self._committed_offset(wanted.partition)
+        if self._recent.next_offset != first_offset or not self._reader.stands_at(first_offset):
+            committed = self._committed(wanted.partition)
+            first_offset = committed.next_offset
             if first_offset >= wanted.next_offset:
                 return 0
             if first_offset < wanted.first_offset:
                 # Offsets that are not committed must not be remembered: they would be taken for repeats later.
                 raise OffsetRefused(wanted.partition, wanted.first_offset, first_offset)
-            # guard: dedupe across restarts
-            self._remember_until(OffsetRange(wanted.partition, first_offset, wanted.next_offset))
+            self._reader.go_on(committed)
+            if self._recent.next_offset != first_offset:
+                # guard: dedupe across restarts
+                self._remember_until(OffsetRange(wanted.partition, first_offset, wanted.next_offset))
+                # What was re-read came without a look at the log's epochs.
+                # guard: re-reading proves no position
+                self._reader.go_on(committed)
         rows = parts = 0
         while first_offset < wanted.next_offset:
             part = self._decoded(OffsetRange(wanted.partition, first_offset, wanted.next_offset))
-            rows += self._count_part(part)
+            rows += self._count_part(part, self._reader.position())
             first_offset = part.offsets.next_offset
             parts += 1
             if parts % _SAY_EVERY_PARTS == 0:
@@ -127,22 +141,25 @@ class RangeCounter:
                 self._log(f"partition {wanted.partition}: counted up to {first_offset} of {wanted.next_offset}")
         return rows
 
-    def _count_part(self, part: _Part) -> int:
+    def _count_part(self, part: _Part, read_to: LogPosition) -> int:
+        """Commit it, in halves if it is too much at once. `read_to` is where the reader stands, in its log."""
         # guard: dedupe within a range
         distinct = first_of_each(part.events)
         identities = Identities.of(distinct)
         # guard: dedupe across ranges
         recent = self._recent.repeats(identities)
+        position = replace(read_to, next_offset=part.offsets.next_offset)
         while True:
             # guard: dedupe against counted days
             repeats = recent | self._counted_days.repeats(identities)
             fresh = distinct.filter(~repeats) if repeats.any() else distinct
             rows = aggregate(fresh)
             duplicate = len(part.events) - len(fresh)
-            counted = Counted(rows, part.received, len(fresh), duplicate, part.rejects, self._counted_days.generation)
+            generation = self._counted_days.generation
+            counted = Counted(rows, part.received, len(fresh), duplicate, part.rejects, generation, position)
             # guard: a commit is bounded
             if counted.size_bytes > COMMIT_BYTES and part.received > 1:
-                return sum(map(self._count_part, part.halves()))
+                return sum(self._count_part(half, read_to) for half in part.halves())
             try:
                 self._commit(part.offsets, counted)
             except PublicationRefused:

@@ -9,6 +9,7 @@ from confluent_kafka import KafkaException
 from pystorm.component import Tuple
 
 from contract.errors import BraidError, OffsetRefused
+from contract.log_position import LogPosition
 from contract.master import OffsetRange
 from serving.handoff import Counts, commit_range, positions
 from speed.database_bolt import DatabaseBolt
@@ -62,19 +63,26 @@ class SketchBolt(DatabaseBolt):
                 RecentEvents(settings.dedupe_window_offsets, settings.filter_false_positive_rate),
                 self._counted_days,
                 self._commit,
-                self._committed_offset,
+                self._committed,
                 self.logger.info,
                 settings.range_max_offsets,
             )
         return self._counters[partition]
 
-    def _committed_offset(self, partition: int) -> int:
+    def _committed(self, partition: int) -> LogPosition:
         return positions(self.database())[partition]
 
     def _commit(self, committed: OffsetRange, counted: Counted) -> None:
         counts = Counts(counted.received, counted.counted, counted.duplicate)
         commit_range(
-            self.database(), committed, counted.rows, counts, counted.rejects, self.settings.topic, counted.generation
+            self.database(),
+            committed,
+            counted.rows,
+            counts,
+            counted.rejects,
+            self.settings.topic,
+            counted.generation,
+            position=counted.position,
         )
 
 

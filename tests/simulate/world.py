@@ -294,10 +294,13 @@ class World:
                 ("speed.range_spout.AdminClient", lambda config: Admin(self.topic)),
                 ("speed.range_spout.time", self.clock),
                 ("speed.reader.Consumer", self._consumer),
+                ("speed.reader.AdminClient", lambda config: Admin(self.topic)),
+                ("serving.log_check.Consumer", self._consumer),
+                ("serving.log_check.time", self.clock),
                 ("speed.reader.time", self.clock),
                 ("batch.archive.InsecureClient", lambda *arguments, **options: HdfsClient(self.store)),
                 ("batch.archive.time", self.clock),
-                ("batch.archive.Archive.read", lambda archive, path: self.store.read(path)),
+                ("batch.archive.Archive.read", lambda archive, path, first_byte=0: self.store.read(path, first_byte)),
                 ("batch.job.context", lambda settings: Spark(self.chance)),
                 # Runs share this process's handlers here; interrupt() raises where Ctrl-C would.
                 ("batch.run.signal", SimpleNamespace(SIGINT=2, SIGTERM=15, signal=lambda number, handler: None)),
@@ -354,7 +357,15 @@ class World:
             files = ArchiveFiles(self.store, self.settings.archive_root)
             consumer = self._consumer({})
             clocks = self.clock.monotonic, self.clock.time
-            archiver = Archiver(self.settings, consumer, files, _NeverStop(self.clock), self.history.append, *clocks)
+            archiver = Archiver(
+                self.settings,
+                consumer,
+                lambda: self.topic.topic_id,
+                files,
+                _NeverStop(self.clock),
+                self.history.append,
+                *clocks,
+            )
             archiver.start()
             while True:
                 point("archiver: idle")

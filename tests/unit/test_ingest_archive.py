@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.errors import DataLost, EngineUnavailable, TopicUnusable
+from contract.errors import DataLost, EngineUnavailable, PositionLost
 from contract.event import EVENT_SCHEMA, REJECT_SCHEMA, decode
+from contract.log_position import LogPosition
 from contract.master import MASTER, QUARANTINE, OffsetRange, archived_next_offset, covering
 from contract.records import Records
 from contract.settings import Settings
@@ -54,12 +55,17 @@ class World:
     def archiver(self, settings: Settings = SETTINGS, writer: Worker | None = None) -> Archiver:
         files, consumer = ArchiveFiles(self.store, settings.archive_root), MemoryConsumer(self.topic)
         clocks = (lambda: self.clock_s, lambda: self.clock_s + self.step_s)
-        archiver = Archiver(settings, consumer, files, self, self.said.append, *clocks, writer)  # type: ignore[arg-type]
+        arguments = (settings, consumer, lambda: self.topic.topic_id, files, self, self.said.append, *clocks)
+        archiver = Archiver(*arguments, writer)  # type: ignore[arg-type]
         archiver.start()
         return archiver
 
+    stop_after: int = 10**9
+    """How often it may be asked whether to stop before the answer is yes."""
+
     def is_set(self) -> bool:
-        return False
+        self.stop_after -= 1
+        return self.stop_after < 0
 
     def wait(self, seconds: float) -> bool:
         self.pass_s(seconds)
@@ -147,6 +153,7 @@ def test_files_that_are_too_much_for_memory_stay_as_they_are(monkeypatch: pytest
         archiver._put(
             OffsetRange(0, first, first + 2),
             Records([first, first + 1], [KAFKA_TIME_MS] * 2, [b"x" * 60_000, event(first)[1]]),
+            LogPosition(first + 2),
         )
     names = world.names(MASTER)
     archiver.tidy(0)
@@ -270,9 +277,105 @@ def test_a_topic_that_ends_before_the_archive_stops_the_archiver():
     world.topic.partitions[0] = [event(0)]
     archiver = world.archiver()
     with pytest.raises(
-        TopicUnusable, match="the archiver goes on at offset 10 of partition 0, but topic pageviews ends at 1: it is not"
+        PositionLost,
+        match="the archiver goes on at offset 10 of partition 0, but topic pageviews ends at 1: 9 records that were read",
     ):
         archiver.step()
+
+
+@pytest.mark.parametrize("refilled", [0, 3, 9])
+@pytest.mark.parametrize("lives_on", [True, False])
+def test_a_log_that_was_cut_below_the_archive_stops_the_archiver_however_much_came_after(refilled: int, lives_on: bool):
+    world = World(MemoryTopic({0: [event(number) for number in range(10)]}))
+    archiver = world.archiver()
+    archiver.step()
+    world.topic.cut(0, 7)
+    world.topic.partitions[0] += [event(number) for number in range(100, 100 + refilled)]
+    if not lives_on:
+        archiver = world.archiver()
+    with pytest.raises(PositionLost, match="the archiver goes on at offset 10 of partition 0, but topic pageviews "):
+        archiver.step()
+    assert world.archived(MASTER) == list(range(10))
+
+
+def test_a_log_that_was_cut_above_the_archive_is_no_loss_to_it():
+    world = World(MemoryTopic({0: [event(number) for number in range(10)]}))
+    world.archiver().step()
+    world.topic.partitions[0] += [event(number) for number in range(10, 15)]
+    world.topic.cut(0, 12)
+    world.topic.partitions[0] += [event(number) for number in range(20, 28)]
+    world.archiver().step()
+    assert world.archived(MASTER) == list(range(20))
+
+
+def test_records_that_were_read_before_the_log_lost_them_are_archived():
+    world = World(MemoryTopic({0: [event(number) for number in range(10)], 1: [event(0)]}))
+    archiver = world.archiver()
+    archiver.step()
+    world.topic.partitions[0] += [event(number) for number in range(10, 15)]
+    archiver.step()
+    world.topic.cut(0, 7)
+    with pytest.raises(PositionLost, match="offset 15 of partition 0"):
+        archiver.step()
+    assert (world.archived(MASTER), world.archived(MASTER, 1)) == (list(range(15)), [0])
+
+
+@pytest.mark.parametrize("records", [5, 20])
+@pytest.mark.parametrize("lives_on", [True, False])
+def test_a_topic_that_was_made_again_stops_the_archiver_before_it_takes_a_record(records: int, lives_on: bool):
+    world = World(MemoryTopic({0: [event(number) for number in range(10)]}))
+    archiver = world.archiver()
+    archiver.step()
+    world.topic.made_again("second")
+    world.topic.partitions[0] += [event(number) for number in range(100, 100 + records)]
+    text = "has read the topic with the id first, but topic pageviews has the id second: it was made again, or"
+    with pytest.raises(PositionLost, match=text):
+        archiver.step() if lives_on else world.archiver()
+    assert world.archived(MASTER) == list(range(10))
+
+
+def test_an_archiver_that_met_another_log_says_so_once_and_goes_on_when_its_own_is_back():
+    world = World(MemoryTopic({0: [event(number) for number in range(10)]}))
+    world.archiver().step()
+    own = replace(world.topic)
+    world.topic.made_again("second")
+    files, consumer = ArchiveFiles(world.store, SETTINGS.archive_root), MemoryConsumer(world.topic)
+    topic_id = lambda: world.topic.topic_id  # noqa: E731
+    archiver = Archiver(SETTINGS, consumer, topic_id, files, world, world.said.append, lambda: world.clock_s)  # type: ignore[arg-type]
+    world.said.clear()
+    world.stop_after = 20
+    archiver.run()
+    assert len(world.said) == 1
+    world.topic.topic_id, world.topic.partitions = own.topic_id, own.partitions
+    world.topic.partitions[0] += [event(number) for number in range(10, 20)]
+    world.stop_after = 20
+    archiver.run()
+    assert (world.said[1], world.archived(MASTER)) == ("archive of topic pageviews goes on at {0: 10}", list(range(20)))
+
+
+def test_an_archive_without_positions_goes_on_where_its_names_end():
+    world = World(MemoryTopic({0: [event(number) for number in range(20)]}))
+    times_ms, values = zip(*world.topic.partitions[0][:10], strict=True)
+    files = ArchiveFiles(world.store, SETTINGS.archive_root)
+    files.put(OffsetRange(0, 0, 10), decode(0, range(10), times_ms, values))
+    world.archiver().step()
+    assert world.archived(MASTER) == list(range(20))
+    assert files.position(0) == LogPosition(20, "first", 0)
+
+
+def test_a_merged_file_knows_the_position_at_its_end():
+    world = World(MemoryTopic({0: []}))
+    archiver = world.archiver()
+    for number in range(4):
+        world.topic.partitions[0].append(event(number))
+        archiver.step()
+        archiver.flush(0)
+        world.topic.epochs[0] = [*world.topic.epochs_of(0), (2 * number + 2, number + 1)]
+        archiver = world.archiver()
+    assert any(name.startswith("0" * 20 + "-") and not name.endswith("01.parquet") for name in world.names(MASTER))
+    files = ArchiveFiles(world.store, SETTINGS.archive_root)
+    archiver.tidy(0)
+    assert files.position(0) == LogPosition(4, "first", 6)
 
 
 @settings(max_examples=8, deadline=None)

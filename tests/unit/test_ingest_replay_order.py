@@ -65,7 +65,7 @@ def test_only_files_that_may_have_events_of_the_days_are_selected_in_the_order_o
 def test_a_footer_that_is_longer_than_what_is_read_first_is_read_again(monkeypatch: pytest.MonkeyPatch):
     store = MemoryStore()
     put_seconds(store, "/b", 0, 0, [0, 1])
-    monkeypatch.setattr("ingest.replay_selection._TAIL_BYTES", 100)
+    monkeypatch.setattr("contract.archive_file._TAIL_BYTES", 100)
     assert selected(store, days(0)).rows == 2
 
 

@@ -10,8 +10,9 @@ from math import inf
 
 import pytest
 
-from contract.errors import OffsetRefused, PublicationRefused, TopicUnusable
+from contract.errors import OffsetRefused, PositionLost, PublicationRefused
 from contract.event import decode
+from contract.log_position import LogPosition
 from contract.master import OffsetRange
 from contract.records import Records
 from contract.sketches.bloom import BLOCK_BITS, BloomFilter
@@ -96,7 +97,7 @@ def test_a_failed_range_voids_its_partition_until_it_resumes():
 
 def test_a_topic_that_ends_before_the_position_is_not_the_one_that_was_counted():
     plan = grown({0: 5}, max_offsets=10, max_in_flight=3, linger_s=0, topic="pageviews")
-    with pytest.raises(TopicUnusable, match=r"goes on at offset 5 of partition 0, but topic pageviews ends at 3"):
+    with pytest.raises(PositionLost, match=r"goes on at offset 5 of partition 0, but topic pageviews ends at 3"):
         plan.next_ranges({0: 3}, 0)
 
 
@@ -129,16 +130,30 @@ class Partition:
     filters: dict[date, tuple[int, BloomFilter]] = field(default_factory=dict)
     asked: list[object] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
+    at: int | None = None
+    calls: list[tuple[str, int]] = field(default_factory=list)
 
     def read(self, wanted: OffsetRange) -> tuple[OffsetRange, Records]:
         assert wanted.first_offset >= self.low
         after = min(wanted.next_offset, wanted.first_offset + self.fitting)
+        self.at = after
+        self.calls.append(("read", wanted.first_offset))
         offsets = list(range(wanted.first_offset, after))
         records = Records(offsets, [1_779_000_000_000] * len(offsets), [self.values[offset] for offset in offsets])
         return OffsetRange(wanted.partition, wanted.first_offset, after), records
 
     def low_offset(self) -> int:
         return self.low
+
+    def stands_at(self, offset: int) -> bool:
+        return self.at == offset
+
+    def go_on(self, position: LogPosition) -> None:
+        self.at = position.next_offset
+        self.calls.append(("go_on", self.at))
+
+    def position(self) -> LogPosition:
+        return LogPosition(self.at or 0, "id", 0)
 
     def commit(self, committed: OffsetRange, counted: Counted) -> None:
         if self.fail_next:
@@ -179,7 +194,10 @@ class Partition:
 
     def counter(self, window: int = 10, most_bytes: int = ENOUGH_MEMORY) -> RangeCounter:
         recent, days = RecentEvents(window, RATE), self.day_filters(most_bytes)
-        return RangeCounter(self, recent, days, self.commit, lambda _: self.committed, self.log.append, chunk_offsets=3)
+        return RangeCounter(self, recent, days, self.commit, self.committed_position, self.log.append, chunk_offsets=3)
+
+    def committed_position(self, partition: int) -> LogPosition:
+        return LogPosition(self.committed)
 
 
 def count(counter: RangeCounter, *bounds: int) -> None:
@@ -210,7 +228,7 @@ def test_memory_is_two_generations():
     partition = Partition([value(f"e{i}") for i in range(100)])
     days = partition.day_filters()
     log = partition.log.append
-    counter = RangeCounter(partition, recent, days, partition.commit, lambda _: partition.committed, log, 50)
+    counter = RangeCounter(partition, recent, days, partition.commit, partition.committed_position, log, 50)
     count(counter, *range(0, 101, 5))
     assert len(recent._generations) <= 2
 
@@ -230,6 +248,20 @@ def test_re_reading_says_how_far_it_is_for_storm_must_not_take_it_for_dead():
     partition.counter(window=100).count(OffsetRange(0, 65, 70))
     said = [line for line in partition.log if "re-read up to" in line]
     assert said == [f"partition 0: recent events re-read up to {offset} of 65" for offset in (30, 60)]
+
+
+def test_the_position_is_held_against_the_log_after_re_reading_and_after_a_failed_commit():
+    partition = Partition([value(f"e{i}") for i in range(30)], committed=20)
+    counter = partition.counter(window=10)
+    counter.count(OffsetRange(0, 20, 22))
+    assert partition.calls[-2:] == [("go_on", 20), ("read", 20)]
+    counter.count(OffsetRange(0, 22, 24))
+    assert partition.calls[-1] == ("read", 22)
+    partition.fail_next = True
+    with pytest.raises(ConnectionError):
+        counter.count(OffsetRange(0, 24, 26))
+    counter.count(OffsetRange(0, 24, 26))
+    assert partition.calls[-2:] == [("go_on", 24), ("read", 24)]
 
 
 def test_a_range_that_was_not_committed_does_not_meet_itself():

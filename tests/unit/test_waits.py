@@ -61,7 +61,7 @@ class Listing:
 
     def list(self, folder: str, status: bool) -> list[tuple[str, dict[str, Any]]]:
         name = OffsetRange(0, 0, self.next_offset).file_name
-        return [(name, {"modificationTime": 0, "replication": 1})] if self.next_offset else []
+        return [(name, {"modificationTime": 0, "replication": 1, "length": 1})] if self.next_offset else []
 
 
 @pytest.fixture
