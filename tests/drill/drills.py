@@ -307,6 +307,7 @@ DRILLS = (
         f"{REJECTED:,} malformed records of {REJECTED_BYTES:,} bytes",
         send_rejects_only,
         none_ran_out_of_memory,
+        fast=True,
     ),
     Drill("full-datanodes", f"both DataNodes' disks full for {FULL_S} s", fill_datanodes, replicated),
     Drill("full-database", f"the database's disk full for {FULL_S} s", fill_database),
