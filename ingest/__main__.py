@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from contract.errors import BraidError
-from contract.replays import Cover, Judged, Wanted, from_json, to_json
+from contract.replays import Cover, Wanted, from_json, parts_from_json, to_json
 from contract.resumption import Resumption
 from contract.settings import Settings
 from ingest import archive, simulate
@@ -104,13 +104,9 @@ def _replay(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _replay_quarantine(settings: Settings, options: argparse.Namespace) -> None:
-    wanted, judged = from_json(Wanted, sys.stdin.read(), "serving unresolved"), Judged()
-    try:
-        with stop_on_signals() as stop:
-            replay_quarantined(settings, wanted, stop, judged)
-    finally:
-        # What was sent is resolved, whatever came then.
-        print(to_json(judged))
+    parts = parts_from_json(Wanted, sys.stdin, "serving unresolved")
+    with stop_on_signals() as stop:
+        replay_quarantined(settings, parts, stop, lambda judged: print(to_json(judged), flush=True))
 
 
 def _archive(settings: Settings, options: argparse.Namespace) -> None:

@@ -6,19 +6,19 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
 from contract.errors import BraidError, InputError
-from contract.replays import Judged, from_json, to_json
+from contract.replays import Judged, from_json, parts_from_json, to_json
 from contract.resumption import Resumption
 from contract.settings import Settings
 from serving.database import connect, reader_dsn
 from serving.migrate import migrate
 from serving.progress import wait_for_offsets, wait_for_views
 from serving.query import FORMATS, run_query, write_result
-from serving.replays import replay_cover, resolve, resolved, unresolved
+from serving.replays import Judgements, replay_cover, resolve, resolved, unresolved
 from serving.report import print_addresses, print_status
 from serving.resume import plan_resumption, record_lost
 from serving.rollback import rollback
@@ -93,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("covered", help="of which offsets and days repeats are recognised however old they are, as JSON")
     verb.set_defaults(verb=_covered)
 
-    verb = verbs.add_parser("unresolved", help="offsets of quarantined records that are no events as far as known, as JSON")
+    verb = verbs.add_parser(
+        "unresolved", help="offsets of quarantined records that are still no events, in parts: a line of JSON each"
+    )
     verb.add_argument("--reason", help="only those of this reason")
     verb.set_defaults(verb=_unresolved)
 
@@ -165,13 +167,19 @@ def _covered(settings: Settings, _: argparse.Namespace) -> None:
 
 def _unresolved(settings: Settings, options: argparse.Namespace) -> None:
     with connect(settings, "reader") as connection:
-        print(to_json(unresolved(connection, settings.topic, options.reason)))
+        for part in unresolved(connection, settings.topic, options.reason):
+            print(to_json(part))
 
 
 def _resolve(settings: Settings, options: argparse.Namespace) -> None:
-    judged = from_json(Judged, sys.stdin.read(), "ingest replay-quarantine")
     with connect(settings, "batch") as connection:
-        resolve(connection, settings.topic, judged)
+
+        def resolving() -> Iterator[Judged]:
+            for part in parts_from_json(Judged, sys.stdin, "ingest replay-quarantine"):
+                resolve(connection, settings.topic, part)
+                yield part
+
+        judged = Judgements.of(resolving())
         if not options.no_wait:
             wait_for_offsets(settings, judged.next_offsets, options.timeout_s, Console(stderr=True), "batch")
         result = resolved(connection, settings.topic, judged)
