@@ -70,7 +70,7 @@ class RangeReader:
         self._next_offset = position.next_offset
 
     def position(self) -> LogPosition:
-        """Where what was read last has ended, and in which topic: asked after it was read, and ids never come back.
+        """Where the last range that was read has ended, and in which topic: asked after that, and ids never come back.
 
         So all of the range is of that topic. Raises EngineUnavailable, TopicUnusable.
         """

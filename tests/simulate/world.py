@@ -119,6 +119,11 @@ class World:
             lambda partition: archived_next_offset(self.master_files(partition)) if self.seed % 10 else ends[partition]
         )
 
+    def restart_broker(self) -> None:
+        """Kafka's broker starts: each partition has a new leader epoch, and every record that it had."""
+        for partition, end in self.producers.ends().items():
+            self.topic.cut(partition, end)
+
     def pass_time(self) -> None:
         """Files get old, ranges linger long enough; now and then somebody sets the clocks."""
         self.clock.now_s += self.chance.choice([0.1, 1, 10, 100])
