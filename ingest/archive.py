@@ -89,6 +89,7 @@ class Archiver:
         self._archived: dict[int, int] = {}
         self._started_in: str | None = None
         self._looked_s = clock_s()
+        self._started_with = ""
         self._files_since_tidy: dict[int, int] = {}
         self._unmergeable: set[OffsetRange] = set()
         self._reported_s, self._events, self._rejects = clock_s(), 0, 0
@@ -116,7 +117,10 @@ class Archiver:
         """Find out from the file names where each partition goes on. Raises PositionLost if that is no place in this log."""
         self._writer.settle()
         if until_available(self._open, self._stop.wait, self._log):
-            self._log(f"archive of topic {self._settings.topic} goes on at {self.next_offsets}")
+            text = f"archive of topic {self._settings.topic} goes on at {self.next_offsets}"
+            if text != self._started_with:
+                self._log(text)
+            self._started_with = text
 
     def step(self) -> None:
         """Take what Kafka has, then write the files that are due."""
@@ -214,11 +218,6 @@ class Archiver:
         self._consumer.assign([buffer.position.place(topic, partition) for partition, buffer in self._buffers.items()])
         return True
 
-    def _assign(self) -> None:
-        """Go on from where each partition stands."""
-        positions = {partition: self._position(partition) for partition in self._buffers}
-        self._consumer.assign([at.place(self._settings.topic, partition) for partition, at in positions.items()])
-
     def _is_same_topic(self) -> bool:
         """Whether all that was read is of the topic that it started in, for ids never come back; False if asked to stop.
 
@@ -276,7 +275,8 @@ class Archiver:
             raise PositionLost.shorter(_READER, topic, partition, wanted, high)
         if TRUNCATED in error.str():
             raise PositionLost.cut(_READER, topic, partition, wanted, error.str())
-        self._assign()
+        # What is in no file yet is read again: a client that was assigned anew does not know where it stood.
+        self.start()
 
     def _watermarks(self, partition: int) -> tuple[int, int]:
         try:

@@ -353,6 +353,24 @@ def test_an_archiver_that_met_another_log_says_so_once_and_goes_on_when_its_own_
     assert (world.said[1], world.archived(MASTER)) == ("archive of topic pageviews goes on at {0: 10}", list(range(20)))
 
 
+def test_an_archiver_that_met_a_log_that_was_cut_says_so_once():
+    world = World(MemoryTopic({0: [event(number) for number in range(10)]}))
+    world.archiver().step()
+    world.topic.cut(0, 7)
+    world.topic.partitions[0] += [event(number) for number in range(100, 120)]
+    files, consumer = ArchiveFiles(world.store, SETTINGS.archive_root), MemoryConsumer(world.topic)
+    topic_id = lambda: world.topic.topic_id  # noqa: E731
+    archiver = Archiver(SETTINGS, consumer, topic_id, files, world, world.said.append, lambda: world.clock_s)  # type: ignore[arg-type]
+    world.said.clear()
+    world.stop_after = 30
+    archiver.run()
+    assert [line.partition(" at ")[0] for line in world.said] == [
+        "archive of topic pageviews goes on",
+        "the archiver goes on",
+    ]
+    assert world.archived(MASTER) == list(range(10))
+
+
 def test_an_archive_without_positions_goes_on_where_its_names_end():
     world = World(MemoryTopic({0: [event(number) for number in range(20)]}))
     times_ms, values = zip(*world.topic.partitions[0][:10], strict=True)
