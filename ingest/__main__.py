@@ -9,6 +9,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from contract.errors import BraidError
@@ -111,14 +112,13 @@ def _replay_quarantine(settings: Settings, options: argparse.Namespace) -> None:
 
 def _archive(settings: Settings, options: argparse.Namespace) -> None:
     files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
-    consumer = archive.connect(settings)
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, Background() as background:
+        connect = partial(archive.connect, settings)
+        archiver = archive.Archiver(settings, connect, topic_id_of(settings), files, stop, _log, writer=background)
         try:
-            with Background() as background:
-                archiver = archive.Archiver(settings, consumer, topic_id_of(settings), files, stop, _log, writer=background)
-                archiver.run()
+            archiver.run()
         finally:
-            consumer.close()
+            archiver.close()
     position = f"with {archiver.next_offsets} on HDFS; the next start goes on there"
     if stop.interrupted:
         raise KeyboardInterrupt(f"interrupted {position}")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -71,7 +72,7 @@ class Archiver:
     def __init__(
         self,
         settings: Settings,
-        consumer: Consumer,
+        connect: Callable[[], Consumer],
         topic_id: Callable[[], str],
         files: ArchiveFiles,
         stop: Stop,
@@ -80,7 +81,8 @@ class Archiver:
         wall_s: Callable[[], float] = time.time,
         writer: Worker | None = None,
     ) -> None:
-        self._settings, self._consumer, self._topic_id, self._files = settings, consumer, topic_id, files
+        self._settings, self._connect, self._topic_id, self._files = settings, connect, topic_id, files
+        self._consumer: Any = None
         self._stop, self._log, self._writer = stop, log, writer or AtOnce()
         # The time of day may be set; only what is compared with HDFS's own times is asked of it.
         self._clock_s, self._wall_s = clock_s, wall_s
@@ -199,7 +201,9 @@ class Archiver:
         topic = self._settings.topic
         topic_id = self._topic_id()
         try:
-            metadata = self._consumer.list_topics(topic, timeout=_ANSWER_S).topics[topic]
+            asking = self._connect()
+            metadata = asking.list_topics(topic, timeout=_ANSWER_S).topics[topic]
+            asking.close()
         except KafkaException as error:
             raise EngineUnavailable.at("Kafka", self._settings.kafka_bootstrap, error.args[0].str()) from error
         if metadata.error is not None:
@@ -215,8 +219,18 @@ class Archiver:
             self._buffers[partition] = _Buffer(replace(position, topic_id=topic_id))
             self._files_since_tidy[partition] = self._settings.archive_merge_files - 1
         self._started_in = topic_id
+        self.close()
+        # A client that has heard of the topic before does not ask whether the leader epoch reached so far.
+        # guard: a client that knows nothing goes on
+        self._consumer = self._connect()
         self._consumer.assign([buffer.position.place(topic, partition) for partition, buffer in self._buffers.items()])
         return True
+
+    def close(self) -> None:
+        """Let go of the broker."""
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
 
     def _is_same_topic(self) -> bool:
         """Whether all that was read is of the topic that it started in, for ids never come back; False if asked to stop.

@@ -34,10 +34,20 @@ class RangeReader:
         self._partition = partition
         self._most_bytes = settings.range_max_mb << 20
         self._mean_bytes = MAX_VALUE_BYTES
-        partitions_of_bolt = -(-settings.topic_partitions // settings.bolts)
-        self._consumer = Consumer(
+        self._consumer = self._connect()
+        self._admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
+        self._asked: Future[Any] | None = None
+        self._prefetched = Records()
+        self._next_offset: int | None = None
+        self._reached_offset = 0
+        self._shift = 0
+        self._leader_epoch: int | None = None
+
+    def _connect(self) -> Consumer:
+        partitions_of_bolt = -(-self._settings.topic_partitions // self._settings.bolts)
+        return Consumer(
             {
-                "bootstrap.servers": settings.kafka_bootstrap,
+                "bootstrap.servers": self._settings.kafka_bootstrap,
                 "group.id": "braid-speed",  # required by the client; offsets are never committed to Kafka
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
@@ -47,13 +57,6 @@ class RangeReader:
                 "queued.max.messages.kbytes": max(_LEAST_QUEUE_KB, _QUEUE_KB // partitions_of_bolt),
             }
         )
-        self._admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
-        self._asked: Future[Any] | None = None
-        self._prefetched = Records()
-        self._next_offset: int | None = None
-        self._reached_offset = 0
-        self._shift = 0
-        self._leader_epoch: int | None = None
 
     def low_offset(self) -> int:
         """The first offset that the broker still has."""
@@ -66,6 +69,9 @@ class RangeReader:
     def go_on(self, position: LogPosition) -> None:
         """The next range begins at the position; reading it raises PositionLost if that is none of the log that there is."""
         self._shift, self._leader_epoch = position.shift, position.leader_epoch
+        # A client that has heard of the topic before does not ask whether the leader epoch reached so far.
+        self._consumer.close()
+        self._consumer = self._connect()
         self._seek(position)
         self._next_offset = position.next_offset
 

@@ -62,13 +62,15 @@ def make_again(settings: Settings) -> None:
 
 @contextmanager
 def started(settings: Settings) -> Iterator[Archiver]:
-    files, consumer = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root), connect(settings)
+    files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
+    archiver = None
     try:
-        archiver = Archiver(settings, consumer, topic_id_of(settings), files, Stop(), lambda line: None)
+        archiver = Archiver(settings, lambda: connect(settings), topic_id_of(settings), files, Stop(), lambda line: None)
         archiver.start()
         yield archiver
     finally:
-        consumer.close()
+        if archiver:
+            archiver.close()
 
 
 def until_archived(archiver: Archiver, next_offset: int) -> None:

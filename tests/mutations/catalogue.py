@@ -399,6 +399,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("unit/test_ingest_archive.py"),
     ),
     Mutation(
+        "a client that knows nothing goes on",
+        "ingest/archive.py",
+        "        self._consumer = self._connect()\n",
+        "        self._consumer = asking\n",
+        _test("unit/test_ingest_archive.py"),
+    ),
+    Mutation(
         "a file holds records of one topic",
         "ingest/archive.py",
         "if found is not None and found != self._started_in:",

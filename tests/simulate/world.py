@@ -360,11 +360,10 @@ class World:
     def _start_archiver(self) -> None:
         def body() -> None:
             files = ArchiveFiles(self.store, self.settings.archive_root)
-            consumer = self._consumer({})
             clocks = self.clock.monotonic, self.clock.time
             archiver = Archiver(
                 self.settings,
-                consumer,
+                lambda: self._consumer({}),
                 lambda: self.topic.topic_id,
                 files,
                 _NeverStop(self.clock),

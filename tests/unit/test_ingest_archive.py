@@ -53,9 +53,10 @@ class World:
     said: list[str] = field(default_factory=list)
 
     def archiver(self, settings: Settings = SETTINGS, writer: Worker | None = None) -> Archiver:
-        files, consumer = ArchiveFiles(self.store, settings.archive_root), MemoryConsumer(self.topic)
+        files = ArchiveFiles(self.store, settings.archive_root)
         clocks = (lambda: self.clock_s, lambda: self.clock_s + self.step_s)
-        arguments = (settings, consumer, lambda: self.topic.topic_id, files, self, self.said.append, *clocks)
+        connect, topic_id = lambda: MemoryConsumer(self.topic), lambda: self.topic.topic_id
+        arguments = (settings, connect, topic_id, files, self, self.said.append, *clocks)
         archiver = Archiver(*arguments, writer)  # type: ignore[arg-type]
         archiver.start()
         return archiver
@@ -339,7 +340,7 @@ def test_an_archiver_that_met_another_log_says_so_once_and_goes_on_when_its_own_
     world.archiver().step()
     own = replace(world.topic)
     world.topic.made_again("second")
-    files, consumer = ArchiveFiles(world.store, SETTINGS.archive_root), MemoryConsumer(world.topic)
+    files, consumer = ArchiveFiles(world.store, SETTINGS.archive_root), lambda: MemoryConsumer(world.topic)
     topic_id = lambda: world.topic.topic_id  # noqa: E731
     archiver = Archiver(SETTINGS, consumer, topic_id, files, world, world.said.append, lambda: world.clock_s)  # type: ignore[arg-type]
     world.said.clear()
@@ -358,7 +359,7 @@ def test_an_archiver_that_met_a_log_that_was_cut_says_so_once():
     world.archiver().step()
     world.topic.cut(0, 7)
     world.topic.partitions[0] += [event(number) for number in range(100, 120)]
-    files, consumer = ArchiveFiles(world.store, SETTINGS.archive_root), MemoryConsumer(world.topic)
+    files, consumer = ArchiveFiles(world.store, SETTINGS.archive_root), lambda: MemoryConsumer(world.topic)
     topic_id = lambda: world.topic.topic_id  # noqa: E731
     archiver = Archiver(SETTINGS, consumer, topic_id, files, world, world.said.append, lambda: world.clock_s)  # type: ignore[arg-type]
     world.said.clear()
