@@ -114,7 +114,7 @@ def test_a_record_that_cannot_be_counted_is_soon_alone_and_all_before_it_is_coun
     now_s += 1
     plan.resume({0: position}, now_s)
     for _ in range(2 * max_offsets.bit_length() + 2):
-        planned = plan.next_ranges({0: 100_000}, now_s)
+        planned = plan.next_ranges({0: 1_000_000}, now_s)
         for tuple_id, _ in planned:
             plan.ack(tuple_id, now_s)
     assert planned[0][1].next_offset - planned[0][1].first_offset == max_offsets
