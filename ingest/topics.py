@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
@@ -15,6 +17,7 @@ from contract.errors import EngineUnavailable, TopicUnusable
 from contract.settings import Settings
 
 _ANSWER_S = 30
+_LOOK_S = 0.05
 _TIMESTAMP_TYPE = "message.timestamp.type"
 _CONFIG = {
     # decode() refuses events more than a day ahead of the record's time, so that time must be the broker's own.
@@ -51,11 +54,27 @@ def _create(admin: AdminClient, settings: Settings) -> bool:
     topic = NewTopic(settings.topic, settings.topic_partitions, config=_CONFIG)
     try:
         admin.create_topics([topic], request_timeout=_ANSWER_S)[settings.topic].result(_ANSWER_S)
-        return True
     except KafkaException as error:
         if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
             return False
         raise
+    _wait_until_known(admin, settings)
+    return True
+
+
+def _wait_until_known(admin: AdminClient, settings: Settings) -> None:
+    """The controller has the topic; a broker hears of it a moment later, and until then tells clients that there is none."""
+    deadline = time.monotonic() + _ANSWER_S
+    while True:
+        found = admin.list_topics(settings.topic, timeout=_ANSWER_S).topics[settings.topic]
+        led = [partition for partition in found.partitions.values() if partition.leader >= 0]
+        if found.error is None and len(led) == settings.topic_partitions:
+            return
+        if time.monotonic() > deadline:
+            raise EngineUnavailable.at(
+                "Kafka", settings.kafka_bootstrap, f"topic {settings.topic} was created and is not there after {_ANSWER_S} s"
+            )
+        time.sleep(_LOOK_S)
 
 
 def _check(admin: AdminClient, settings: Settings) -> bool:
