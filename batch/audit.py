@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 from psycopg.rows import dict_row
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -17,13 +17,14 @@ from batch.archive import Archive
 from batch.audit_archive import ArchiveAudit
 from batch.findings import LISTED, Check, Report
 from batch.run import computed, open_run
-from contract.errors import ArchiveDamaged, BraidError, EngineUnavailable, JobFailed
+from contract.errors import ArchiveDamaged, BraidError, JobFailed, PositionLost
 from contract.master import MASTER, OffsetRange, archived_next_offset
 from contract.settings import Settings
 from serving.database import Connection, connect
 from serving.drift import DifferingRow, Drift, compare, differing_rows
 from serving.handoff import Run, begin_run, collect_garbage, end_audit, positions, received_below_cut
-from serving.status import watermarks
+from serving.log_check import lost_positions
+from serving.log_ends import log_ends
 
 _FILE = "see docs/operations.md, 'a file of the archive is damaged or gone'"
 _RETENTION = "see docs/operations.md, 'retention overtook a reader'"
@@ -51,16 +52,22 @@ def audit(settings: Settings, say: Callable[[str], None], only: str | None = Non
     files = ArchiveAudit(settings, archive, say)
     checks: dict[str, Callable[[], Check]] = {
         "archive": files.run,
-        "positions": lambda: check_positions(_observe(settings, archive)),
+        "positions": lambda: _positions(settings, archive),
         "ledger": lambda: check_ledger(_ledger(settings)),
         "recompute": lambda: _recompute(settings, archive, files.unusable, say),
     }
     return Report([_made(settings, name, checks[name]) for name in CHECKS if only in (None, name)])
 
 
-def check_positions(offsets: Mapping[int, Offsets]) -> Check:
-    """No part of a partition is ahead of what it reads from, and none has lost what it has still to read."""
+def check_positions(offsets: Mapping[int, Offsets], lost: Mapping[str, Sequence[PositionLost]] | None = None) -> Check:
+    """No part of a partition is ahead of what it reads from, and none has lost what it has still to read.
+
+    `lost` has, by reader, the positions that are none of the log that Kafka has.
+    """
     check = Check("positions", f"Kafka, archive, speed layer and live cut of {len(offsets)} partitions")
+    for reader, errors in (lost or {}).items():
+        for error in errors:
+            check.found(reader, str(error), _REPLACED)
     for partition, at in sorted(offsets.items()):
         place = f"partition {partition}"
         if at.low is None or at.high is None:
@@ -147,29 +154,36 @@ def _made(settings: Settings, name: str, make: Callable[[], Check]) -> Check:
     return check
 
 
-def _observe(settings: Settings, archive: Archive) -> dict[int, Offsets]:
-    before = _watermarks(settings)
+def _positions(settings: Settings, archive: Archive) -> Check:
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2})
+    with connect(settings, "batch") as connection:
+        stored = positions(connection)
+    archived = archive.positions()
+    lost = {
+        reader: list(lost_positions(settings, admin, reader, held).values())
+        for reader, held in (("the archiver", archived), ("the speed layer", stored))
+    }
+    shifts = {p: max(held[p].shift for held in (archived, stored) if p in held) for p in {*archived, *stored}}
+    return check_positions(_observe(settings, archive, shifts), lost)
+
+
+def _observe(settings: Settings, archive: Archive, shifts: Mapping[int, int]) -> dict[int, Offsets]:
+    """Kafka's own offsets are given as the readers count."""
+    before = log_ends(settings)
     ledger = {row["partition"]: row for row in _ledger(settings)}
     files = {partition: archived_next_offset(archive.listing(MASTER, partition)) for partition in archive.partitions()}
-    after = _watermarks(settings)
+    after = log_ends(settings)
     nothing: dict[str, int] = {}
     return {
         partition: Offsets(
-            low=before[partition][0] if partition in before else None,
+            low=before[partition].first_offset + shifts.get(partition, 0) if partition in before else None,
             speed=ledger.get(partition, nothing).get("next_offset"),
             cut=ledger.get(partition, nothing).get("batch_next_offset"),
             archive=files.get(partition, 0),
-            high=after[partition][1] if partition in after else None,
+            high=after[partition].high_watermark + shifts.get(partition, 0) if partition in after else None,
         )
         for partition in {*before, *ledger, *files}
     }
-
-
-def _watermarks(settings: Settings) -> dict[int, tuple[int, int]]:
-    try:
-        return watermarks(settings)
-    except KafkaException as error:
-        raise EngineUnavailable.at("Kafka", settings.kafka_bootstrap, error.args[0].str()) from error
 
 
 def _ledger(settings: Settings) -> list[dict[str, int]]:

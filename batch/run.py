@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from threading import Thread
@@ -14,9 +14,9 @@ import polars as pl
 
 from batch import job
 from batch.archive import Archive
-from batch.share import Describer
+from batch.share import Describer, Files, rejects_of
 from contract.errors import BraidError
-from contract.event import REJECT_SCHEMA
+from contract.log_position import LogPosition
 from contract.master import OffsetRange, without
 from contract.settings import Settings
 from serving.database import Connection, connect
@@ -62,12 +62,12 @@ class Done:
 @dataclass(frozen=True)
 class Result:
     """How the events of each computed day and partition were judged; events and rejects that are new, by partition, or all
-    for a full run; rejects to store."""
+    for a full run; rejects to store, which are read when they are asked for, once."""
 
     days: list[job.DayCounts] = field(default_factory=list)
     events: Counter[int] = field(default_factory=Counter)
     quarantined: Counter[int] = field(default_factory=Counter)
-    rejects: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECT_SCHEMA))
+    rejects: Iterable[pl.DataFrame] = ()
 
     @property
     def received(self) -> Counter[int]:
@@ -85,7 +85,9 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> D
     kind: Kind = "full" if full else "incremental"
 
     def begin(connection: Connection) -> Run:
-        return begin_run(connection, kind, _rescue(settings, archive, positions(connection, settings.topic_partitions), say))
+        ends = archive.positions()
+        rescued = _rescue(settings, ends, positions(connection, settings.topic_partitions), say)
+        return begin_run(connection, kind, rescued, archive=ends)
 
     with open_run(settings, begin) as (begun, let_through):
         let_through()
@@ -169,11 +171,11 @@ def _interrupts_held_back() -> Iterator[Callable[[], None]]:
 
 
 def _rescue(
-    settings: Settings, archive: Archive, committed: Mapping[int, int], say: Callable[[str], None]
+    settings: Settings, ends: Mapping[int, LogPosition], committed: Mapping[int, LogPosition], say: Callable[[str], None]
 ) -> Mapping[int, int] | None:
     """The archive's ends if the run must cut there, because the speed layer is too far behind to be waited for."""
-    archived = archive.next_offsets()
-    behind = sum(max(0, archived[partition] - offset) for partition, offset in committed.items())
+    archived = {partition: end.next_offset for partition, end in ends.items()}
+    behind = sum(max(0, archived[partition] - at.next_offset) for partition, at in committed.items())
     if behind < settings.rescue_offsets:
         return None
     say(f"the speed layer is {behind:,} offsets behind the archive: this run takes them over")
@@ -209,7 +211,7 @@ def computed(
     stopping = Thread(target=spark.stop, daemon=True)
     try:
         try:
-            found, new_rejects = job.describe(spark, Describer(settings, rejected, unseen), new)
+            found = job.describe(spark, Describer(settings, rejected), new)
             days = sorted({day for one in found for day in one.days})
             with connect(settings, "batch") as connection:
                 add_surveyed(connection, ((one.offsets, one.days) for one in found))
@@ -223,7 +225,8 @@ def computed(
         for one in found:
             events[one.offsets.partition] += one.events
             rejects[one.offsets.partition] += one.rejects
-        yield Result(counts, events, rejects, new_rejects)
+        # Where the driver is there is no folder of Spark's.
+        yield Result(counts, events, rejects, rejects_of(Files(settings, None), found, unseen))
     finally:
         # An interrupt may come before it has begun.
         if stopping.is_alive():

@@ -15,12 +15,11 @@ import numpy as np
 import polars as pl
 
 from batch.archive import Archive
-from batch.fold import Hashes, hashes_by_day, packed
+from batch.fold import Hashes, hashes_by_day
 from contract.aggregate import days_of
 from contract.event import REJECT_SCHEMA
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice
 from contract.settings import Settings, spark_folder
-from serving.handoff import STORED_VALUE_BYTES
 
 Share = Sequence[Slice]
 # HDFS lets each reader wait.
@@ -29,20 +28,17 @@ _READ_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Found:
-    """How many events and rejects a range of offsets has, and the days of its events."""
+    """How many events and rejects a slice has, and the days of its events."""
 
-    offsets: OffsetRange
+    piece: Slice
     events: int
     rejects: int
     days: tuple[date, ...]
 
-
-@dataclass(frozen=True)
-class Described:
-    """What is in the slices of a share, and packed rejects to store."""
-
-    found: list[Found]
-    rejects: list[bytes]
+    @property
+    def offsets(self) -> OffsetRange:
+        """Those of the slice."""
+        return OffsetRange(self.piece.file.partition, self.piece.first_offset, self.piece.next_offset)
 
 
 class Files:
@@ -91,37 +87,33 @@ def files_at_hand(settings: Settings) -> Files:
 
 @dataclass(frozen=True)
 class Describer:
-    """Counts what is in shares, and in the quarantine beside files that are in `rejected`; rejects from offsets `unseen` on
-    it brings along."""
+    """Counts what is in shares, and in the quarantine beside files that are in `rejected`."""
 
     settings: Settings
     rejected: Collection[OffsetRange]
-    unseen: Mapping[int, int]
 
-    def describe(self, share: Share) -> Described:
-        """All that a run needs to know of the share before it computes days."""
-        files, described = files_at_hand(self.settings), Described([], [])
+    def describe(self, share: Share) -> list[Found]:
+        """All that a run needs to know of the slices of the share before it computes days."""
+        files, described = files_at_hand(self.settings), []
         rejected = files.read(QUARANTINE, [piece.file for piece in share if piece.file in self.rejected])
         for piece, content in zip(share, files.read(MASTER, [piece.file for piece in share]), strict=True):
             events = _rows(content, piece, ["event_time"])
             rejects = 0
             if piece.file in self.rejected:
-                rejects, unseen = self._rejects(next(rejected), piece)
-                described.rejects.extend(unseen)
+                rejects = len(_rows(next(rejected), piece, ["offset"]))
             days = np.unique(days_of(events)).astype("datetime64[D]").tolist()
-            offsets = OffsetRange(piece.file.partition, piece.first_offset, piece.next_offset)
-            described.found.append(Found(offsets, len(events), rejects, tuple(days)))
+            described.append(Found(piece, len(events), rejects, tuple(days)))
         return described
 
-    def _rejects(self, content: bytes, piece: Slice) -> tuple[int, list[bytes]]:
-        """How many rejects of a quarantine file a slice has; those to store, cut to what the database stores, if any."""
-        unseen = self.unseen.get(piece.file.partition, 0)
-        if piece.next_offset <= unseen:
-            return len(_rows(content, piece, ["offset"])), []
-        rejects = _rows(content, piece, REJECT_SCHEMA.names())
-        kept = rejects.filter(pl.col("offset") >= unseen)
-        cut = kept.with_columns(pl.col("value").bin.slice(0, STORED_VALUE_BYTES))
-        return len(rejects), [packed(cut)] if len(cut) else []
+
+def rejects_of(files: Files, found: Sequence[Found], unseen: Mapping[int, int]) -> Iterator[pl.DataFrame]:
+    """The rejects of the slices from offsets `unseen` on, slice by slice: only those of one are in memory."""
+    for one in found:
+        first_offset = unseen.get(one.offsets.partition, 0)
+        if one.rejects and one.offsets.next_offset > first_offset:
+            (content,) = files.read(QUARANTINE, [one.piece.file])
+            rejects = _rows(content, one.piece, REJECT_SCHEMA.names())
+            yield rejects.filter(pl.col("offset") >= first_offset)
 
 
 def events_on(files: Files, share: Share, days: Collection[date], columns: Sequence[str]) -> Iterator[pl.DataFrame]:
@@ -131,6 +123,20 @@ def events_on(files: Files, share: Share, days: Collection[date], columns: Seque
         rows = _rows(content, piece, columns)
         inside = np.isin(days_of(rows), wanted)
         yield rows if inside.all() else rows.filter(inside)
+
+
+def portions(frames: Iterable[pl.DataFrame], most_bytes: int) -> Iterator[list[pl.DataFrame]]:
+    """The frames, in lists that are hardly larger in memory, each of one frame at least; whoever takes one may clear it."""
+    portion: list[pl.DataFrame] = []
+    held_bytes = 0.0
+    for frame in frames:
+        portion.append(frame)
+        held_bytes += frame.estimated_size()
+        if held_bytes >= most_bytes:
+            yield portion
+            portion, held_bytes = [], 0.0
+    if portion:
+        yield portion
 
 
 def hashes_of(files: Files, share: Share, days: Collection[date]) -> dict[date, Hashes]:

@@ -64,6 +64,13 @@ def archived_next_offset(files: Iterable[OffsetRange]) -> int:
     return next_offset
 
 
+def last_file(files: Iterable[OffsetRange]) -> OffsetRange | None:
+    """The file, of one partition, that ends where the archive does; None if there is none."""
+    listed = list(files)
+    next_offset = archived_next_offset(listed)
+    return min((file for file in listed if file.next_offset == next_offset), default=None)
+
+
 def covering(partition: int, files: Iterable[OffsetRange], next_offset: int) -> list[Slice]:
     """Slices that tile [0, next_offset) of a partition, each offset once, in as few files as reach farthest.
 

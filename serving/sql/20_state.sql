@@ -8,6 +8,12 @@ CREATE TABLE IF NOT EXISTS serving.speed_progress (
     epoch       bigint NOT NULL DEFAULT 1
 );
 
+-- Which log that offset is of (contract.log_position): null until a commit has said so, as in rows of an older schema.
+ALTER TABLE serving.speed_progress
+    ADD COLUMN IF NOT EXISTS topic_id text,
+    ADD COLUMN IF NOT EXISTS leader_epoch int,
+    ADD COLUMN IF NOT EXISTS shift bigint NOT NULL DEFAULT 0;
+
 -- What speed commits took in, by epoch; received counts records, and offsets also the gaps that transactions leave.
 CREATE TABLE IF NOT EXISTS serving.speed_ledger (
     partition int,
@@ -53,6 +59,22 @@ CREATE TABLE IF NOT EXISTS serving.run_cut (
     speed_offset bigint NOT NULL,
     received     bigint,
     PRIMARY KEY (run_id, partition)
+);
+ALTER TABLE serving.run_cut
+    ADD COLUMN IF NOT EXISTS topic_id text,
+    ADD COLUMN IF NOT EXISTS leader_epoch int,
+    ADD COLUMN IF NOT EXISTS shift bigint NOT NULL DEFAULT 0;
+
+-- Offsets that the speed layer alone had read when Kafka lost them. The run that took over what followed has taken them out of
+-- the views: null before its publication.
+CREATE TABLE IF NOT EXISTS serving.lost_offsets (
+    partition    int,
+    first_offset bigint NOT NULL,
+    next_offset  bigint,
+    reason       text NOT NULL,
+    recorded_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    run_id       bigint,
+    PRIMARY KEY (partition, next_offset)
 );
 
 -- Tasks whose rows are written, so that a task that is tried again writes nothing.
@@ -166,7 +188,7 @@ CREATE OR REPLACE VIEW serving.live_day AS
 SELECT day, run_id FROM serving.publication_day WHERE generation = (SELECT max(generation) FROM serving.publication);
 
 CREATE OR REPLACE VIEW serving.live_cut AS
-SELECT partition, next_offset, epoch, received
+SELECT partition, next_offset, epoch, received, topic_id, leader_epoch, shift
 FROM serving.run_cut
 WHERE run_id = (SELECT run_id FROM serving.publication ORDER BY generation DESC LIMIT 1);
 
@@ -195,4 +217,6 @@ COMMENT ON COLUMN public.quarantine.value IS 'the first 4,096 bytes of the recor
 DROP FUNCTION IF EXISTS serving.open_staging(), serving.append_staged(int, bigint, bigint), serving.insert_staged(bigint),
     serving.insert_staged_quarantine(), serving.commit_range(int, bigint, bigint, bigint, bigint, bigint),
     serving.write_task(bigint, text), serving.begin_run(text, int[], bigint[]),
-    serving.compare_views(bigint, bigint, bigint, double precision);
+    serving.compare_views(bigint, bigint, bigint, double precision), serving.begin_run(text, text, int[], bigint[]),
+    serving.commit_range(text, int, bigint, bigint, bigint, bigint, bigint, serving.rows, public.quarantine[], bigint),
+    serving.positions(int);

@@ -2,9 +2,11 @@
 
 -- Everything that is committed now belongs to the run; what comes after goes to new epochs. Where archived says that the
 -- archive is ahead of the speed layer, the run takes those offsets over and the speed layer goes on after them. It is a full
--- run if a view has no history yet, whatever was asked for.
+-- run if a view has no history yet, whatever was asked for. The log_ arguments say in which log the archive of a partition ends:
+-- it must be the speed layer's, unless the run takes over what the archive has of a log that followed (its shift is greater).
 CREATE OR REPLACE FUNCTION serving.begin_run(
     code_catalogue text, asked_kind text, archived_partitions int[], archived_next_offsets bigint[],
+    log_partitions int[], log_topic_ids text[], log_leader_epochs int[], log_shifts bigint[],
     OUT run_id bigint, OUT base_generation bigint, OUT run_kind text
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -12,11 +14,25 @@ AS $$
 #variable_conflict use_column
 DECLARE
     new_run_id bigint;
+    other_log text;
 BEGIN
     INSERT INTO serving.speed_progress (partition) SELECT unnest(archived_partitions) ON CONFLICT DO NOTHING;
     -- In order of partition, so that two runs cannot lock each other out.
     PERFORM FROM serving.speed_progress ORDER BY partition FOR UPDATE;
     PERFORM serving.require_catalogue(code_catalogue);
+    SELECT format('the archive of partition %s ends in the topic with the id %s (shift %s), but the speed layer has read %s (shift %s)',
+        p.partition, l.topic_id, l.shift, p.topic_id, p.shift) INTO other_log
+    FROM serving.speed_progress AS p
+    JOIN unnest(log_partitions, log_topic_ids, log_leader_epochs, log_shifts) AS l (partition, topic_id, leader_epoch, shift)
+        USING (partition)
+    LEFT JOIN unnest(archived_partitions, archived_next_offsets) AS a (partition, next_offset) USING (partition)
+    WHERE (l.topic_id <> p.topic_id OR l.shift <> p.shift)
+        AND NOT (l.shift > p.shift AND coalesce(a.next_offset > p.next_offset, false))
+    ORDER BY p.partition LIMIT 1;
+    -- guard: a run has one log
+    IF other_log IS NOT NULL THEN
+        RAISE EXCEPTION '%', other_log USING ERRCODE = 'BR004';
+    END IF;
     run_kind := asked_kind;
     -- guard: a view without history is computed in full
     IF asked_kind = 'incremental' AND EXISTS (SELECT FROM serving.view_version WHERE state = 'building') THEN
@@ -25,16 +41,32 @@ BEGIN
     SELECT coalesce(max(generation), 0) INTO base_generation FROM serving.publication;
     INSERT INTO serving.run (kind, base_generation) VALUES (begin_run.run_kind, begin_run.base_generation)
     RETURNING run.run_id INTO new_run_id;
-    INSERT INTO serving.run_cut (run_id, partition, next_offset, epoch, speed_offset)
-    SELECT new_run_id, partition, greatest(p.next_offset, a.next_offset), p.epoch, p.next_offset
+    INSERT INTO serving.run_cut (run_id, partition, next_offset, epoch, speed_offset, topic_id, leader_epoch, shift)
+    SELECT new_run_id, partition, greatest(p.next_offset, a.next_offset), p.epoch, p.next_offset,
+        CASE WHEN a.next_offset > p.next_offset THEN l.topic_id ELSE p.topic_id END,
+        CASE WHEN a.next_offset > p.next_offset THEN l.leader_epoch ELSE p.leader_epoch END,
+        CASE WHEN a.next_offset > p.next_offset THEN coalesce(l.shift, p.shift) ELSE p.shift END
     FROM serving.speed_progress AS p
-    LEFT JOIN unnest(archived_partitions, archived_next_offsets) AS a (partition, next_offset) USING (partition);
+    LEFT JOIN unnest(archived_partitions, archived_next_offsets) AS a (partition, next_offset) USING (partition)
+    LEFT JOIN unnest(log_partitions, log_topic_ids, log_leader_epochs, log_shifts) AS l (partition, topic_id, leader_epoch, shift)
+        USING (partition);
     -- guard: epoch increment
     -- guard: rescued offsets are skipped
-    UPDATE serving.speed_progress AS p SET next_offset = c.next_offset, epoch = p.epoch + 1
+    UPDATE serving.speed_progress AS p SET next_offset = c.next_offset, epoch = p.epoch + 1,
+        topic_id = c.topic_id, leader_epoch = c.leader_epoch, shift = c.shift
     FROM serving.run_cut AS c WHERE c.run_id = new_run_id AND c.partition = p.partition;
     run_id := new_run_id;
 END
+$$;
+
+-- A further resumption of the same loss adds nothing.
+CREATE OR REPLACE FUNCTION serving.record_lost(facts jsonb) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO serving.lost_offsets (partition, first_offset, next_offset, reason)
+    SELECT f.partition, f.first_offset, f.next_offset, f.reason
+    FROM jsonb_to_recordset(facts) AS f (partition int, first_offset bigint, next_offset bigint, reason text)
+    ON CONFLICT DO NOTHING
 $$;
 
 -- The cuts of a run and of the publication that it was planned on; a null base cut: nothing was published then.
@@ -172,6 +204,17 @@ BEGIN
     WHERE generation = live.generation AND planned.kind = 'incremental' AND day <> ALL (days);
     UPDATE serving.run SET state = 'published', published_at = clock_timestamp() WHERE run_id = published_run_id;
     PERFORM serving.sum_up(published_run_id);
+    -- Rejects that are lost like the events around them; those of the master dataset come with this transaction.
+    -- guard: lost rejects leave the ledger
+    WITH gone AS (
+        UPDATE serving.lost_offsets AS l SET run_id = published_run_id FROM serving.run_cut AS c
+        WHERE l.run_id IS NULL AND c.run_id = published_run_id AND c.partition = l.partition AND c.next_offset >= l.next_offset
+        RETURNING l.partition, l.first_offset, l.next_offset
+    )
+    DELETE FROM public.quarantine AS q USING gone
+    LEFT JOIN serving.run_cut AS b ON b.run_id = live.run_id AND b.partition = gone.partition
+    WHERE q.partition = gone.partition AND q."offset" >= gone.first_offset AND q."offset" < gone.next_offset
+        AND q."offset" >= coalesce(b.next_offset, 0);
     -- Earlier runs have no rows of views that are shown from now on, and cannot be gone back to.
     IF serving.show_views(published_run_id) THEN
         PERFORM serving.prune_publications(0);

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count, islice
 
 from confluent_kafka import Producer
 
+from contract.event import MAX_VALUE_BYTES
 from ingest.simulate import Shares, events
 from tests.drill.faults import BatchRun
 from tests.drill.scene import Scene
@@ -22,6 +24,7 @@ GIVEN_UP_S = 150
 FLOOD, FLOOD_DAYS = 100_000, 30
 HISTORY, HISTORY_DAYS = 20_000, 10
 _TIMES = 5
+HUGE, REJECTED, REJECTED_BYTES = 12_000, 100_000, 5_000
 
 
 @dataclass(frozen=True)
@@ -194,12 +197,60 @@ def send_history_thrice(scene: Scene) -> None:
 
 def send_malformed(scene: Scene) -> None:
     """The simulator's mistakes are in the traffic; beside it, whole classes of records that no producer of ours sends."""
-    producer = Producer({"bootstrap.servers": scene.stack.settings.kafka_bootstrap, "acks": "all"})
-    values = [value for values in MALFORMED.values() for value in values]
-    for number, value in enumerate(_TIMES * values):
-        producer.produce(scene.stack.settings.topic, value, f"{number}")
-    assert producer.flush(60) == 0
-    scene.acknowledged += _TIMES * len(values)
+    _send(scene, _TIMES * [value for values in MALFORMED.values() for value in values])
+
+
+def send_huge_records(scene: Scene) -> None:
+    """Events of up to 64 KiB, whose further fields are ignored, and between them what is none, of 1 byte to 64 KiB."""
+    start = datetime.now(UTC) - timedelta(days=1)
+    chance = random.Random(1)
+
+    def padded(event: bytes) -> bytes:
+        room = MAX_VALUE_BYTES - len(event) - len(b',"more":""')
+        return (
+            event[:-1]
+            + b',"more":"'
+            + chance.choice([b"x", b"\xc3\xbc", b"\xf0\x9f\x98\x80"]) * chance.randrange(room // 4)
+            + b'"}'
+        )
+
+    values = [padded(event) for event in _stretch(scene, start, timedelta(hours=1), HUGE)]
+    _send(
+        scene,
+        [one for value in values for one in (value, b"x" * chance.choice([1, 100, chance.randrange(1, MAX_VALUE_BYTES)]))],
+    )
+
+
+def send_rejects_only(scene: Scene) -> None:
+    """So many that with all of them in one commit PostgreSQL took 3 GB."""
+    _send(scene, (b"%d" % number + b"\xff" * REJECTED_BYTES for number in range(REJECTED)))
+
+
+def none_ran_out_of_memory(scene: Scene) -> None:
+    """The kernel has ended no process because its container was at its limit."""
+    for service in ("kafka", "archiver", "supervisor", "timescaledb", "datanode-1", "spark-worker"):
+        # The first is there with cgroups of version 2, the second with version 1.
+        files = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+        said = scene.faults.inside(service, "cat", *files, check=False)
+        ended = [int(count) for count in re.findall(r"^oom_kill (\d+)$", said, re.MULTILINE)]
+        assert ended, f"{service} does not tell how many processes were ended"
+        assert ended == [0], f"{ended[0]} processes of {service} were ended for want of memory"
+
+
+def _send(scene: Scene, values: Iterable[bytes]) -> None:
+    """Records as they are, all of them acknowledged when this returns."""
+    options = {"acks": "all", "compression.type": "lz4", "linger.ms": 20, "message.max.bytes": 2 * MAX_VALUE_BYTES}
+    producer = Producer({"bootstrap.servers": scene.stack.settings.kafka_bootstrap, **options})
+    sent = 0
+    for sent, value in enumerate(values, 1):
+        while True:
+            try:
+                producer.produce(scene.stack.settings.topic, value, f"{sent}")
+                break
+            except BufferError:
+                producer.poll(0.1)
+    assert producer.flush(120) == 0
+    scene.acknowledged += sent
 
 
 def fill_datanodes(scene: Scene) -> None:
@@ -250,6 +301,14 @@ DRILLS = (
     Drill("late-flood", f"{FLOOD:,} events {FLOOD_DAYS} days late during a batch run", flood_with_late_events),
     Drill("history-thrice", "the same hour of history sent three times", send_history_thrice, fast=True),
     Drill("malformed", "20 % malformed records of every class", send_malformed, fast=True, malformed=0.2),
+    Drill("huge-records", f"{2 * HUGE:,} records of 1 B to 64 KiB", send_huge_records, none_ran_out_of_memory),
+    Drill(
+        "all-rejected",
+        f"{REJECTED:,} malformed records of {REJECTED_BYTES:,} bytes",
+        send_rejects_only,
+        none_ran_out_of_memory,
+        fast=True,
+    ),
     Drill("full-datanodes", f"both DataNodes' disks full for {FULL_S} s", fill_datanodes, replicated),
     Drill("full-database", f"the database's disk full for {FULL_S} s", fill_database),
 )

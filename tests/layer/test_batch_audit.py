@@ -230,7 +230,7 @@ def test_merged_files_are_whole_and_their_parts_stay_for_a_while(pipeline: Pipel
     for seed in (1, 2, 3):
         pipeline.flow(800, seed)
     parts = sorted(pipeline.files.ranges(0))
-    merged = pipeline.files.merge(covering(0, parts, parts[-1].next_offset))
+    merged = pipeline.files.merge(covering(0, parts, parts[-1].next_offset), 1 << 30)
     assert pipeline.audit_archive().findings == []
     pipeline.files.delete(parts[1])
     (finding,) = pipeline.audit_archive().findings
@@ -246,7 +246,7 @@ def test_a_damaged_part_is_not_merged(pipeline: Pipeline) -> None:
     pipeline.change_file(pipeline.path(0), flip(100))
     parts = sorted(pipeline.files.ranges(0))
     with pytest.raises(Exception, match="bytes are not those that were written"):
-        pipeline.files.merge(covering(0, parts, parts[-1].next_offset))
+        pipeline.files.merge(covering(0, parts, parts[-1].next_offset), 1 << 30)
     assert sorted(pipeline.files.ranges(0)) == parts
 
 

@@ -10,8 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
-from batch.fold import unpacked
-from batch.share import Describer, Files, events_on
+from batch.share import Describer, Files, events_on, rejects_of
 from contract.errors import ArchiveDamaged
 from contract.event import decode
 from contract.master import MASTER, OffsetRange, Slice
@@ -32,13 +31,13 @@ def test_a_share_counts_all_rejects_and_brings_those_that_nobody_has_seen(settin
     archive(settings, records, 0, (0, 400))
     file, odd = OffsetRange(0, 0, 400), {offset for _, offset, _, value in records if value == b"no event"}
     share = [Slice(file, 5, 200), Slice(file, 200, 350)]
-    described = Describer(settings, {file}, {0: 200}).describe(share)
-    assert [(one.offsets, one.rejects) for one in described.found] == [
+    found = Describer(settings, {file}).describe(share)
+    assert [(one.offsets, one.rejects) for one in found] == [
         (OffsetRange(0, first, after), len(odd & set(range(first, after)))) for first, after in ((5, 200), (200, 350))
     ]
-    brought = [offset for content in described.rejects for offset in unpacked(content)["offset"]]
+    brought = [offset for rejects in rejects_of(Files(settings, None), found, {0: 200}) for offset in rejects["offset"]]
     assert brought == sorted(odd & set(range(200, 350))) != []
-    days = {day for one in described.found for day in one.days}
+    days = {day for one in found for day in one.days}
     assert len(days) > 1
     for wanted in (days, sorted(days)[1:]):
         columns = ["offset", "event_time"]

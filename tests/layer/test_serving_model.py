@@ -190,7 +190,7 @@ class Pipeline:
         ]  # fmt: skip
         live = self._live()
         try:
-            publish(self.batch, run.run_id, days or [], cut, pl.concat([NO_REJECTS, *rejects]), "pageviews")
+            publish(self.batch, run.run_id, days or [], cut, rejects, "pageviews")
         except RunRefused:
             assert live != run.base_generation
 

@@ -12,6 +12,7 @@ from batch.audit import Offsets, check_ledger, check_positions, check_recompute
 from batch.audit_archive import gaps, wrong_rows
 from batch.findings import LISTED, Check, Report
 from contract.archive_file import Contents
+from contract.errors import PositionLost
 from contract.master import MASTER, QUARANTINE, OffsetRange
 from serving.drift import DifferingRow, Drift
 
@@ -44,6 +45,12 @@ def test_a_contradiction_of_positions_is_found(offsets: Offsets, problem: str):
 )
 def test_parts_may_lag(offsets: Offsets):
     assert check_positions({0: offsets}).findings == []
+
+
+def test_a_reader_whose_log_is_another_one_is_found():
+    lost = {"the archiver": [], "the speed layer": [PositionLost.topic("the speed layer", "pageviews", "x", "y")]}
+    (finding,) = check_positions({0: GOOD}, lost).findings
+    assert (finding.place, "topic pageviews has the id y" in finding.problem) == ("the speed layer", True)
 
 
 def test_the_ledger_names_difference_and_flight():
