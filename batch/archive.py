@@ -55,9 +55,10 @@ class Archive:
 
     def positions(self) -> dict[int, LogPosition]:
         """Where each partition's archive ends, and in which log; ArchiveDamaged if a last file does not say so."""
-        return {partition: self._position(partition) for partition in range(self._settings.topic_partitions)}
+        return {partition: self.position(partition) for partition in range(self._settings.topic_partitions)}
 
-    def _position(self, partition: int) -> LogPosition:
+    def position(self, partition: int) -> LogPosition:
+        """Where the partition's archive ends, and in which log; ArchiveDamaged if its last file does not say so."""
         files = self.listing(MASTER, partition)
         last = last_file(files)
         if last is None:

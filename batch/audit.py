@@ -6,6 +6,7 @@ The recompute is a batch run like any other, but it is compared with what reader
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from confluent_kafka.admin import AdminClient
@@ -18,6 +19,7 @@ from batch.audit_archive import ArchiveAudit
 from batch.findings import LISTED, Check, Report
 from batch.run import computed, open_run
 from contract.errors import ArchiveDamaged, BraidError, JobFailed, PositionLost
+from contract.log_position import LogPosition
 from contract.master import MASTER, OffsetRange, archived_next_offset
 from contract.settings import Settings
 from serving.database import Connection, connect
@@ -158,7 +160,11 @@ def _positions(settings: Settings, archive: Archive) -> Check:
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2})
     with connect(settings, "batch") as connection:
         stored = positions(connection)
-    archived = archive.positions()
+    archived: dict[int, LogPosition] = {}
+    for partition in archive.partitions():
+        # A damaged file does not say in which log it ends. The check of the archive names it.
+        with suppress(ArchiveDamaged):
+            archived[partition] = archive.position(partition)
     lost = {
         reader: list(lost_positions(settings, admin, reader, held).values())
         for reader, held in (("the archiver", archived), ("the speed layer", stored))

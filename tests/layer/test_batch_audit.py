@@ -171,7 +171,7 @@ def test_nothing_is_wrong_before_the_first_event_and_an_archive_that_ends_too_so
         pipeline.files.delete(file)
     report = pipeline.audit()
     assert wrong(report) == {"recompute"}
-    assert "after 1 s the archive of partition 3 ends at 0" in report.checks[3].findings[0].problem
+    assert "the archive of partition 3 ends at 0 but the cut is" in report.checks[3].findings[0].problem
     with connect(pipeline.settings, "reader") as reader:
         assert reader.execute("SELECT state FROM runs ORDER BY run_id DESC LIMIT 1").fetchone() == ("failed",)
 
