@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up deploy down clean ps logs sample-log replay batch rollback resume-topic audit query psql status transactions test test-fast lint simulate drill heal-demo bench
+.PHONY: help up deploy down clean ps logs sample-log replay batch rollback resume-topic accept-gap audit query psql status transactions test test-fast lint simulate drill heal-demo bench
 compose := compose/engine compose
 
 help: ## this list
@@ -40,6 +40,9 @@ rollback: ## let the views answer from an earlier run that is kept: RUN=12, or t
 
 resume-topic: ## let all readers go on in a topic that was made again, or that lost its end; docs/operations.md
 	@compose/resume-topic
+
+accept-gap: ## write down as lost what neither archive nor Kafka has, so that runs publish again; asks unless YES=1, DRY_RUN=1 shows it
+	@compose/accept-gap
 
 audit: ## prove that archive, positions, ledger and views are right; ONLY=archive one check, FORMAT=json for programs
 	@$(compose) run --rm -T --no-deps batch python -m batch audit $(if $(filter json,$(FORMAT)),--json) $(if $(ONLY),--only $(ONLY))

@@ -16,8 +16,9 @@ from requests import RequestException
 
 from contract.archive_file import position, read_footer
 from contract.errors import ArchiveBehind, ArchiveDamaged, EngineUnavailable
+from contract.extent import Extent
 from contract.log_position import LogPosition
-from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, archived_next_offset, covering, folder, last_file
+from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, archived_next_offset, covering, folder
 from contract.settings import Settings
 from serving.standstill import Standstill
 
@@ -53,18 +54,19 @@ class Archive:
         """The first offset of each partition that is not archived yet."""
         return {partition: archived_next_offset(files) for partition, files in self.files(MASTER).items()}
 
-    def positions(self) -> dict[int, LogPosition]:
-        """Where each partition's archive ends, and in which log; ArchiveDamaged if a last file does not say so."""
-        return {partition: self.position(partition) for partition in range(self._settings.topic_partitions)}
+    def extents(self) -> dict[int, Extent]:
+        """Where each partition's archive ends, and what it lacks; ArchiveDamaged if a file that is asked does not say so."""
+        return {partition: self.extent(partition) for partition in range(self._settings.topic_partitions)}
 
-    def position(self, partition: int) -> LogPosition:
-        """Where the partition's archive ends, and in which log; ArchiveDamaged if its last file does not say so."""
+    def extent(self, partition: int) -> Extent:
+        """The same of one partition."""
         files = self.listing(MASTER, partition)
-        last = last_file(files)
-        if last is None:
-            return LogPosition(0)
-        path, size_bytes = last.path(self.root, MASTER), files[last].size_bytes
-        return position(read_footer(lambda wanted: self.read(path, max(0, size_bytes - wanted))), path)
+
+        def position_of(file: OffsetRange) -> LogPosition:
+            path, size_bytes = file.path(self.root, MASTER), files[file].size_bytes
+            return position(read_footer(lambda wanted: self.read(path, max(0, size_bytes - wanted))), path)
+
+        return Extent.of(partition, files, position_of)
 
     def wait_for(self, cut: Mapping[int, int]) -> None:
         """Return once every partition is archived up to its cut; ArchiveBehind if it stands still below it for too long."""

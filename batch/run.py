@@ -15,12 +15,15 @@ import polars as pl
 from batch import job
 from batch.archive import Archive
 from batch.share import Describer, Files, rejects_of
-from contract.errors import BraidError
+from contract.errors import BraidError, EngineUnavailable, TopicUnusable
+from contract.extent import Extent
 from contract.log_position import LogPosition
+from contract.losses import Loss
 from contract.master import OffsetRange, without
 from contract.settings import Settings
 from serving.database import Connection, connect
 from serving.drift import compare
+from serving.gaps import require_no_loss
 from serving.handoff import (
     Kind,
     Run,
@@ -62,12 +65,13 @@ class Done:
 @dataclass(frozen=True)
 class Result:
     """How the events of each computed day and partition were judged; events and rejects that are new, by partition, or all
-    for a full run; rejects to store, which are read when they are asked for, once."""
+    for a full run; rejects to store, which are read when they are asked for, once; what the files say is lost."""
 
     days: list[job.DayCounts] = field(default_factory=list)
     events: Counter[int] = field(default_factory=Counter)
     quarantined: Counter[int] = field(default_factory=Counter)
     rejects: Iterable[pl.DataFrame] = ()
+    lost: list[Loss] = field(default_factory=list)
 
     @property
     def received(self) -> Counter[int]:
@@ -85,14 +89,18 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> D
     kind: Kind = "full" if full else "incremental"
 
     def begin(connection: Connection) -> Run:
-        ends = archive.positions()
-        rescued = _rescue(settings, ends, positions(connection, settings.topic_partitions), say)
-        return begin_run(connection, kind, rescued, archive=ends)
+        extents = archive.extents()
+        committed = positions(connection, settings.topic_partitions)
+        rescued = _rescue(settings, extents, committed, say)
+        require_reachable(
+            settings, extents, {p: max(at.next_offset, (rescued or {}).get(p, 0)) for p, at in committed.items()}
+        )
+        return begin_run(connection, kind, rescued, archive={p: extent.end for p, extent in extents.items()})
 
     with open_run(settings, begin) as (begun, let_through):
         let_through()
         if begun.kind != kind:
-            say(f"run {begun.run_id}: a view is new or has changed, so all days are computed")
+            say(f"run {begun.run_id}: a view is new or has changed, or counted events are lost, so all days are computed")
         result = _compute_and_publish(settings, archive, begun, say)
     with connect(settings, "batch") as connection:
         freed = collect_garbage(connection, settings.keep_runs)
@@ -125,7 +133,8 @@ def _compute_and_publish(settings: Settings, archive: Archive, begun: Run, say: 
         with connect(settings, "batch") as connection:
             for drift in compare(connection, begun.run_id, settings.dedupe_false_positive_rate):
                 say(f"run {begun.run_id}: {drift.text()}")
-            publish(connection, begun.run_id, {day.day for day in result.days}, received, result.rejects, settings.topic)
+            days = {day.day for day in result.days}
+            publish(connection, begun.run_id, days, received, result.rejects, settings.topic, result.lost)
         say(f"run {begun.run_id}: published")
         return result
 
@@ -170,11 +179,23 @@ def _interrupts_held_back() -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
 
 
+def require_reachable(settings: Settings, extents: Mapping[int, Extent], cut: Mapping[int, int]) -> None:
+    """ArchiveGap if the archive will never have all below the cut. Changes nothing, so serving goes on as it is."""
+    with suppress(EngineUnavailable, TopicUnusable):  # then nobody can tell, and the archive is waited for
+        require_no_loss(settings, {p: extents.get(p, Extent(p, LogPosition(0))) for p in cut}, cut)
+
+
 def _rescue(
-    settings: Settings, ends: Mapping[int, LogPosition], committed: Mapping[int, LogPosition], say: Callable[[str], None]
+    settings: Settings, extents: Mapping[int, Extent], committed: Mapping[int, LogPosition], say: Callable[[str], None]
 ) -> Mapping[int, int] | None:
-    """The archive's ends if the run must cut there, because the speed layer is too far behind to be waited for."""
-    archived = {partition: end.next_offset for partition, end in ends.items()}
+    """The archive's ends if the run must cut there, because the speed layer is too far behind to be waited for.
+
+    Of a partition with a gap it is the gap that the archive ends at, unless what is before that is of an earlier log.
+    """
+    archived = {
+        partition: extent.end.next_offset if extent.whole_next_offset < extent.same_log_offset else extent.whole_next_offset
+        for partition, extent in extents.items()
+    }
     behind = sum(max(0, archived[partition] - at.next_offset) for partition, at in committed.items())
     if behind < settings.rescue_offsets:
         return None
@@ -226,7 +247,8 @@ def computed(
             events[one.offsets.partition] += one.events
             rejects[one.offsets.partition] += one.rejects
         # Where the driver is there is no folder of Spark's.
-        yield Result(counts, events, rejects, rejects_of(Files(settings, None), found, unseen))
+        lost = [loss for one in found for loss in one.lost]
+        yield Result(counts, events, rejects, rejects_of(Files(settings, None), found, unseen), lost)
     finally:
         # An interrupt may come before it has begun.
         if stopping.is_alive():

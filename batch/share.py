@@ -17,7 +17,9 @@ import polars as pl
 from batch.archive import Archive
 from batch.fold import Hashes, hashes_by_day
 from contract.aggregate import days_of
+from contract.archive_file import lost
 from contract.event import REJECT_SCHEMA
+from contract.losses import Loss
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice
 from contract.settings import Settings, spark_folder
 
@@ -28,12 +30,13 @@ _READ_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Found:
-    """How many events and rejects a slice has, and the days of its events."""
+    """How many events and rejects a slice has, the days of its events, and what its file says is lost of it."""
 
     piece: Slice
     events: int
     rejects: int
     days: tuple[date, ...]
+    lost: tuple[Loss, ...] = ()
 
     @property
     def offsets(self) -> OffsetRange:
@@ -102,8 +105,17 @@ class Describer:
             if piece.file in self.rejected:
                 rejects = len(_rows(next(rejected), piece, ["offset"]))
             days = np.unique(days_of(events)).astype("datetime64[D]").tolist()
-            described.append(Found(piece, len(events), rejects, tuple(days)))
+            described.append(Found(piece, len(events), rejects, tuple(days), _lost(content, piece)))
         return described
+
+
+def _lost(content: bytes, piece: Slice) -> tuple[Loss, ...]:
+    partition = piece.file.partition
+    return tuple(
+        Loss(partition, part.first_offset, part.next_offset, part.reason, is_gap=True)
+        for one in lost(content, piece.file.file_name)
+        for part in one.within(piece.first_offset, piece.next_offset)
+    )
 
 
 def rejects_of(files: Files, found: Sequence[Found], unseen: Mapping[int, int]) -> Iterator[pl.DataFrame]:

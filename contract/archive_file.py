@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,12 +30,27 @@ _MARK = b"sha256:"
 _BLANK = b"0" * 64
 
 
+@dataclass(frozen=True, order=True)
+class Lost:
+    """Offsets of a range that were given up: no file has their records. Why, and when (RFC 3339) that was written down."""
+
+    first_offset: int
+    next_offset: int
+    reason: str
+    recorded_at: str
+
+    def within(self, first_offset: int, next_offset: int) -> tuple[Lost, ...]:
+        """The part between these offsets; none if there is no such part."""
+        first, after = max(self.first_offset, first_offset), min(self.next_offset, next_offset)
+        return (replace(self, first_offset=first, next_offset=after),) if first < after else ()
+
+
 @dataclass(frozen=True)
 class Contents:
     """What an offset range holds; its master and its quarantine file both say so, and either tells of the other.
 
     `merged` names the files that the range was merged from, if it was. `topic_id`, `leader_epoch` and `shift` are those of
-    the position at its end.
+    the position at its end. `lost` says which of its offsets nobody has any more.
     """
 
     offsets: OffsetRange
@@ -45,6 +60,7 @@ class Contents:
     topic_id: str | None = None
     leader_epoch: int | None = None
     shift: int = 0
+    lost: tuple[Lost, ...] = ()
 
     @property
     def position(self) -> LogPosition:
@@ -105,6 +121,13 @@ def position(footer: bytes, path: str) -> LogPosition:
         raise ArchiveDamaged.of(path, "its footer does not say what it holds") from error
 
 
+def lost(footer: bytes, path: str) -> tuple[Lost, ...]:
+    """Which offsets of a file are lost for good, as its footer says; ArchiveDamaged if it is no footer of Parquet's."""
+    metadata = _footer(footer, path)
+    # A file of a version without checksums says nothing of itself.
+    return _contents(metadata).lost if _CONTENTS.encode() in (metadata.metadata or {}) else ()
+
+
 def read_footer(read_end: Callable[[int], bytes]) -> bytes:
     """The end of a file with its footer; `read_end` gives so many bytes at the end, or all."""
     tail = read_end(_TAIL_BYTES)
@@ -137,7 +160,8 @@ def _footer(footer: bytes, path: str) -> pq.FileMetaData:
 def _contents(metadata: pq.FileMetaData) -> Contents:
     held = json.loads(metadata.metadata[_CONTENTS.encode()])
     offsets, merged = OffsetRange(**held.pop("offsets")), tuple(held.pop("merged"))
-    return Contents(offsets, merged=merged, **held)
+    lost = tuple(Lost(**one) for one in held.pop("lost", ()))
+    return Contents(offsets, merged=merged, lost=lost, **held)
 
 
 def _limits(group: pq.RowGroupMetaData, name: str, path: str) -> tuple[int, int]:

@@ -39,7 +39,15 @@ class ArchiveGap(BraidError):
     def between(cls, partition: int, first_offset: int, next_offset: int) -> Self:
         return cls(
             f"the archive of partition {partition} lacks offsets [{first_offset}, {next_offset}); "
-            "no run can be exact without them: `make status` shows the archiver's position"
+            "no run can be exact without them: `make status` shows whether Kafka still has them"
+        )
+
+    @classmethod
+    def lost(cls, partition: int, first_offset: int, next_offset: int) -> Self:
+        return cls(
+            f"the archive of partition {partition} lacks offsets [{first_offset}, {next_offset}), and Kafka has them no "
+            "more: no run can be exact until their file is put back, or `make accept-gap` has written down that they are "
+            "lost; see docs/operations.md, 'a file of the archive is damaged or gone'"
         )
 
 

@@ -65,10 +65,19 @@ def archived_next_offset(files: Iterable[OffsetRange]) -> int:
 
 
 def last_file(files: Iterable[OffsetRange]) -> OffsetRange | None:
-    """The file, of one partition, that ends where the archive does; None if there is none."""
-    listed = list(files)
-    next_offset = archived_next_offset(listed)
-    return min((file for file in listed if file.next_offset == next_offset), default=None)
+    """The file, of one partition, that ends where all of them do, gaps or not; None if there is none."""
+    return min(files, key=lambda file: (-file.next_offset, file.first_offset), default=None)
+
+
+def gaps(files: Iterable[OffsetRange]) -> list[OffsetRange]:
+    """Offsets that no file of a partition covers, below the highest that one does; in order."""
+    found: list[OffsetRange] = []
+    reached = 0
+    for file in sorted(files):
+        if file.first_offset > reached:
+            found.append(OffsetRange(file.partition, reached, file.first_offset))
+        reached = max(reached, file.next_offset)
+    return found
 
 
 def covering(partition: int, files: Iterable[OffsetRange], next_offset: int) -> list[Slice]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from contract.losses import Loss, Losses
+
 
 class ResumedPartition(msgspec.Struct, frozen=True):
     """One partition of which a reader's position is none of the log that Kafka has.
@@ -27,8 +29,20 @@ class ResumedPartition(msgspec.Struct, frozen=True):
         """What is added to the log's offsets from now on."""
         return self.next_offset - self.log_offset
 
+    @property
+    def loss(self) -> Loss | None:
+        """What is lost of it, if anything is."""
+        if self.lost_offset >= self.lost_next_offset:
+            return None
+        return Loss(self.partition, self.lost_offset, self.lost_next_offset, self.reason)
+
 
 class Resumption(msgspec.Struct, frozen=True):
     """All partitions that are to be resumed; none if every reader stands in the log that there is."""
 
     partitions: tuple[ResumedPartition, ...] = ()
+
+    @property
+    def losses(self) -> Losses:
+        """What is lost, for the ledger."""
+        return Losses(tuple(loss for part in self.partitions if (loss := part.loss)))

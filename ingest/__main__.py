@@ -13,10 +13,12 @@ from functools import partial
 from pathlib import Path
 
 from contract.errors import BraidError
+from contract.losses import Losses
 from contract.replays import Cover, Wanted, from_json, parts_from_json, to_json
 from contract.resumption import Resumption
 from contract.settings import Settings
 from ingest import archive, simulate
+from ingest.accept import accept
 from ingest.archive_files import ArchiveFiles
 from ingest.background import Background
 from ingest.hdfs import Hdfs
@@ -128,6 +130,12 @@ def _archive(settings: Settings, options: argparse.Namespace) -> None:
 def _resume(settings: Settings, options: argparse.Namespace) -> None:
     resumption = from_json(Resumption, sys.stdin.read(), "serving resume-plan")
     resume(ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root), resumption, _log)
+    print(to_json(resumption.losses))
+
+
+def _accept(settings: Settings, options: argparse.Namespace) -> None:
+    losses = from_json(Losses, sys.stdin.read(), "serving gap-plan")
+    accept(ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root), losses, _log)
 
 
 def _show(result: Result | Replayed, as_json: bool) -> None:
@@ -234,9 +242,16 @@ def _parser() -> argparse.ArgumentParser:
     judging.set_defaults(run=_replay_quarantine)
 
     resuming = verbs.add_parser(
-        "resume", help="let the archive go on in another log, as `python -m serving resume-plan`, by stdin, has planned"
+        "resume",
+        help="let the archive go on in another log, as `python -m serving resume-plan`, by stdin, has planned; "
+        "prints what is lost, as JSON",
     )
     resuming.set_defaults(run=_resume)
+
+    accepting = verbs.add_parser(
+        "accept", help="write into the archive what is lost, as `python -m serving gap-plan`, by stdin, has planned"
+    )
+    accepting.set_defaults(run=_accept)
 
     archiving = verbs.add_parser("archive", help="copy the topic to HDFS, exactly once, until stopped")
     archiving.set_defaults(run=_archive)

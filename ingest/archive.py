@@ -14,7 +14,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from contract.errors import ArchiveDamaged, DataLost, EngineUnavailable, PositionLost, TopicUnusable
+from contract.errors import ArchiveDamaged, ArchiveGap, EngineUnavailable, PositionLost, TopicUnusable
 from contract.event import decode
 from contract.log_position import TRUNCATED, LogPosition
 from contract.master import OffsetRange
@@ -61,9 +61,11 @@ class _Buffer:
 
 
 class Archiver:
-    """Copies every partition of the topic; waits out an unavailable Kafka or HDFS, and stops only for lost data.
+    """Copies every partition of the topic; waits out an unavailable Kafka or HDFS.
 
-    A log that is not the one it has read is no reason to end either: it says so once, takes nothing, and looks again.
+    Offsets that are in no file are archived again if Kafka has them. Those that Kafka has no more it names once, and goes
+    on behind them: what comes now must not be lost as well. A log that is not the one it has read is no reason to end
+    either: it says so once, takes nothing, and looks again.
     `topic_id` asks Kafka which topic there is now; EngineUnavailable, TopicUnusable.
 
     Files are written one after the other by `writer`: if that has a thread of its own, while the next records are read.
@@ -88,10 +90,13 @@ class Archiver:
         self._clock_s, self._wall_s = clock_s, wall_s
         self._flush_bytes = settings.archive_flush_mb << 20
         self._buffers: dict[int, _Buffer] = {}
+        self._lost: set[OffsetRange] = set()
+        """Offsets that neither a file nor Kafka had at the last start."""
         self._archived: dict[int, int] = {}
         self._started_in: str | None = None
         self._looked_s = clock_s()
         self._started_with = ""
+        self._named_lost: set[OffsetRange] = set()
         self._files_since_tidy: dict[int, int] = {}
         self._unmergeable: set[OffsetRange] = set()
         self._reported_s, self._events, self._rejects = clock_s(), 0, 0
@@ -120,6 +125,10 @@ class Archiver:
         self._writer.settle()
         if until_available(self._open, self._stop.wait, self._log):
             text = f"archive of topic {self._settings.topic} goes on at {self.next_offsets}"
+            # guard: a gap is named at once
+            for lost in sorted(self._lost - self._named_lost):
+                self._log(str(ArchiveGap.lost(lost.partition, lost.first_offset, lost.next_offset)))
+            self._named_lost |= self._lost
             if text != self._started_with:
                 self._log(text)
             self._started_with = text
@@ -200,9 +209,14 @@ class Archiver:
     def _open(self) -> bool:
         topic = self._settings.topic
         topic_id = self._topic_id()
+        self._lost = set()
         try:
             asking = self._connect()
             metadata = asking.list_topics(topic, timeout=_ANSWER_S).topics[topic]
+            watermarks = {
+                partition: asking.get_watermark_offsets(TopicPartition(topic, partition), timeout=_ANSWER_S)
+                for partition in ({} if metadata.error else metadata.partitions)
+            }
             asking.close()
         except KafkaException as error:
             raise EngineUnavailable.at("Kafka", self._settings.kafka_bootstrap, error.args[0].str()) from error
@@ -211,10 +225,16 @@ class Archiver:
         for partition in metadata.partitions:
             if removed := self._files.clean(partition):
                 self._log(f"partition {partition}: removed {removed} file(s) that a crash left half done")
-            position = self._files.position(partition)
+            extent, (low, high) = self._files.extent(partition), watermarks[partition]
             # guard: an archive goes on in its own topic
-            if position.topic_id not in (None, topic_id):
-                raise PositionLost.topic(_READER, topic, position.topic_id, topic_id)
+            if extent.end.topic_id not in (None, topic_id):
+                raise PositionLost.topic(_READER, topic, extent.end.topic_id, topic_id)
+            position = extent.go_on(low)
+            # A client that goes on below the end does not ask whether the log still reaches that.
+            # guard: a log that ends below the archive fills no gap
+            if position.next_offset < extent.end.next_offset and extent.end.log_offset > high:
+                raise PositionLost.shorter(_READER, topic, partition, extent.end.log_offset, high)
+            self._lost.update(extent.lost(low))
             self._archived[partition] = position.next_offset
             self._buffers[partition] = _Buffer(replace(position, topic_id=topic_id))
             self._files_since_tidy[partition] = self._settings.archive_merge_files - 1
@@ -268,7 +288,7 @@ class Archiver:
         )
 
     def _understand(self, partition: int, error: KafkaError) -> None:
-        """Stop for records that are gone; anything else the client tries again by itself."""
+        """Go on behind records that are gone, stop in another log; anything else the client tries again by itself."""
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise TopicUnusable.missing(self._settings.topic, self._settings.kafka_bootstrap)
         if error.code() != KafkaError._AUTO_OFFSET_RESET:
@@ -278,16 +298,15 @@ class Archiver:
             return
         topic, wanted = self._settings.topic, self._position(partition).log_offset
         low, high = until_available(lambda: self._watermarks(partition), self._stop.wait, self._log) or (wanted, wanted)
-        if wanted < low:
-            raise DataLost.before_read(_READER, partition, wanted, low)
-        if wanted > high or TRUNCATED in error.str():
+        is_cut = wanted >= low and TRUNCATED in error.str()
+        if not low <= wanted <= high or is_cut:
             # What was read before the log lost it is nowhere else.
             for known in self._buffers:
                 if self._position(known) != self._buffers[known].position:
                     self.flush(known)
         if wanted > high:
             raise PositionLost.shorter(_READER, topic, partition, wanted, high)
-        if TRUNCATED in error.str():
+        if is_cut:
             raise PositionLost.cut(_READER, topic, partition, wanted, error.str())
         # What is in no file yet is read again: a client that was assigned anew does not know where it stood.
         self.start()

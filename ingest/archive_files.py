@@ -13,10 +13,11 @@ from dataclasses import replace
 import polars as pl
 import pyarrow as pa
 
-from contract.archive_file import Contents, decode, encode, position, read_footer
+from contract.archive_file import Contents, Lost, decode, encode, position, read_footer
 from contract.event import EVENT_SCHEMA, REJECT_SCHEMA, Decoded
+from contract.extent import Extent
 from contract.log_position import LogPosition
-from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, folder, last_file
+from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, folder
 from ingest.hdfs import FileInfo, FileStore
 
 
@@ -27,6 +28,7 @@ def _arrow_schema(schema: pl.Schema) -> pa.Schema:
     return pa.schema([(column.name, plain.get(column.type, column.type)) for column in columns])
 
 
+_ASIDE = "without-master"
 _SCHEMAS = {MASTER: _arrow_schema(EVENT_SCHEMA), QUARANTINE: _arrow_schema(REJECT_SCHEMA)}
 
 
@@ -50,13 +52,19 @@ class ArchiveFiles:
         }
         self._put_tables(offsets, arrow[MASTER], arrow[QUARANTINE], position)
 
-    def position(self, partition: int) -> LogPosition:
-        """Where the archive of the partition ends, and in which log, as its last file says. ArchiveDamaged if it cannot."""
+    def put_empty(self, offsets: OffsetRange, position: LogPosition, lost: tuple[Lost, ...] = ()) -> None:
+        """Store a range without a record: readers go on behind it. `lost` says which of its offsets are given up."""
+        events, rejects = (_SCHEMAS[dataset].empty_table() for dataset in (MASTER, QUARANTINE))
+        self._put_tables(offsets, events, rejects, position, lost=lost)
+
+    def extent(self, partition: int) -> Extent:
+        """Where the files of the partition end, in which log, and what is missing. ArchiveDamaged if one cannot say it."""
         files = self.ranges(partition)
-        last = last_file(files)
-        if last is None:
-            return LogPosition(0)
-        return position(self.footer(last, files[last]), self.path(MASTER, last))
+        return Extent.of(partition, files, lambda file: position(self.footer(file, files[file]), self.path(MASTER, file)))
+
+    def position(self, partition: int) -> LogPosition:
+        """Where the files of the partition end, and in which log, as the last one says. ArchiveDamaged if it cannot."""
+        return self.extent(partition).end
 
     def merge(self, slices: list[Slice], most_bytes: int) -> OffsetRange | None:
         """Store neighbouring slices as one range more; the old files stay until `delete`. ArchiveDamaged if one is.
@@ -68,18 +76,21 @@ class ArchiveFiles:
         tables: dict[str, list[pa.Table]] = {MASTER: [], QUARANTINE: []}
         held_bytes = 0
         end = LogPosition(0)
+        lost: list[Lost] = []
         for part in slices:
             for dataset in (QUARANTINE, MASTER) if part.file in quarantined else (MASTER,):
                 table, contents = self._read(dataset, part)
                 tables[dataset].append(table)
                 held_bytes += table.nbytes
                 end = contents.position
+            lost += [piece for one in contents.lost for piece in one.within(part.first_offset, part.next_offset)]
             if held_bytes > most_bytes:
                 return None
         events, rejects = (pa.concat_tables([_SCHEMAS[one].empty_table(), *tables[one]]) for one in (MASTER, QUARANTINE))
         # Of an end inside a file it is not known.
         position = end if end.next_offset == merged.next_offset else replace(end, leader_epoch=None)
-        self._put_tables(merged, events, rejects, position, tuple(part.file.file_name for part in slices))
+        names = tuple(part.file.file_name for part in slices)
+        self._put_tables(merged, events, rejects, position, names, tuple(lost))
         return merged
 
     def read(self, dataset: str, slices: list[Slice]) -> pa.Table:
@@ -111,6 +122,17 @@ class ArchiveFiles:
         self._store.delete(offsets.path(self._root, MASTER))
         self._store.delete(offsets.path(self._root, QUARANTINE))
 
+    def set_aside(self, offsets: OffsetRange) -> list[str]:
+        """Quarantine files within the range whose master files are gone get a name that no reader takes; the new paths."""
+        moved = []
+        finished = self.ranges(offsets.partition)
+        for orphan in sorted(self.ranges(offsets.partition, QUARANTINE).keys() - finished.keys()):
+            if offsets.first_offset <= orphan.first_offset and orphan.next_offset <= offsets.next_offset:
+                path = orphan.path(self._root, QUARANTINE)
+                if self._store.rename(path, f"{path}.{_ASIDE}"):
+                    moved.append(f"{path}.{_ASIDE}")
+        return moved
+
     def clean(self, partition: int) -> int:
         """Remove what crashes left half done; returns how many files. A live archiver writes a lost temporary file anew."""
         finished = self.ranges(partition)
@@ -135,9 +157,10 @@ class ArchiveFiles:
         rejects: pa.Table,
         position: LogPosition | None,
         merged: tuple[str, ...] = (),
+        lost: tuple[Lost, ...] = (),
     ) -> None:
         at = position or LogPosition(offsets.next_offset)
-        contents = Contents(offsets, len(events), len(rejects), merged, at.topic_id, at.leader_epoch, at.shift)
+        contents = Contents(offsets, len(events), len(rejects), merged, at.topic_id, at.leader_epoch, at.shift, lost)
         # guard: quarantine before master
         if len(rejects):
             self._put_file(offsets, QUARANTINE, encode(rejects, contents))

@@ -11,16 +11,18 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 
 from contract.errors import BraidError, InputError
+from contract.losses import Losses
 from contract.replays import Judged, from_json, parts_from_json, to_json
-from contract.resumption import Resumption
 from contract.settings import Settings
 from serving.database import connect, reader_dsn
+from serving.gaps import describe, plan_acceptance
+from serving.handoff import record_lost
 from serving.migrate import migrate
 from serving.progress import wait_for_offsets, wait_for_views
 from serving.query import FORMATS, run_query, write_result
 from serving.replays import Judgements, replay_cover, resolve, resolved, unresolved
 from serving.report import print_addresses, print_status
-from serving.resume import plan_resumption, record_lost
+from serving.resume import plan_resumption
 from serving.rollback import rollback
 from serving.schema import script
 from serving.status import addresses, read_status
@@ -108,7 +110,12 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("resume-plan", help="how readers go on where Kafka has another log than they read, as JSON")
     verb.set_defaults(verb=_resume_plan)
 
-    verb = verbs.add_parser("record-lost", help="put into the ledger what the plan, by stdin, says is lost")
+    verb = verbs.add_parser("gap-plan", help="which offsets neither a file of the archive nor Kafka has, as JSON")
+    verb.set_defaults(verb=_gap_plan)
+
+    verb = verbs.add_parser(
+        "record-lost", help="put into the ledger what is lost, as `serving gap-plan` or `ingest resume`, by stdin, say"
+    )
     verb.set_defaults(verb=_record_lost)
 
     verb = verbs.add_parser("welcome", help="wait until the merged views answer, then show addresses and first queries")
@@ -190,10 +197,17 @@ def _resume_plan(settings: Settings, _: argparse.Namespace) -> None:
     print(to_json(plan_resumption(settings)))
 
 
+def _gap_plan(settings: Settings, _: argparse.Namespace) -> None:
+    plan = plan_acceptance(settings)
+    for line in describe(plan):
+        print(line, file=sys.stderr)
+    print(to_json(plan))
+
+
 def _record_lost(settings: Settings, _: argparse.Namespace) -> None:
-    resumption = from_json(Resumption, sys.stdin.read(), "serving resume-plan")
+    losses = from_json(Losses, sys.stdin.read(), "serving gap-plan")
     with connect(settings, "batch") as connection:
-        record_lost(connection, resumption)
+        record_lost(connection, losses.lost)
 
 
 def _welcome(settings: Settings, options: argparse.Namespace) -> None:

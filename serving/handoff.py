@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any, Literal, LiteralString
 
+import msgspec
 import numpy as np
 import polars as pl
 import psycopg
@@ -20,6 +21,7 @@ from psycopg.types.json import Jsonb
 
 from contract.errors import CatalogueError, OffsetRefused, PublicationRefused, RunRefused
 from contract.log_position import LogPosition
+from contract.losses import Loss
 from contract.master import OffsetRange
 from contract.views import VIEWS, View, catalogue_digest
 from serving.database import Connection, answering, one_row, one_value, refusing, transaction
@@ -232,6 +234,17 @@ def end_audit(connection: Connection, run_id: int) -> None:
         connection.execute("SELECT serving.end_audit(%s)", [run_id])
 
 
+def record_lost(connection: Connection, lost: Iterable[Loss], is_known: bool = False) -> None:
+    """The ledger says from now on which offsets are lost; what was said before stays as it is. Role batch.
+
+    The next run that publishes takes them out of the views; one that began before does not, unless it `is_known` to the run
+    of this transaction.
+    """
+    if facts := [msgspec.to_builtins(loss) for loss in lost]:
+        with answering(connection):
+            connection.execute("SELECT serving.record_lost(%s, %s)", [Jsonb(facts), is_known])
+
+
 def publish(
     connection: Connection,
     run_id: int,
@@ -239,11 +252,13 @@ def publish(
     received: Mapping[int, int],
     rejects: Iterable[pl.DataFrame],
     topic: str,
+    lost: Iterable[Loss] = (),
 ) -> int:
     """The run's rows answer for `days` from now on, a full run's for no other day; returns the generation. Role batch.
 
     `received` counts the records below the cut by partition. `rejects` may hold any below the cut, and must hold those
     above the base's cut: quarantine lacks the ones that no speed commit brought. They are taken one frame after the other.
+    `lost` is what the files that the run has read say is lost: a database that was made anew does not know it.
     Raises RunRefused if another publication came between; the run has failed then.
     """
     try:
@@ -251,6 +266,7 @@ def publish(
             for frame in rejects:
                 for part in _slices(_as_stored(frame)):
                     connection.execute("SELECT serving.add_rejects(%s)", [_quarantined(connection, topic, part)])
+            record_lost(connection, lost, is_known=True)
             # Last, because from here on locks are held that others wait for.
             generation = one_value(
                 connection,

@@ -42,6 +42,12 @@ def print_status(status: Status, console: Console) -> None:
         _print(
             console, "Readers that stand still: Kafka has another log", [{"what": text} for text in status.lost_positions]
         )
+    if status.archive_gaps:
+        gaps = [
+            {"partition": gap.partition, "offsets": f"[{gap.first_offset}, {gap.next_offset})", "what to do": gap.advice}
+            for gap in status.archive_gaps
+        ]
+        _print(console, "Gaps of the archive: runs whose cut is above one cannot publish", gaps)
     _print(console, "Last batch run", [status.last_run] if status.last_run else [])
     _print(console, "Ledger: received = counted + duplicate + quarantined", status.ledger)
     print_addresses(status.addresses, console)

@@ -11,14 +11,13 @@ import requests
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from hdfs import HdfsError
-from psycopg.types.json import Jsonb
 
 from contract.errors import EngineUnavailable, PositionLost
 from contract.log_position import LogPosition
 from contract.resumption import ResumedPartition, Resumption
 from contract.settings import Settings
-from serving.archive_ends import archive_ends
-from serving.database import Connection, answering, connect
+from serving.archive_ends import archive_extents
+from serving.database import answering, connect
 from serving.log_check import lost_positions, topic_id_of
 
 _ANSWER_S = 10.0
@@ -32,9 +31,10 @@ def plan_resumption(settings: Settings) -> Resumption:
         rows = connection.execute("SELECT * FROM log_positions").fetchall()
     speed = {partition: LogPosition(*at) for partition, *at in rows}
     try:
-        _, archive = archive_ends(settings, _ANSWER_S)
+        _, extents = archive_extents(settings, _ANSWER_S)
     except (HdfsError, requests.RequestException) as error:
         raise EngineUnavailable.at("HDFS", settings.webhdfs_url, error) from error
+    archive = {partition: extent.end for partition, extent in extents.items()}
     lost_archive = lost_positions(settings, admin, "the archiver", archive)
     lost_speed = lost_positions(settings, admin, "the speed layer", speed)
     nowhere = LogPosition(0)
@@ -50,22 +50,6 @@ def plan_resumption(settings: Settings) -> Resumption:
             for partition in sorted({*lost_archive, *lost_speed})
         )
     )
-
-
-def record_lost(connection: Connection, resumption: Resumption) -> None:
-    """The ledger says from now on which offsets are lost; repeating the call changes nothing. Role batch."""
-    facts = [
-        {
-            "partition": part.partition,
-            "first_offset": part.lost_offset,
-            "next_offset": part.lost_next_offset,
-            "reason": part.reason,
-        }
-        for part in resumption.partitions
-        if part.lost_offset < part.lost_next_offset
-    ]
-    with answering(connection):
-        connection.execute("SELECT serving.record_lost(%s)", [Jsonb(facts)])
 
 
 def _resumed(

@@ -14,10 +14,12 @@ from confluent_kafka.admin import AdminClient
 from psycopg.rows import dict_row
 
 from contract.errors import BraidError
+from contract.extent import Extent
 from contract.log_position import LogPosition
 from contract.settings import Settings
-from serving.archive_ends import archive_ends
+from serving.archive_ends import archive_extents
 from serving.database import connect, reader_dsn
+from serving.gaps import OpenGap, open_gaps, unjudged_gaps, with_empty
 from serving.log_check import lost_positions
 from serving.log_ends import LogEnds, OpenTransaction, log_ends, open_transactions
 
@@ -69,12 +71,14 @@ class Position:
 
 @dataclass(frozen=True)
 class Status:
-    """Everything that `status` shows; `lost_positions` says which readers stand still because the log is another one."""
+    """Everything that `status` shows; `lost_positions` says which readers stand still because the log is another one, and
+    `archive_gaps` what no file of the archive has, as long as nobody has written down that it is lost."""
 
     health: list[Health]
     positions: list[Position]
     open_transactions: list[OpenTransaction]
     lost_positions: list[str]
+    archive_gaps: list[OpenGap]
     last_run: dict[str, Any] | None
     ledger: list[dict[str, Any]]
     addresses: dict[str, str]
@@ -86,7 +90,8 @@ class Status:
             for p in self.positions
         ]
         transactions = [asdict(one) | {"since": one.since and one.since.isoformat()} for one in self.open_transactions]
-        return asdict(self) | {"positions": positions, "open_transactions": transactions}
+        gaps = [asdict(gap) | {"advice": gap.advice} for gap in self.archive_gaps]
+        return asdict(self) | {"positions": positions, "open_transactions": transactions, "archive_gaps": gaps}
 
 
 @dataclass
@@ -103,11 +108,13 @@ def read_status(settings: Settings) -> Status:
     with ThreadPoolExecutor(len(checks)) as pool:
         kafka, namenode, nimbus, spark, database = pool.map(lambda check: check(settings), checks)
     ledger = database.answer.get("ledger", [])
-    archived = {partition: end.next_offset for partition, end in namenode.answer.items()}
+    extents: dict[int, Extent] = namenode.answer
+    held = {partition: extent.end for partition, extent in extents.items()}
+    archived = {partition: end.next_offset for partition, end in held.items()}
     stored = database.answer.get("log_positions", {})
     speed = {row["partition"]: row["next_offset"] for row in ledger}
     # Kafka's own offsets, as the reader counts that is farther.
-    shifts = {p: max(held[p].shift for held in (namenode.answer, stored) if p in held) for p in {*namenode.answer, *stored}}
+    shifts = {p: max(at[p].shift for at in (held, stored) if p in at) for p in {*held, *stored}}
     ends: dict[int, LogEnds] = kafka.answer.get("ends", {})
     batch = {row["partition"]: row["batch_next_offset"] for row in ledger}
     partitions = sorted({*ends, *archived, *speed})
@@ -125,7 +132,8 @@ def read_status(settings: Settings) -> Status:
             for p in partitions
         ],
         open_transactions=kafka.answer.get("open", []),
-        lost_positions=_lost(settings, namenode.answer, stored) if kafka.health.up else [],
+        lost_positions=_lost(settings, held, stored) if kafka.health.up else [],
+        archive_gaps=_gaps(settings, extents) if kafka.health.up and namenode.health.up else unjudged_gaps(extents),
         last_run=database.answer.get("last_run"),
         ledger=ledger,
         addresses=addresses(settings),
@@ -178,10 +186,17 @@ def _lost(settings: Settings, archived: Mapping[int, LogPosition], stored: Mappi
         return [f"not known: {error}"]
 
 
+def _gaps(settings: Settings, extents: Mapping[int, Extent]) -> list[OpenGap]:
+    try:
+        return open_gaps(settings, with_empty(settings, extents))
+    except BraidError:
+        return unjudged_gaps(extents)
+
+
 def _namenode(settings: Settings) -> _Probe:
-    def ask() -> tuple[str, dict[int, LogPosition]]:
-        files, ends = archive_ends(settings, TIMEOUT_S)
-        return f"{files} files of the master dataset", ends
+    def ask() -> tuple[str, dict[int, Extent]]:
+        files, extents = archive_extents(settings, TIMEOUT_S)
+        return f"{files} files of the master dataset", extents
 
     return _probe("HDFS NameNode", settings.webhdfs_url, ask)
 

@@ -65,8 +65,8 @@ ALTER TABLE serving.run_cut
     ADD COLUMN IF NOT EXISTS leader_epoch int,
     ADD COLUMN IF NOT EXISTS shift bigint NOT NULL DEFAULT 0;
 
--- Offsets that the speed layer alone had read when Kafka lost them. The run that took over what followed has taken them out of
--- the views: null before its publication.
+-- Offsets whose records nobody has any more. The run that has taken them out of the views is run_id: null before its
+-- publication. Ranges of a partition do not overlap.
 CREATE TABLE IF NOT EXISTS serving.lost_offsets (
     partition    int,
     first_offset bigint NOT NULL,
@@ -76,6 +76,12 @@ CREATE TABLE IF NOT EXISTS serving.lost_offsets (
     run_id       bigint,
     PRIMARY KEY (partition, next_offset)
 );
+
+-- is_gap: a file of the archive may have had them, and runs may have counted them; else only the speed layer had. Runs up to
+-- last_run_id had begun before this was known.
+ALTER TABLE serving.lost_offsets
+    ADD COLUMN IF NOT EXISTS is_gap boolean NOT NULL DEFAULT false,
+    ADD COLUMN IF NOT EXISTS last_run_id bigint NOT NULL DEFAULT 0;
 
 -- Tasks whose rows are written, so that a task that is tried again writes nothing.
 CREATE TABLE IF NOT EXISTS serving.run_task (
@@ -219,4 +225,4 @@ DROP FUNCTION IF EXISTS serving.open_staging(), serving.append_staged(int, bigin
     serving.write_task(bigint, text), serving.begin_run(text, int[], bigint[]),
     serving.compare_views(bigint, bigint, bigint, double precision), serving.begin_run(text, text, int[], bigint[]),
     serving.commit_range(text, int, bigint, bigint, bigint, bigint, bigint, serving.rows, public.quarantine[], bigint),
-    serving.positions(int);
+    serving.positions(int), serving.record_lost(jsonb);

@@ -2,7 +2,7 @@
 
 -- Everything that is committed now belongs to the run; what comes after goes to new epochs. Where archived says that the
 -- archive is ahead of the speed layer, the run takes those offsets over and the speed layer goes on after them. It is a full
--- run if a view has no history yet, whatever was asked for. The log_ arguments say in which log the archive of a partition ends:
+-- run if a view has no history yet, or if what earlier runs have counted is lost, whatever was asked for. The log_ arguments say in which log the archive of a partition ends:
 -- it must be the speed layer's, unless the run takes over what the archive has of a log that followed (its shift is greater).
 CREATE OR REPLACE FUNCTION serving.begin_run(
     code_catalogue text, asked_kind text, archived_partitions int[], archived_next_offsets bigint[],
@@ -38,6 +38,12 @@ BEGIN
     IF asked_kind = 'incremental' AND EXISTS (SELECT FROM serving.view_version WHERE state = 'building') THEN
         run_kind := 'full';
     END IF;
+    -- guard: a loss below the live cut is taken out of all days
+    IF asked_kind = 'incremental' AND EXISTS (
+        SELECT FROM serving.lost_offsets AS l JOIN serving.live_cut AS c ON c.partition = l.partition
+        WHERE l.run_id IS NULL AND l.is_gap AND l.first_offset < c.next_offset) THEN
+        run_kind := 'full';
+    END IF;
     SELECT coalesce(max(generation), 0) INTO base_generation FROM serving.publication;
     INSERT INTO serving.run (kind, base_generation) VALUES (begin_run.run_kind, begin_run.base_generation)
     RETURNING run.run_id INTO new_run_id;
@@ -59,14 +65,28 @@ BEGIN
 END
 $$;
 
--- A further resumption of the same loss adds nothing.
-CREATE OR REPLACE FUNCTION serving.record_lost(facts jsonb) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+-- What is recorded stays as it is, and only what is not yet is added; a further resumption of the same loss adds nothing.
+-- is_known: the run of this transaction has read the archive without these offsets.
+CREATE OR REPLACE FUNCTION serving.record_lost(facts jsonb, is_known boolean) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-    INSERT INTO serving.lost_offsets (partition, first_offset, next_offset, reason)
-    SELECT f.partition, f.first_offset, f.next_offset, f.reason
-    FROM jsonb_to_recordset(facts) AS f (partition int, first_offset bigint, next_offset bigint, reason text)
-    ON CONFLICT DO NOTHING
+BEGIN
+    IF NOT is_known THEN
+        -- A run that begins waits for this, or is known to it: it locks the same rows.
+        PERFORM FROM serving.speed_progress AS p ORDER BY p.partition FOR UPDATE;
+    END IF;
+    INSERT INTO serving.lost_offsets (partition, first_offset, next_offset, reason, is_gap, last_run_id)
+    SELECT f.partition, lower(added.piece), upper(added.piece), f.reason, f.is_gap,
+        CASE WHEN is_known THEN 0 ELSE (SELECT coalesce(max(r.run_id), 0) FROM serving.run AS r) END
+    FROM jsonb_to_recordset(facts)
+        AS f (partition int, first_offset bigint, next_offset bigint, reason text, is_gap boolean)
+    CROSS JOIN LATERAL unnest(int8multirange(int8range(f.first_offset, f.next_offset)) - coalesce((
+        SELECT range_agg(int8range(l.first_offset, l.next_offset)) FROM serving.lost_offsets AS l
+        WHERE l.partition = f.partition), int8multirange())) AS added (piece)
+    WHERE f.is_gap OR NOT EXISTS (
+        SELECT FROM serving.lost_offsets AS l WHERE l.partition = f.partition AND l.next_offset = f.next_offset)
+    ON CONFLICT DO NOTHING;
+END
 $$;
 
 -- The cuts of a run and of the publication that it was planned on; a null base cut: nothing was published then.
@@ -174,6 +194,8 @@ DECLARE
     planned serving.run;
     live serving.publication;
     missing text;
+    gap_count bigint;
+    has_shown boolean;
 BEGIN
     -- One publication at a time; readers are not held up.
     LOCK TABLE serving.publication IN EXCLUSIVE MODE;
@@ -204,19 +226,25 @@ BEGIN
     WHERE generation = live.generation AND planned.kind = 'incremental' AND day <> ALL (days);
     UPDATE serving.run SET state = 'published', published_at = clock_timestamp() WHERE run_id = published_run_id;
     PERFORM serving.sum_up(published_run_id);
-    -- Rejects that are lost like the events around them; those of the master dataset come with this transaction.
+    -- Rejects that are lost like the events around them; those of the master dataset come with this transaction. A run that
+    -- began before a loss was known may have counted it, so the next one takes it over.
     -- guard: lost rejects leave the ledger
     WITH gone AS (
         UPDATE serving.lost_offsets AS l SET run_id = published_run_id FROM serving.run_cut AS c
         WHERE l.run_id IS NULL AND c.run_id = published_run_id AND c.partition = l.partition AND c.next_offset >= l.next_offset
-        RETURNING l.partition, l.first_offset, l.next_offset
+            AND l.last_run_id < published_run_id
+        RETURNING l.partition, l.first_offset, l.next_offset, l.is_gap
+    ), rejects_gone AS (
+        DELETE FROM public.quarantine AS q USING gone
+        LEFT JOIN serving.run_cut AS b ON b.run_id = live.run_id AND b.partition = gone.partition
+        WHERE q.partition = gone.partition AND q."offset" >= gone.first_offset AND q."offset" < gone.next_offset
+            AND (gone.is_gap OR q."offset" >= coalesce(b.next_offset, 0))
     )
-    DELETE FROM public.quarantine AS q USING gone
-    LEFT JOIN serving.run_cut AS b ON b.run_id = live.run_id AND b.partition = gone.partition
-    WHERE q.partition = gone.partition AND q."offset" >= gone.first_offset AND q."offset" < gone.next_offset
-        AND q."offset" >= coalesce(b.next_offset, 0);
-    -- Earlier runs have no rows of views that are shown from now on, and cannot be gone back to.
-    IF serving.show_views(published_run_id) THEN
+    SELECT count(*) INTO gap_count FROM gone WHERE gone.is_gap;
+    -- Earlier runs have no rows of views that are shown from now on, or have counted what is lost: they cannot be gone back to.
+    has_shown := serving.show_views(published_run_id);
+    -- guard: no rollback brings back what is lost
+    IF has_shown OR gap_count > 0 THEN
         PERFORM serving.prune_publications(0);
     END IF;
 END

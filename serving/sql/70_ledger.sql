@@ -2,7 +2,8 @@
 
 -- Nothing disappears: received = counted + duplicate + quarantined. The three sides come from different places: received
 -- from reading Kafka and the archive, counted and duplicate from the layers' kernels, quarantined from the table's rows.
--- What Kafka lost before it was archived is in none of the three; `lost` counts those offsets, and lost_offsets names them.
+-- What Kafka lost before it was archived, and what the archive lost after that, is in none of the three once a run has been
+-- published that knows it; `lost` counts those offsets, and lost_offsets names them.
 -- in_flight offsets were taken over from a lagging speed layer by a run that is not live (yet).
 CREATE OR REPLACE VIEW public.ledger AS
 SELECT *, received - counted - duplicate - quarantined AS difference,

@@ -28,10 +28,10 @@ from ingest.stop import Stop
 from ingest.topics import ensure_topic, topic_id_of
 from serving.database import Connection
 from serving.database import connect as connect_database
-from serving.handoff import Counts, begin_run, commit_range, positions
+from serving.handoff import Counts, begin_run, commit_range, positions, record_lost
 from serving.log_check import lost_positions
 from serving.progress import wait_for_offsets
-from serving.resume import plan_resumption, record_lost
+from serving.resume import plan_resumption
 from serving.status import read_status
 from speed.day_filters import DayFilters
 from speed.dedupe import RecentEvents
@@ -278,7 +278,7 @@ def resume_topic(settings: Settings) -> Resumption:
     plan = plan_resumption(settings)
     resume(ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root), plan, lambda line: None)
     with connect_database(settings, "batch") as connection:
-        record_lost(connection, plan)
+        record_lost(connection, plan.losses.lost)
     run(settings, lambda line: None)
     return plan
 
@@ -298,7 +298,8 @@ def assert_whole(settings: Settings) -> None:
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
     with connect_database(settings, "batch") as connection:
         assert lost_positions(settings, admin, "the speed layer", positions(connection)) == {}
-    assert lost_positions(settings, admin, "the archiver", Archive(settings).positions()) == {}
+    ends = {partition: extent.end for partition, extent in Archive(settings).extents().items()}
+    assert lost_positions(settings, admin, "the archiver", ends) == {}
     wait_for_offsets(settings, next_offsets_of(settings), 0, Console(stderr=True))
     assert plan_resumption(settings) == Resumption()
 

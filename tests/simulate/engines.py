@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 from confluent_kafka import Message, TopicCollection, TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 from hdfs import HdfsError
 from psycopg.adapt import AdaptersMap
 from psycopg.pq import TransactionStatus
@@ -22,6 +23,8 @@ from requests import RequestException
 from contract.errors import EngineUnavailable
 from tests.fixtures.memory import MemoryConsumer, MemoryStore, MemoryTopic
 from tests.simulate.process import Killed, Process, current, point
+
+_EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 
 
 class Sessions:
@@ -153,14 +156,22 @@ class Clock:
 
 
 class Admin:
-    """confluent_kafka's AdminClient: the last stable offsets, and the topic's id."""
+    """confluent_kafka's AdminClient: the partitions, where their logs begin and end, and the topic's id."""
 
     def __init__(self, topic: MemoryTopic) -> None:
         self._topic = topic
 
+    def list_topics(self, topic: str, timeout: float) -> SimpleNamespace:
+        return SimpleNamespace(topics={topic: SimpleNamespace(error=None, partitions=dict.fromkeys(self._topic.partitions))})
+
     def list_offsets(self, asked: Mapping[TopicPartition, Any], **options: Any) -> dict[TopicPartition, SimpleNamespace]:
-        ends = {one: (len(self._topic.partitions[one.partition]), self._topic.epochs_of(one.partition)) for one in asked}
-        return {one: _done(SimpleNamespace(offset=end, leader_epoch=epochs[-1][0])) for one, (end, epochs) in ends.items()}
+        return {one: _done(self._offset(one.partition, which)) for one, which in asked.items()}
+
+    def _offset(self, partition: int, which: Any) -> SimpleNamespace:
+        if which is _EARLIEST:
+            return SimpleNamespace(offset=self._topic.low_offsets.get(partition, 0), leader_epoch=None)
+        epoch, _ = self._topic.epochs_of(partition)[-1]
+        return SimpleNamespace(offset=len(self._topic.partitions[partition]), leader_epoch=epoch)
 
     def describe_topics(self, topics: TopicCollection, **options: Any) -> dict[str, SimpleNamespace]:
         point("kafka: before the topic's id")

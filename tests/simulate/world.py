@@ -14,7 +14,9 @@ from typing import Any
 from unittest.mock import patch
 
 import batch.run
-from contract.errors import ArchiveBehind, DataLost, EngineUnavailable, RollbackRefused, RunRefused
+from contract.errors import ArchiveBehind, ArchiveGap, EngineUnavailable, RollbackRefused, RunRefused
+from contract.extent import Extent
+from contract.log_position import LogPosition
 from contract.master import MASTER, OffsetRange, archived_next_offset, folder
 from contract.settings import Settings
 from ingest.archive import Archiver
@@ -300,6 +302,8 @@ class World:
                 ("speed.range_spout.time", self.clock),
                 ("speed.reader.Consumer", self._consumer),
                 ("speed.reader.AdminClient", lambda config: Admin(self.topic)),
+                ("serving.gaps.AdminClient", lambda config: Admin(self.topic)),
+                ("serving.log_ends.AdminClient", lambda config: Admin(self.topic)),
                 ("serving.log_check.Consumer", self._consumer),
                 ("serving.log_check.time", self.clock),
                 ("speed.reader.time", self.clock),
@@ -340,8 +344,13 @@ class World:
         return ends == self.producers.ends()
 
     def records_are_lost(self) -> bool:
-        """Kafka deleted records before the archiver read them, and it said so."""
-        return isinstance(self.archivers[-1].error, DataLost)
+        """Kafka deleted records before they were in a file."""
+        return any(
+            Extent.of(partition, self.master_files(partition), lambda file: LogPosition(file.next_offset)).lost(
+                self.topic.low_offsets.get(partition, 0)
+            )
+            for partition in self.topic.partitions
+        )
 
     def _ended(self, process: Process) -> None:
         self.sessions.end(process)
@@ -349,8 +358,7 @@ class World:
         if isinstance(error, Killed | KeyboardInterrupt | None):
             return
         expected = {
-            "archiver": (DataLost,),
-            "run": (RunRefused, ArchiveBehind, EngineUnavailable),
+            "run": (RunRefused, ArchiveBehind, ArchiveGap, EngineUnavailable),
             "rollback": (RollbackRefused, EngineUnavailable),
         }
         if not isinstance(error, expected.get(process.name.split()[0], ())):

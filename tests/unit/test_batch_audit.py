@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 
 from batch.audit import Offsets, check_ledger, check_positions, check_recompute
-from batch.audit_archive import gaps, wrong_rows
+from batch.audit_archive import wrong_rows
 from batch.findings import LISTED, Check, Report
 from contract.archive_file import Contents
 from contract.errors import PositionLost
-from contract.master import MASTER, QUARANTINE, OffsetRange
+from contract.master import MASTER, QUARANTINE, OffsetRange, gaps
 from serving.drift import DifferingRow, Drift
 
 GOOD = Offsets(low=10, speed=100, cut=50, archive=90, high=120)
@@ -99,8 +99,8 @@ def test_a_report_lists_so_many_and_counts_the_rest():
 
 def test_every_gap_is_named():
     files = [OffsetRange(0, first, after) for first, after in ((10, 20), (0, 5), (12, 18), (30, 40), (40, 41))]
-    assert list(gaps(files)) == [(5, 10), (20, 30)]
-    assert list(gaps([])) == []
+    assert gaps(files) == [OffsetRange(0, 5, 10), OffsetRange(0, 20, 30)]
+    assert gaps([]) == []
 
 
 @pytest.mark.parametrize(

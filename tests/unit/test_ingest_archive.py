@@ -15,12 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.errors import DataLost, EngineUnavailable, PositionLost
+from contract.errors import ArchiveGap, EngineUnavailable, PositionLost
 from contract.event import EVENT_SCHEMA, REJECT_SCHEMA, decode
+from contract.extent import Extent
 from contract.log_position import LogPosition
+from contract.losses import Loss, Losses
 from contract.master import MASTER, QUARANTINE, OffsetRange, archived_next_offset, covering
 from contract.records import Records
 from contract.settings import Settings
+from ingest.accept import accept
 from ingest.archive import Archiver
 from ingest.archive_files import ArchiveFiles
 from ingest.background import Background, Worker
@@ -263,13 +266,158 @@ def test_small_files_are_merged_and_later_deleted():
     assert world.archived(MASTER) == list(range(0, 60, 2))
 
 
-def test_records_that_retention_deleted_stop_the_archiver():
-    world = World(MemoryTopic({0: [event(number) for number in range(9)]}, low_offsets={0: 5}))
-    archiver = world.archiver()
-    with pytest.raises(
-        DataLost, match=r"the archiver needs offset 0 of partition 0, but the broker's first is 5: 5 records"
-    ):
+def lost(first_offset: int, next_offset: int) -> str:
+    """How the archiver names a gap."""
+    return str(ArchiveGap.lost(0, first_offset, next_offset))
+
+
+def in_files(world: World) -> list[int]:
+    """Every offset that some master file has a record of."""
+    paths = [OffsetRange.of_file(0, name).path(SETTINGS.archive_root, MASTER) for name in world.names(MASTER)]  # type: ignore[union-attr]
+    return sorted({offset for path in paths for offset in world.frame(path)["offset"].to_list()})
+
+
+def lose(world: World, first_offset: int, next_offset: int) -> None:
+    """A file of the archive is gone; what it was merged into, if it was, too."""
+    gone = OffsetRange(0, first_offset, next_offset)
+    for name in world.names(MASTER):
+        file = OffsetRange.of_file(0, name)
+        if file and file.first_offset < gone.next_offset and gone.first_offset < file.next_offset:
+            world.store.delete(file.path(SETTINGS.archive_root, MASTER))
+
+
+def archived_in_files(*ends: int, epochs: list[tuple[int, int]] | None = None) -> World:
+    """An archive of as many files, each written in an archiver's run of its own."""
+    world, before = World(MemoryTopic({0: []})), 0
+    if epochs:
+        world.topic.epochs[0] = epochs
+    for end in ends:
+        world.topic.partitions[0] += [event(number) for number in range(before, end)]
+        archiver = world.archiver(KEEP_SMALL)
         archiver.step()
+        if archiver.next_offsets != {0: end}:
+            archiver.flush(0)
+        before = end
+    world.said.clear()
+    return world
+
+
+KEEP_SMALL = replace(SETTINGS, archive_merge_files=1_000)
+
+
+def test_records_that_retention_deleted_before_they_were_read_are_named_and_the_archiver_goes_on():
+    world = World(MemoryTopic({0: [event(number) for number in range(15)]}, low_offsets={0: 5}))
+    archiver = world.archiver()
+    assert world.said == [lost(0, 5), "archive of topic pageviews goes on at {0: 5}"]
+    archiver.step()
+    assert in_files(world) == list(range(5, 15))
+    # A later start has the same gap, and says so as well.
+    world.said.clear()
+    assert world.archiver().next_offsets == {0: 15}
+    assert world.said == [lost(0, 5), "archive of topic pageviews goes on at {0: 15}"]
+
+
+def test_an_archiver_that_retention_overtakes_while_it_runs_files_what_it_has_and_goes_on():
+    world = World(MemoryTopic({0: [event(number) for number in range(4)]}))
+    archiver = world.archiver()
+    archiver.step()
+    world.topic.partitions[0] += [event(number) for number in range(4, 30)]
+    world.topic.low_offsets[0] = 12
+    archiver.step()
+    archiver.step()
+    assert (in_files(world), world.said[1:]) == (
+        [*range(4), *range(12, 30)],
+        [lost(4, 12), "archive of topic pageviews goes on at {0: 12}"],
+    )
+    # The client is assigned anew, and the same is said once.
+    archiver.start()
+    assert world.said.count(lost(4, 12)) == 1
+
+
+def test_a_lost_file_that_kafka_still_has_is_archived_again():
+    world = archived_in_files(3, 6, 9)
+    lose(world, 3, 6)
+    archiver = world.archiver()
+    assert archiver.next_offsets == {0: 3}
+    archiver.step()
+    archiver.flush(0)
+    assert (world.archived(MASTER), world.said) == (list(range(9)), ["archive of topic pageviews goes on at {0: 3}"])
+
+
+def test_of_a_lost_file_the_end_is_archived_again_if_kafka_has_that_alone():
+    world = archived_in_files(3, 6, 9)
+    lose(world, 3, 6)
+    world.topic.low_offsets[0] = 5
+    archiver = world.archiver()
+    assert world.said == [lost(3, 5), "archive of topic pageviews goes on at {0: 5}"]
+    archiver.step()
+    archiver.flush(0)
+    assert in_files(world) == [0, 1, 2, *range(5, 9)]
+
+
+def test_behind_a_lost_file_that_kafka_has_no_more_the_archiver_goes_on_where_all_files_end():
+    world = archived_in_files(3, 6, 9, epochs=[(0, 0), (2, 7)])
+    lose(world, 3, 6)
+    world.topic.low_offsets[0] = 7
+    archiver = world.archiver()
+    assert world.said == [lost(3, 6), "archive of topic pageviews goes on at {0: 9}"]
+    world.topic.partitions[0] += [event(number) for number in range(9, 20)]
+    archiver.step()
+    assert in_files(world) == [*range(3), *range(6, 20)]
+    assert ArchiveFiles(world.store, SETTINGS.archive_root).position(0) == LogPosition(20, "first", 2)
+
+
+def test_a_gap_behind_which_files_were_written_is_filled_as_far_as_kafka_has_it():
+    world = archived_in_files(3, 6, 9, 12, 15)
+    lose(world, 3, 6)
+    lose(world, 9, 12)
+    world.topic.low_offsets[0] = 7
+    archiver = world.archiver()
+    assert world.said == [lost(3, 6), "archive of topic pageviews goes on at {0: 9}"]
+    archiver.step()
+    archiver.flush(0)
+    assert in_files(world) == [*range(3), *range(6, 15)]
+
+
+@pytest.mark.parametrize("refilled", [0, 1])
+def test_a_log_that_ends_below_the_archive_fills_no_gap(refilled: int):
+    world = archived_in_files(3, 6, 9)
+    lose(world, 3, 6)
+    world.topic.cut(0, 7)
+    world.topic.partitions[0] += [event(100)] * refilled
+    with pytest.raises(PositionLost, match="goes on at offset 9 of partition 0, but topic pageviews ends at"):
+        world.archiver()
+
+
+def test_a_gap_of_a_log_that_another_one_has_followed_is_lost():
+    world = archived_in_files(3, 6, 9)
+    world.topic.made_again("second")
+    files = ArchiveFiles(world.store, SETTINGS.archive_root)
+    files.put_empty(OffsetRange(0, 9, 10), LogPosition(10, "second", None, 10))
+    lose(world, 3, 6)
+    world.topic.partitions[0] += [event(number) for number in range(20, 30)]
+    archiver = world.archiver()
+    assert world.said == [lost(3, 6), "archive of topic pageviews goes on at {0: 10}"]
+    archiver.step()
+    assert in_files(world) == [*range(3), *range(6, 9), *range(10, 20)]
+
+
+def test_what_both_logs_have_is_not_read_into_a_gap_under_another_number():
+    # The log was cut at 8 and followed by itself: its offset 8 is 10 from then on, so its 5 would be 7.
+    world = archived_in_files(3, 6, 9)
+    world.topic.cut(0, 8)
+    files = ArchiveFiles(world.store, SETTINGS.archive_root)
+    files.put_empty(OffsetRange(0, 9, 10), LogPosition(10, "first", 2, 2))
+    lose(world, 6, 9)
+    archiver = world.archiver()
+    assert world.said == [lost(6, 9), "archive of topic pageviews goes on at {0: 10}"]
+    accept(files, Losses((Loss(0, 6, 9, "gone", True),)), world.said.append)
+    assert files.extent(0) == Extent(0, LogPosition(10, "first", 2, 2))
+    # Its neighbour is of the earlier log too, though what is between them was written down since.
+    lose(world, 3, 6)
+    assert files.extent(0).lost(0) == [OffsetRange(0, 3, 6)]
+    archiver.step()
+    assert in_files(world) == [0, 1, 2]
 
 
 def test_a_topic_that_ends_before_the_archive_stops_the_archiver():
