@@ -92,8 +92,8 @@ class Archive:
 
     def quarantined(self, slices: Sequence[Slice]) -> list[Slice]:
         """Those slices whose file has rejects beside it, in a quarantine file of the same name."""
-        files = self.files(QUARANTINE)
-        return [piece for piece in slices if piece.file in files[piece.file.partition]]
+        rejected = {file for files in self.files(QUARANTINE).values() for file in files}
+        return [piece for piece in slices if piece.file in rejected]
 
     def _files_of(self, dataset: str, partition: int) -> list[OffsetRange]:
         return list(self.listing(dataset, partition))

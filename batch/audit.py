@@ -227,7 +227,7 @@ def _recompute(settings: Settings, archive: Archive, unusable: set[OffsetRange],
             path = damaged[0].path(settings.archive_root, MASTER)
             raise ArchiveDamaged.of(path, "no recompute can be right without it")
         # Rejects are counted; none is brought to the quarantine.
-        with computed(settings, archive, begun.run_id, cut, known={}, unseen=cut, say=say, with_filters=False) as result:
+        with computed(settings, archive, begun.run_id, cut, known={}, say=say, with_filters=False) as result:
             say("recompute: comparing every row with what readers had")
             with connect(settings, "batch") as connection:
                 received = received_below_cut(connection, begun.run_id)

@@ -65,12 +65,13 @@ class Done:
 @dataclass(frozen=True)
 class Result:
     """How the events of each computed day and partition were judged; events and rejects that are new, by partition, or all
-    for a full run; rejects to store, which are read when they are asked for, once; what the files say is lost."""
+    for a full run; what the archive rejects of these, range by range, which is read when it is asked for, once; what the
+    files say is lost."""
 
     days: list[job.DayCounts] = field(default_factory=list)
     events: Counter[int] = field(default_factory=Counter)
     quarantined: Counter[int] = field(default_factory=Counter)
-    rejects: Iterable[pl.DataFrame] = ()
+    rejects: Iterable[tuple[OffsetRange, pl.DataFrame]] = ()
     lost: list[Loss] = field(default_factory=list)
 
     @property
@@ -123,11 +124,9 @@ def _compute_and_publish(settings: Settings, archive: Archive, begun: Run, say: 
     say(f"run {begun.run_id}: cut at {sum(cut.values()):,} offsets in {len(cut)} partitions, waiting for the archive")
     # guard: a run waits for its cut
     archive.wait_for(cut)
-    # What no speed commit has brought can only lie above the cut of the run before.
-    base = {partition: point.next_offset for partition, point in begun.base.items()}
     is_full = begun.kind == "full"
-    known = {} if is_full else base
-    with computed(settings, archive, begun.run_id, cut, known, base, say, with_filters=True) as result:
+    known = {} if is_full else {partition: point.next_offset for partition, point in begun.base.items()}
+    with computed(settings, archive, begun.run_id, cut, known, say, with_filters=True) as result:
         before = {} if is_full else begun.base_received
         received = {partition: before.get(partition, 0) + result.received[partition] for partition in cut}
         with connect(settings, "batch") as connection:
@@ -210,14 +209,13 @@ def computed(
     run_id: int,
     cut: Mapping[int, int],
     known: Mapping[int, int],
-    unseen: Mapping[int, int],
     say: Callable[[str], None],
     with_filters: bool,
 ) -> Iterator[Result]:
     """Write the run's rows of all days that an event from offsets `known` up to `cut` is on, whatever else is on them.
 
-    The days' filters are written too, if the run is to be published. Rejects from offsets `unseen` on come with the result.
-    Records are counted apart from how the kernel judges them, or the ledger would prove nothing.
+    The days' filters are written too, if the run is to be published. Records are counted apart from how the kernel judges
+    them, or the ledger would prove nothing.
     """
     slices = archive.slices(cut)
     # Listed together: a merge that replaces files later takes both of a pair away.
@@ -248,7 +246,7 @@ def computed(
             rejects[one.offsets.partition] += one.rejects
         # Where the driver is there is no folder of Spark's.
         lost = [loss for one in found for loss in one.lost]
-        yield Result(counts, events, rejects, rejects_of(Files(settings, None), found, unseen), lost)
+        yield Result(counts, events, rejects, rejects_of(Files(settings, None), found), lost)
     finally:
         # An interrupt may come before it has begun.
         if stopping.is_alive():

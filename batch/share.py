@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from io import BytesIO
@@ -26,6 +26,7 @@ from contract.settings import Settings, spark_folder
 Share = Sequence[Slice]
 # HDFS lets each reader wait.
 _READ_AT_ONCE = 4
+_NO_REJECTS = pl.DataFrame(schema=REJECT_SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -118,14 +119,25 @@ def _lost(content: bytes, piece: Slice) -> tuple[Loss, ...]:
     )
 
 
-def rejects_of(files: Files, found: Sequence[Found], unseen: Mapping[int, int]) -> Iterator[pl.DataFrame]:
-    """The rejects of the slices from offsets `unseen` on, slice by slice: only those of one are in memory."""
-    for one in found:
-        first_offset = unseen.get(one.offsets.partition, 0)
-        if one.rejects and one.offsets.next_offset > first_offset:
+def rejects_of(files: Files, found: Iterable[Found]) -> Iterator[tuple[OffsetRange, pl.DataFrame]]:
+    """Ranges, in order, that have all offsets of the slices, each with its rejects: only those of one slice are in memory.
+
+    Slices without rejects are of one range with what follows them, since most have none.
+    """
+    clean: OffsetRange | None = None
+    for one in sorted(found, key=lambda one: one.offsets):
+        offsets = one.offsets
+        if clean and (clean.partition, clean.next_offset) == (offsets.partition, offsets.first_offset):
+            offsets = replace(offsets, first_offset=clean.first_offset)
+        elif clean:
+            yield clean, _NO_REJECTS
+        # guard: a range is judged to its end
+        clean = None if one.rejects else offsets
+        if one.rejects:
             (content,) = files.read(QUARANTINE, [one.piece.file])
-            rejects = _rows(content, one.piece, REJECT_SCHEMA.names())
-            yield rejects.filter(pl.col("offset") >= first_offset)
+            yield offsets, _rows(content, one.piece, REJECT_SCHEMA.names())
+    if clean:
+        yield clean, _NO_REJECTS
 
 
 def events_on(files: Files, share: Share, days: Collection[date], columns: Sequence[str]) -> Iterator[pl.DataFrame]:

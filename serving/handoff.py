@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import date
 from typing import Any, Literal, LiteralString
 
@@ -185,7 +185,7 @@ def add_surveyed(connection: Connection, found: Iterable[tuple[OffsetRange, Iter
 
 
 def surveyed_without(connection: Connection, days: Iterable[date]) -> list[OffsetRange]:
-    """Ranges of which it is known that none of their events is on any of the days; they may overlap. Role batch."""
+    """Ranges, in order and apart, of which it is known that none of their events is on any of the days. Role batch."""
     with answering(connection):
         rows = connection.execute("SELECT * FROM serving.surveyed_without(%s::date[])", [list(days)]).fetchall()
     return [OffsetRange(*row) for row in rows]
@@ -250,22 +250,23 @@ def publish(
     run_id: int,
     days: Iterable[date],
     received: Mapping[int, int],
-    rejects: Iterable[pl.DataFrame],
+    rejects: Iterable[tuple[OffsetRange, pl.DataFrame]],
     topic: str,
     lost: Iterable[Loss] = (),
 ) -> int:
     """The run's rows answer for `days` from now on, a full run's for no other day; returns the generation. Role batch.
 
-    `received` counts the records below the cut by partition. `rejects` may hold any below the cut, and must hold those
-    above the base's cut: quarantine lacks the ones that no speed commit brought. They are taken one frame after the other.
+    `received` counts the records below the cut by partition. `rejects` are ranges below the cut, in order, with all that
+    the archive has of each: in these ranges they are what quarantine has from now on, whatever the speed layer has
+    rejected there. They are taken one after the other, and must cover what is above the base's cut.
     `lost` is what the files that the run has read say is lost: a database that was made anew does not know it.
     Raises RunRefused if another publication came between; the run has failed then.
     """
     try:
         with refusing(), transaction(connection):
-            for frame in rejects:
-                for part in _slices(_as_stored(frame)):
-                    connection.execute("SELECT serving.add_rejects(%s)", [_quarantined(connection, topic, part)])
+            for whole, frame in rejects:
+                for offsets, part in _judged_parts(whole, _as_stored(frame)):
+                    _judge(connection, offsets, part, topic)
             record_lost(connection, lost, is_known=True)
             # Last, because from here on locks are held that others wait for.
             generation = one_value(
@@ -312,6 +313,26 @@ def vacuum(connection: Connection) -> None:
             # Another run may have dropped an old version's table.
             with suppress(psycopg.errors.UndefinedTable):
                 connection.execute(sql.SQL("VACUUM (ANALYZE, SKIP_LOCKED) {}").format(sql.Identifier("serving", table)))
+
+
+def _judge(connection: Connection, offsets: OffsetRange, rejects: pl.DataFrame, topic: str) -> None:
+    """Quarantine has these rejects of the range; the values of those that it has already are not sent."""
+    lacking = connection.execute(
+        "SELECT serving.judge_rejects(%s, %s, %s, %s::bigint[], %s::text[], %s::text[])",
+        [*astuple(offsets), *(rejects[name].to_list() for name in ("offset", "reason", "detail"))],
+    ).fetchall()
+    if lacking:
+        new = rejects.filter(pl.col("offset").is_in([offset for (offset,) in lacking]))
+        connection.execute("SELECT serving.add_rejects('batch', %s)", [_quarantined(connection, topic, new)])
+
+
+def _judged_parts(offsets: OffsetRange, rejects: pl.DataFrame) -> Iterator[tuple[OffsetRange, pl.DataFrame]]:
+    """The rejects of the range in parts of limited size, one at least, each with the offsets up to the next one's first."""
+    parts = list(_slices(rejects.sort("offset"))) or [rejects]
+    # guard: no offset is between two parts
+    firsts = [offsets.first_offset, *(int(part["offset"][0]) for part in parts[1:])]
+    for first, after, part in zip(firsts, [*firsts[1:], offsets.next_offset], parts, strict=True):
+        yield OffsetRange(offsets.partition, first, after), part
 
 
 def _until(connection: Connection, query: LiteralString, parameters: list[Any], done: Callable[[Any], bool]) -> int:

@@ -35,6 +35,7 @@ class RangeReader:
         self._most_bytes = settings.range_max_mb << 20
         self._mean_bytes = MAX_VALUE_BYTES
         self._consumer = self._connect()
+        self._knows_topic = False
         self._admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
         self._asked: Future[Any] | None = None
         self._prefetched = Records()
@@ -70,8 +71,10 @@ class RangeReader:
         """The next range begins at the position; reading it raises PositionLost if that is none of the log that there is."""
         self._shift, self._leader_epoch = position.shift, position.leader_epoch
         # A client that has heard of the topic before does not ask whether the leader epoch reached so far.
-        self._consumer.close()
-        self._consumer = self._connect()
+        # guard: a reader's client knows nothing
+        if self._knows_topic:
+            self._consumer.close()
+            self._consumer = self._connect()
         self._seek(position)
         self._next_offset = position.next_offset
 
@@ -113,11 +116,13 @@ class RangeReader:
         self._consumer.close()
 
     def _seek(self, position: LogPosition) -> None:
+        self._knows_topic = True
         self._consumer.assign([position.place(self._settings.topic, self._partition)])
         self._prefetched = Records()
         self._reached_offset = position.next_offset
 
     def _watermarks(self) -> tuple[int, int]:
+        self._knows_topic = True
         place = TopicPartition(self._settings.topic, self._partition)
         low, high = self._consumer.get_watermark_offsets(place, timeout=10)
         return int(low), int(high)

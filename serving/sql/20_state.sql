@@ -206,7 +206,23 @@ CREATE OR REPLACE VIEW serving.kept_day AS
 SELECT k.kept_run_id, d.day, d.run_id
 FROM serving.kept_publication AS k JOIN serving.publication_day AS d USING (generation);
 
-CREATE TABLE IF NOT EXISTS public.quarantine (
+-- An older schema had the rejects in the table that is a view now.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('public.quarantine') AND relkind = 'r') THEN
+        ALTER TABLE public.quarantine SET SCHEMA serving;
+        ALTER TABLE serving.quarantine RENAME TO reject;
+        ALTER TABLE serving.reject DROP CONSTRAINT quarantine_pkey, ADD COLUMN judged_by text NOT NULL DEFAULT 'both',
+            ADD CONSTRAINT reject_judged_by_check CHECK (judged_by IN ('both', 'speed', 'batch')),
+            ADD CONSTRAINT reject_pkey PRIMARY KEY (partition, "offset", topic, judged_by);
+        REVOKE ALL ON serving.reject FROM reader;
+    END IF;
+END
+$$;
+
+-- Records that are no events. What the speed layer has rejected is judged by both until a publication says that the archive
+-- has it as an event, or for another reason: then it is judged by speed alone, and what the archive says by batch alone.
+CREATE TABLE IF NOT EXISTS serving.reject (
     topic       text,
     partition   int,
     "offset"    bigint,
@@ -215,8 +231,20 @@ CREATE TABLE IF NOT EXISTS public.quarantine (
     detail      text,
     value_bytes bigint,
     value       bytea,
-    PRIMARY KEY (topic, partition, "offset")
+    judged_by   text NOT NULL DEFAULT 'both',
+    CONSTRAINT reject_judged_by_check CHECK (judged_by IN ('both', 'speed', 'batch')),
+    CONSTRAINT reject_pkey PRIMARY KEY (partition, "offset", topic, judged_by)
 );
+CREATE INDEX IF NOT EXISTS reject_of_speed ON serving.reject (partition, "offset") WHERE judged_by = 'speed';
+
+-- As merged views have batch rows below the live cut and speed rows above it, so has this, whichever run is live.
+CREATE OR REPLACE VIEW public.quarantine AS
+SELECT r.topic, r.partition, r."offset", r.kafka_time, r.reason, r.detail, r.value_bytes, r.value
+FROM serving.reject AS r
+-- guard: below the cut the archive judges
+WHERE r.judged_by = 'both' OR r.judged_by = CASE
+    WHEN r."offset" < coalesce((SELECT c.next_offset FROM serving.live_cut AS c WHERE c.partition = r.partition), 0)
+    THEN 'batch' ELSE 'speed' END;
 COMMENT ON COLUMN public.quarantine.value IS 'the first 4,096 bytes of the record';
 
 -- What an older schema had and nothing calls any more.
@@ -224,5 +252,7 @@ DROP FUNCTION IF EXISTS serving.open_staging(), serving.append_staged(int, bigin
     serving.insert_staged_quarantine(), serving.commit_range(int, bigint, bigint, bigint, bigint, bigint),
     serving.write_task(bigint, text), serving.begin_run(text, int[], bigint[]),
     serving.compare_views(bigint, bigint, bigint, double precision), serving.begin_run(text, text, int[], bigint[]),
-    serving.commit_range(text, int, bigint, bigint, bigint, bigint, bigint, serving.rows, public.quarantine[], bigint),
-    serving.positions(int), serving.record_lost(jsonb);
+    serving.commit_range(text, int, bigint, bigint, bigint, bigint, bigint, serving.rows, serving.reject[], bigint),
+    serving.commit_range(text, int, bigint, bigint, bigint, bigint, bigint, serving.rows, serving.reject[], bigint, text, int,
+        bigint),
+    serving.add_rejects(serving.reject[]), serving.positions(int), serving.record_lost(jsonb);

@@ -10,13 +10,18 @@ AS $$
     SELECT p.partition, p.next_offset, p.topic_id, p.leader_epoch, p.shift FROM serving.speed_progress AS p ORDER BY p.partition;
 $$;
 
--- Two layers may bring the same reject.
-CREATE OR REPLACE FUNCTION serving.add_rejects(rejects public.quarantine[]) RETURNS void
+-- Two runs may bring the same reject at once. Offsets are never used twice, so what the archive says of a record that the
+-- speed layer knows from a topic of another name is of that one.
+CREATE OR REPLACE FUNCTION serving.add_rejects(layer text, rejects public.quarantine[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    INSERT INTO serving.reject (topic, partition, "offset", kafka_time, reason, detail, value_bytes, value, judged_by)
+    SELECT coalesce((SELECT r.topic FROM serving.reject AS r
+               WHERE layer = 'batch' AND r.partition = n.partition AND r."offset" = n."offset" LIMIT 1), n.topic),
+           n.partition, n."offset", n.kafka_time, n.reason, n.detail, n.value_bytes, n.value, layer
     -- guard: quarantine once
-    INSERT INTO public.quarantine SELECT * FROM unnest(rejects) ON CONFLICT DO NOTHING;
+    FROM unnest(rejects) AS n ON CONFLICT DO NOTHING;
 END
 $$;
 
@@ -62,7 +67,7 @@ BEGIN
         RETURN;
     END IF;
     PERFORM serving.append_rows(new_rows, range_partition, current_epoch);
-    PERFORM serving.add_rejects(rejects);
+    PERFORM serving.add_rejects('both', rejects);
     INSERT INTO serving.speed_ledger AS l VALUES
         (range_partition, current_epoch, range_next_offset - first_offset, received, counted, duplicate)
     ON CONFLICT ON CONSTRAINT speed_ledger_pkey DO UPDATE SET

@@ -111,12 +111,18 @@ AS $$
     INSERT INTO serving.surveyed SELECT * FROM jsonb_populate_recordset(NULL::serving.surveyed, facts) ON CONFLICT DO NOTHING
 $$;
 
--- Ranges of offsets in which no event is on any of the days.
+-- Ranges of offsets in which no event is on any of the days; as few as there can be, in order.
 CREATE OR REPLACE FUNCTION serving.surveyed_without(sought date[])
 RETURNS TABLE (partition int, first_offset bigint, next_offset bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT partition, first_offset, next_offset FROM serving.surveyed WHERE NOT days && sought ORDER BY 1, 2, 3
+    SELECT found.partition, lower(r), upper(r)
+    FROM (
+        SELECT s.partition, range_agg(int8range(s.first_offset, s.next_offset)) AS whole
+        FROM serving.surveyed AS s WHERE NOT s.days && sought GROUP BY s.partition
+    ) AS found
+    CROSS JOIN LATERAL unnest(found.whole) AS r
+    ORDER BY 1, 2
 $$;
 
 -- What a task writes is the run's; false if it was written before. Refuses if the run has ended.
@@ -182,6 +188,35 @@ AS $$
     WHERE run_id = ended_run_id AND state IN ('published', 'audited')
 $$;
 
+-- Of offsets [first_offset, range_next_offset) of a partition the archive has these rejects and no others; that is what it
+-- says from now on, and what the speed layer says stays beside it. Returns the offsets of those that add_rejects must bring.
+CREATE OR REPLACE FUNCTION serving.judge_rejects(
+    of_partition int, first_offset bigint, range_next_offset bigint, offsets bigint[], reasons text[], details text[]
+) RETURNS SETOF bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+-- The planner takes the arrays for short, and would go through them once for each row.
+SET enable_nestloop = off
+AS $$
+BEGIN
+    -- guard: a publication judges anew
+    UPDATE serving.reject AS r SET judged_by = 'speed'
+    WHERE r.judged_by = 'both'
+        AND r.partition = of_partition AND r."offset" >= first_offset AND r."offset" < range_next_offset
+        AND NOT EXISTS (SELECT FROM unnest(offsets, reasons, details) AS a (at_offset, reason, detail)
+            WHERE a.at_offset = r."offset" AND a.reason = r.reason AND a.detail IS NOT DISTINCT FROM r.detail);
+    -- Another file may have taken the place of the one that an earlier run read.
+    DELETE FROM serving.reject AS r
+    WHERE r.judged_by = 'batch'
+        AND r.partition = of_partition AND r."offset" >= first_offset AND r."offset" < range_next_offset
+        AND NOT EXISTS (SELECT FROM unnest(offsets, reasons, details) AS a (at_offset, reason, detail)
+            WHERE a.at_offset = r."offset" AND a.reason = r.reason AND a.detail IS NOT DISTINCT FROM r.detail);
+    RETURN QUERY
+    SELECT a.at_offset FROM unnest(offsets) AS a (at_offset)
+    WHERE NOT EXISTS (SELECT FROM serving.reject AS r WHERE r.judged_by <> 'speed' AND r."offset" = a.at_offset
+        AND r.partition = of_partition AND r."offset" >= first_offset AND r."offset" < range_next_offset);
+END
+$$;
+
 -- The run's rows answer for the given days from now on, and for no others if it was a full run. Refuses if another run was
 -- published, or one rolled back, since this one was planned: its rows would miss what that one covers.
 CREATE OR REPLACE FUNCTION serving.publish(
@@ -226,19 +261,12 @@ BEGIN
     WHERE generation = live.generation AND planned.kind = 'incremental' AND day <> ALL (days);
     UPDATE serving.run SET state = 'published', published_at = clock_timestamp() WHERE run_id = published_run_id;
     PERFORM serving.sum_up(published_run_id);
-    -- Rejects that are lost like the events around them; those of the master dataset come with this transaction. A run that
-    -- began before a loss was known may have counted it, so the next one takes it over.
-    -- guard: lost rejects leave the ledger
+    -- A run that began before a loss was known may have counted it, so the next one takes it over.
     WITH gone AS (
         UPDATE serving.lost_offsets AS l SET run_id = published_run_id FROM serving.run_cut AS c
         WHERE l.run_id IS NULL AND c.run_id = published_run_id AND c.partition = l.partition AND c.next_offset >= l.next_offset
             AND l.last_run_id < published_run_id
-        RETURNING l.partition, l.first_offset, l.next_offset, l.is_gap
-    ), rejects_gone AS (
-        DELETE FROM public.quarantine AS q USING gone
-        LEFT JOIN serving.run_cut AS b ON b.run_id = live.run_id AND b.partition = gone.partition
-        WHERE q.partition = gone.partition AND q."offset" >= gone.first_offset AND q."offset" < gone.next_offset
-            AND (gone.is_gap OR q."offset" >= coalesce(b.next_offset, 0))
+        RETURNING l.is_gap
     )
     SELECT count(*) INTO gap_count FROM gone WHERE gone.is_gap;
     -- Earlier runs have no rows of views that are shown from now on, or have counted what is lost: they cannot be gone back to.

@@ -13,7 +13,7 @@ GRANT EXECUTE ON FUNCTION serving.histogram_compact, serving.histogram_gather, s
 GRANT EXECUTE ON FUNCTION serving.positions, serving.require_catalogue TO speed, batch;
 GRANT EXECUTE ON FUNCTION serving.commit_range, serving.merge_appended, serving.filtered_days, serving.day_filter TO speed;
 GRANT EXECUTE ON FUNCTION serving.begin_run, serving.cuts, serving.add_surveyed, serving.surveyed_without,
-    serving.write_task, serving.write_filters, serving.add_rejects, serving.publish, serving.fail_run,
+    serving.write_task, serving.write_filters, serving.judge_rejects, serving.add_rejects, serving.publish, serving.fail_run,
     serving.compare, serving.received_below, serving.end_audit,
     serving.prune_publications, serving.collect_run_day, serving.collect_epochs, serving.drop_version,
     serving.rollback, serving.resolve, serving.record_lost TO batch;

@@ -202,7 +202,7 @@ def test_spark_has_ended_when_its_result_was_used_whatever_happens(batch: Settin
 
     def compute() -> AbstractContextManager[Result]:
         cut = {0: end, 1: 0, 2: 0, 3: 0}
-        return computed(batch, Archive(batch), run_id, cut, {}, {}, lambda line: None, with_filters=False)
+        return computed(batch, Archive(batch), run_id, cut, {}, lambda line: None, with_filters=False)
 
     def use() -> None:
         with compute() as result:

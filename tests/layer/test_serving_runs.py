@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from contract.errors import OffsetRefused, RunRefused
+from contract.master import OffsetRange
 from contract.settings import Settings
 from contract.views import VIEWS
 from serving.database import Connection, connect, one_row
@@ -216,7 +217,7 @@ def test_a_task_and_rejects_of_several_arguments_are_written_whole_or_not_at_all
             assert owner.execute(f"SELECT count(*) FROM serving.{table}".encode()).fetchone() == (0,), table
     days = compute(batch, run, frame)
     assert not write_task(batch, run.run_id, "all", rows, ledger_of(frame))
-    publish(batch, run.run_id, days, {0: 320, 1: 0, 2: 0, 3: 0}, [rejects], TOPIC)
+    publish(batch, run.run_id, days, {0: 320, 1: 0, 2: 0, 3: 0}, [(OffsetRange(0, 0, 320), rejects)], TOPIC)
     assert_merged(reader, frame)
     state = ledger(reader)[0]
     assert (state["counted"], state["quarantined"], state["difference"]) == (300, 20, 0)

@@ -44,8 +44,37 @@ MUTATIONS = (
     Mutation(
         "quarantine once",
         "serving/sql/40_speed.sql",
-        "FROM unnest(rejects) ON CONFLICT DO NOTHING",
-        "FROM unnest(rejects)",
+        "FROM unnest(rejects) AS n ON CONFLICT DO NOTHING;",
+        "FROM unnest(rejects) AS n;",
+        _test("layer/test_serving_judgements.py::test_two_runs_may_bring_the_same_reject_at_once"),
+    ),
+    Mutation(
+        "a publication judges anew",
+        "serving/sql/50_batch.sql",
+        "WHERE r.judged_by = 'both'",
+        "WHERE false",
+        _test("layer/test_serving_judgements.py"),
+    ),
+    Mutation(
+        "below the cut the archive judges",
+        "serving/sql/20_state.sql",
+        "THEN 'batch' ELSE 'speed' END",
+        "THEN 'batch' ELSE 'batch' END",
+        _test("layer/test_serving_judgements.py"),
+    ),
+    Mutation(
+        "a range is judged to its end",
+        "batch/share.py",
+        "clean = None if one.rejects else offsets",
+        "clean = None",
+        _test("unit/test_batch_parts.py"),
+    ),
+    Mutation(
+        "no offset is between two parts",
+        "serving/handoff.py",
+        "for first, after, part in zip(firsts, [*firsts[1:], offsets.next_offset], parts, strict=True):",
+        'for first, after, part in zip(firsts, [int(part["offset"].max() or 0) + 1 for part in parts], parts, strict=True):',
+        _test("unit/test_batch_parts.py"),
     ),
     Mutation(
         "merged rows take the place of their parts",
@@ -441,6 +470,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("unit/test_speed.py"),
     ),
     Mutation(
+        "a reader's client knows nothing",
+        "speed/reader.py",
+        "        if self._knows_topic:\n",
+        "        if False:\n",
+        _test("unit/test_speed_positions.py"),
+    ),
+    Mutation(
         "a resumption is of the archive's end",
         "ingest/resume.py",
         "if end.next_offset != part.archived_offset:",
@@ -502,13 +538,6 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "IF has_shown OR gap_count > 0 THEN",
         "IF has_shown THEN",
         _test("layer/test_lost_file.py"),
-    ),
-    Mutation(
-        "lost rejects leave the ledger",
-        "serving/sql/50_batch.sql",
-        "WHERE l.run_id IS NULL AND c.run_id = published_run_id",
-        "WHERE false AND c.run_id = published_run_id",
-        _test("layer/test_positions.py::test_what_the_speed_layer_alone_had_read_is_named_and_goes_out_of_the_views"),
     ),
     Mutation(
         "commits are of one log",

@@ -40,6 +40,7 @@ class World:
     def __init__(self, records: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.topic, self.clock = MemoryTopic({0: [RECORD] * records}), Clock(0.0)
         self.committed = LogPosition(0)
+        self.consumers = 0
 
         @contextmanager
         def connection(*arguments: Any) -> Iterator[None]:
@@ -48,7 +49,7 @@ class World:
         for name, stand_in in (
             ("speed.range_spout.AdminClient", lambda config: Admin(self.topic)),
             ("speed.reader.AdminClient", lambda config: Admin(self.topic)),
-            ("speed.reader.Consumer", lambda config: MemoryConsumer(self.topic, report_ends=True)),
+            ("speed.reader.Consumer", self._consumer),
             ("serving.log_check.Consumer", lambda config: MemoryConsumer(self.topic, report_ends=True)),
             ("speed.range_spout.connect", connection),
             ("speed.range_spout.positions", lambda *arguments: {0: self.committed}),
@@ -57,6 +58,10 @@ class World:
             ("speed.range_spout.Settings.from_env", lambda: replace(Settings(), topic_partitions=1)),
         ):
             monkeypatch.setattr(name, stand_in)
+
+    def _consumer(self, config: dict[str, Any]) -> MemoryConsumer:
+        self.consumers += 1
+        return MemoryConsumer(self.topic, report_ends=True)
 
     def commit(self, next_offset: int, shift: int = 0) -> None:
         at = next_offset - shift - 1
@@ -153,6 +158,29 @@ def test_a_reader_that_lives_on_while_the_log_is_cut_gives_nothing_of_what_came_
     world.topic.partitions[0] += [RECORD] * 9
     with pytest.raises(PositionLost):
         reader.read(OffsetRange(0, 10, 16))
+
+
+@pytest.mark.parametrize("has_read", [True, False])
+def test_a_reader_that_goes_on_once_more_sees_that_the_log_was_cut(world: World, has_read: bool):
+    world.commit(10)
+    reader = RangeReader(Settings(), 0)
+    if has_read:
+        reader.go_on(LogPosition(0))
+        reader.read(OffsetRange(0, 0, 10))
+    else:
+        assert reader.low_offset() == 0
+    world.topic.cut(0, 7)
+    world.topic.partitions[0] += [RECORD] * 9
+    reader.go_on(world.committed)
+    with pytest.raises(PositionLost, match="has lost records below it"):
+        reader.read(OffsetRange(0, 10, 16))
+
+
+def test_a_reader_starts_with_one_client(world: World):
+    reader = RangeReader(Settings(), 0)
+    reader.go_on(LogPosition(0))
+    reader.read(OffsetRange(0, 0, 10))
+    assert world.consumers == 1
 
 
 def test_a_reader_counts_as_its_position_does(world: World):
