@@ -57,9 +57,7 @@ class Faults:
         """Standard output of inside/<name>, run by Python on the volumes of a service that may be down, by their owner."""
         program = (_INSIDE / name).read_text(encoding="utf-8")
         helper = ("run", "--rm", "-i", "--network", "none", "--volumes-from", self.container(service))
-        return self._docker(
-            *helper, "--entrypoint", "python", f"{self.project}-app", "-", *arguments, text=program
-        ).stdout
+        return self._docker(*helper, "--entrypoint", "python", f"{self.project}-app", "-", *arguments, text=program).stdout
 
     def lose_volume(self, *services: str) -> None:
         """kill -9 of the services and of whatever else has their volumes mounted; containers and volumes are gone then."""
@@ -109,8 +107,10 @@ class Faults:
 
     @contextmanager
     def own_clock(self, *services: str) -> Iterator[Callable[[int], None]]:
-        """Within the block the Python processes of the services have a clock of their own (clock/); what is yielded sets it so
-        many seconds ahead of the machine's. The containers are made anew at both ends."""
+        """Within the block the Python processes of the services have a clock of their own (clock/).
+
+        What is yielded sets it so many seconds ahead of the machine's. The containers are made anew at both ends.
+        """
         images = ("compose/engine", "compose", "-f", "tests/drill/clock/compose.yaml")
         started = ("up", "--detach", "--no-deps", "--wait", *services)
 

@@ -46,8 +46,8 @@ class Poll:
 class Announced:
     """What a drill does that readers may see, and is told: records that are lost, or a database that begins anew.
 
-    `kept` is the truth once a run has taken out of the views what was lost. A run that takes offsets over has them in flight.
-    Polls after `anew_s` are of another database than those before.
+    `kept` is the truth once a run has taken out of the views what was lost. Where a run `takes_over` offsets, they are in
+    flight for a while. Polls after `anew_s` are of another database than those before.
     """
 
     kept: Truth | None = None

@@ -58,12 +58,15 @@ class Loss:
         return numbered(self.acknowledged[0], self.shifts)
 
     def _after(self) -> Iterable[Record]:
-        return numbered(self.acknowledged[1], dict(self.shifts) | {part.partition: part.shift for part in self.plan.partitions})
+        return numbered(
+            self.acknowledged[1], dict(self.shifts) | {part.partition: part.shift for part in self.plan.partitions}
+        )
 
     def _is_announced(self, record: Record) -> bool:
         partition, offset, *_ = record
         return any(
-            part.partition == partition and part.lost_offset <= offset < part.lost_next_offset for part in self.plan.partitions
+            part.partition == partition and part.lost_offset <= offset < part.lost_next_offset
+            for part in self.plan.partitions
         )
 
 

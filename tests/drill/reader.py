@@ -31,9 +31,7 @@ def _question(sketches: bool) -> sql.Composed:
             " abs(difference)]) FROM ledger)"
         ),
         sql.SQL("(SELECT cut FROM runs WHERE kind <> 'audit' ORDER BY run_id DESC LIMIT 1)"),
-        sql.SQL(
-            "(SELECT coalesce(sum(next_offset - first_offset), 0)::bigint FROM lost_offsets WHERE run_id IS NOT NULL)"
-        ),
+        sql.SQL("(SELECT coalesce(sum(next_offset - first_offset), 0)::bigint FROM lost_offsets WHERE run_id IS NOT NULL)"),
     ]
     parts += [
         sql.SQL(

@@ -111,7 +111,7 @@ def _run(
 
 
 def _truths(scene: Scene, shifts: Mapping[int, int], result: Result) -> tuple[Truth, Truth]:
-    """Of all records that were counted at some time, and of those that count in the end. What was acknowledged must be there."""
+    """Of all records that counted at some time, and of those that count in the end; what was acknowledged must be there."""
     kafka = scene.stack.settings
     if scene.plan is None:
         first = {partition: position - shifts.get(partition, 0) for partition, position in scene.before.items()}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import count, islice
 from pathlib import Path
 
 from confluent_kafka import KafkaException
 
 from batch.archive import Archive
 from contract.resumption import Resumption
+from ingest.simulate import Shares, events
 from tests.drill.faults import BatchRun, Faults
 from tests.drill.reader import Reader
 from tests.drill.traffic import RecordedTraffic, Traffic, produce
@@ -26,8 +29,8 @@ _LOOK_S = 0.05
 class Scene:
     """One drill while it runs. What a fault puts into `later` is done when the traffic has ended; the reader polls on.
 
-    `before` is where the speed layer stood at rest before it. A fault that loses records of Kafka sets `plan`, `archived` and
-    `shifts`, as loss.Loss has them; one that loses the database sets `anew_s`.
+    `before` is where the speed layer stood at rest before it. A fault that loses records of Kafka sets `plan` and
+    `archived`, as loss.Loss has them, and `shifts`, by which Braid counts from then on; one that loses the database sets `anew_s`.
     """
 
     stack: Stack
@@ -78,9 +81,15 @@ class Scene:
         """Up to where each partition is on HDFS."""
         return Archive(self.stack.settings).next_offsets()
 
-    def produce(self, events: list[bytes]) -> None:
+    def stretch(self, start: datetime, length: timedelta, number: int) -> list[bytes]:
+        """Valid events of the drill's site, spread over a time, none twice."""
+        ticks = count()
+        stream = events(1, lambda: start + length * next(ticks) / number, "history", [self.site], Shares(0, 0, 0))
+        return [value for _, value in islice(stream, number)]
+
+    def produce(self, values: list[bytes]) -> None:
         """Send events as a file, all of them acknowledged when this returns."""
-        self.acknowledged += produce(self.stack, events, self.folder / "events.jsonl")
+        self.acknowledged += produce(self.stack, values, self.folder / "events.jsonl")
 
     def is_fresh(self) -> bool:
         """Whether readers see what was in Kafka a moment ago, which takes half a second."""

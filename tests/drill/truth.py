@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from tests.oracle import Outcome, Record, histogram_of, sketch_of
 
-
 Holes = Mapping[int, tuple[int, int]]
 """Offsets [first, next) by partition that are in nobody's rows."""
 NO_HOLES: Holes = {}
@@ -50,8 +49,8 @@ class _Partition:
 class Truth:
     """The oracle's answer for a drill's records, whole (`outcome`) and below given positions.
 
-    Records come by offset within their partition. A repeat must be in the partition of its first copy, as with every producer
-    that keys by visitor.
+    Records come by offset within their partition. A repeat must be in the partition of its first copy, as with every
+    producer that keys by visitor.
     """
 
     def __init__(self, records: Iterable[Record]) -> None:
@@ -80,7 +79,9 @@ class Truth:
 
     def totals(self, positions: Mapping[int, int], holes: Holes = NO_HOLES) -> Totals:
         """Over the records below `positions` and in none of the `holes`, by partition."""
-        return sum((part.totals[after] - part.totals[first] for part, first, after in self._seen(positions, holes)), Totals())
+        return sum(
+            (part.totals[after] - part.totals[first] for part, first, after in self._seen(positions, holes)), Totals()
+        )
 
     def sketches(self, positions: Mapping[int, int], holes: Holes = NO_HOLES) -> tuple[bytes, list[int]]:
         """The visitors' hll and the latency's histogram of the same records."""

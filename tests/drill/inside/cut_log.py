@@ -1,8 +1,8 @@
 """cut_log.py FOLDER TOPIC JSON: takes from logs of a broker that is down what a power failure would.
 
-FOLDER is the broker's log.dirs, JSON an offset by partition. The batch that has this offset is left half written, nothing after
-it is there, and neither are the segment's indexes: the broker's recovery throws the half batch away and makes them anew. The
-file of leader epochs stays, because the broker flushes it. Prints where each log ends then, as JSON.
+FOLDER is the broker's log.dirs, JSON an offset by partition. The batch that has this offset is left half written, nothing
+after it is there, and neither are the segment's indexes: the broker's recovery throws the half batch away and makes them
+anew. The file of leader epochs stays, because the broker flushes it. Prints where each log ends then, as JSON.
 """
 
 import json
