@@ -30,7 +30,8 @@ class Scene:
     """One drill while it runs. What a fault puts into `later` is done when the traffic has ended; the reader polls on.
 
     `before` is where the speed layer stood at rest before it. A fault that loses records of Kafka sets `plan` and
-    `archived`, as loss.Loss has them, and `shifts`, by which Braid counts from then on; one that loses the database sets `anew_s`.
+    `archived`, as loss.Loss has them, and `shifts`, by which Braid counts from then on; one that loses the database
+    sets `anew_s`.
     """
 
     stack: Stack
