@@ -108,6 +108,7 @@ class RangeCounter:
         self._counted_days = counted_days
         self._committed = committed
         self._chunk_offsets = chunk_offsets
+        self._shift = 0
 
     def count(self, wanted: OffsetRange) -> int:
         """Commit what of the range was not committed before; OffsetRefused says where the partition really stands.
@@ -124,6 +125,11 @@ class RangeCounter:
                 # Offsets that are not committed must not be remembered: they would be taken for repeats later.
                 raise OffsetRefused(wanted.partition, wanted.first_offset, first_offset)
             self._reader.go_on(committed)
+            if committed.shift != self._shift:
+                # Another log follows, and events of the one before that are lost are new if they are sent again.
+                # guard: what a lost log had is forgotten
+                self._recent.restart(0)
+                self._shift = committed.shift
             if self._recent.next_offset != first_offset:
                 # guard: dedupe across restarts
                 self._remember_until(OffsetRange(wanted.partition, first_offset, wanted.next_offset))

@@ -8,14 +8,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import pytest
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from rich.console import Console
 
 from batch.archive import Archive
 from batch.audit import audit
 from batch.run import run
-from contract.errors import BraidError, PositionLost
+from contract.errors import PositionLost
 from contract.log_position import LogPosition
 from contract.master import OffsetRange
 from contract.resumption import Resumption
@@ -25,7 +25,7 @@ from ingest.archive_files import ArchiveFiles
 from ingest.hdfs import Hdfs
 from ingest.resume import resume
 from ingest.stop import Stop
-from ingest.topics import ensure_topic, topic_id_of
+from ingest.topics import topic_id_of
 from serving.database import Connection
 from serving.database import connect as connect_database
 from serving.handoff import Counts, begin_run, commit_range, positions, record_lost
@@ -38,26 +38,9 @@ from speed.dedupe import RecentEvents
 from speed.range_counter import Counted, RangeCounter
 from speed.reader import RangeReader
 from tests.fixtures.eventually import eventually
-from tests.fixtures.kafka import next_offsets_of
+from tests.fixtures.kafka import make_again, next_offsets_of
 from tests.fixtures.pageviews import NO_REJECTS
 from tests.layer.test_ingest_archive import VALUE, archived, archiver, send
-
-
-def make_again(settings: Settings) -> None:
-    """Delete the topic and create it; its records are gone."""
-    ask = topic_id_of(settings)
-    before = ask()
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
-    admin.delete_topics([settings.topic])[settings.topic].result()
-
-    def made() -> None:
-        try:
-            ensure_topic(settings)
-            assert ask() != before
-        except (KafkaException, BraidError) as error:
-            raise AssertionError(error) from error
-
-    eventually(made, within_s=30)
 
 
 @contextmanager

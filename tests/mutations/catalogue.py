@@ -477,6 +477,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("unit/test_speed_positions.py"),
     ),
     Mutation(
+        "what a lost log had is forgotten",
+        "speed/range_counter.py",
+        "                self._recent.restart(0)\n",
+        "",
+        _test("unit/test_speed_positions.py"),
+    ),
+    Mutation(
         "a resumption is of the archive's end",
         "ingest/resume.py",
         "if end.next_offset != part.archived_offset:",

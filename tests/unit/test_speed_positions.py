@@ -15,6 +15,10 @@ from contract.errors import PositionLost
 from contract.log_position import LogPosition
 from contract.master import OffsetRange
 from contract.settings import Settings
+from serving.day_filters import FilteredDays
+from speed.day_filters import DayFilters
+from speed.dedupe import RecentEvents
+from speed.range_counter import Counted, RangeCounter
 from speed.range_spout import RangeSpout
 from speed.reader import RangeReader
 from tests.fixtures.memory import MemoryConsumer, MemoryTopic
@@ -188,3 +192,40 @@ def test_a_reader_counts_as_its_position_does(world: World):
     reader.go_on(LogPosition(104, "first", 0, shift=100))
     assert reader.read(OffsetRange(0, 104, 110))[1].offsets == list(range(104, 110))
     assert (reader.position(), reader.low_offset()) == (LogPosition(110, "first", 0, 100), 100)
+
+
+def event(name: str) -> tuple[int, bytes]:
+    fields = f'"event_id":"{name}","event_time":"2025-11-21T08:00:00Z","site":"s","page":"/","visitor_id":"v"'
+    return RECORD[0], f'{{{fields},"status":200,"bytes_sent":1,"duration_ms":1.5}}'.encode()
+
+
+@pytest.mark.parametrize("made_again", [True, False])
+def test_a_counter_that_lives_on_forgets_what_a_lost_log_had_and_knows_what_followed(world: World, made_again: bool):
+    """A second log follows the first; a run takes its first two records over, and then both of them come again."""
+    world.topic.partitions[0] = [event(f"e{number}") for number in range(10)]
+    world.committed = LogPosition(0)
+    counted: list[int] = []
+
+    def commit(offsets: OffsetRange, range_counted: Counted) -> None:
+        counted.append(range_counted.counted)
+        world.commit(offsets.next_offset, world.committed.shift)
+
+    def no_filter(*_: Any) -> Any:
+        raise AssertionError("no run has written a filter")
+
+    days = DayFilters(lambda: FilteredDays(0, {}), no_filter, 1)
+    reader = RangeReader(Settings(), 0)
+    counter = RangeCounter(reader, RecentEvents(100, 1e-9), days, commit, lambda _: world.committed, print, 1_000)
+    counter.count(OffsetRange(0, 0, 10))
+    if made_again:
+        world.topic.made_again("second")
+    else:
+        world.topic.cut(0, 7)
+    log_offset = 0 if made_again else 7
+    # Events 8 and 9 are lost, and sent again.
+    names = ("n0", "n1", "n0", "n1", "e8", "e9", "e9")
+    world.topic.partitions[0] += [event(name) for name in names]
+    # The new log's first record is 11, since 10 was the next of the lost one.
+    world.commit(13, shift=11 - log_offset)
+    counter.count(OffsetRange(0, 13, 11 + len(names)))
+    assert counted == [10, 2]
