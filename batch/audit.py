@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from confluent_kafka.admin import AdminClient
 from psycopg.rows import dict_row
@@ -20,11 +21,12 @@ from batch.run import computed, open_run
 from contract.errors import ArchiveDamaged, BraidError, JobFailed, PositionLost
 from contract.master import MASTER, OffsetRange, archived_next_offset
 from contract.settings import Settings
-from serving.database import Connection, connect
+from serving.database import connect
 from serving.drift import DifferingRow, Drift, compare, differing_rows
-from serving.handoff import Run, begin_run, collect_garbage, end_audit, positions, received_below_cut
+from serving.handoff import begin_run, collect_garbage, end_audit, positions, received_below_cut
 from serving.log_check import lost_positions
 from serving.log_ends import log_ends
+from serving.unread import Unread, unread_partitions
 
 _FILE = "see docs/operations.md, 'a file of the archive is damaged or gone'"
 _RETENTION = "see docs/operations.md, 'retention overtook a reader'"
@@ -42,7 +44,7 @@ class Offsets:
     low: int | None
     speed: int | None
     cut: int | None
-    archive: int
+    archive: int | None
     high: int | None
 
 
@@ -59,15 +61,26 @@ def audit(settings: Settings, say: Callable[[str], None], only: str | None = Non
     return Report([_made(settings, name, checks[name]) for name in CHECKS if only in (None, name)])
 
 
-def check_positions(offsets: Mapping[int, Offsets], lost: Mapping[str, Sequence[PositionLost]] | None = None) -> Check:
-    """No part of a partition is ahead of what it reads from, and none has lost what it has still to read.
+def check_positions(
+    offsets: Mapping[int, Offsets],
+    lost: Mapping[str, Sequence[PositionLost]] | None = None,
+    unread: Sequence[Unread] = (),
+) -> Check:
+    """No part of a partition is ahead of what it reads from, none has lost what it has still to read, and all are read.
 
-    `lost` has, by reader, the positions that are none of the log that Kafka has.
+    `lost` has, by reader, the positions that are none of the log that Kafka has; `unread` the partitions that a reader has
+    not begun with.
     """
     check = Check("positions", f"Kafka, archive, speed layer and live cut of {len(offsets)} partitions")
     for reader, errors in (lost or {}).items():
         for error in errors:
             check.found(reader, str(error), _REPLACED)
+    for one in unread:
+        # guard: a partition that nobody reads is found
+        if one.is_overdue(datetime.now(UTC)):
+            check.found(f"partition {one.partition}", one.text(), one.next())
+        else:
+            check.notes.append(one.text())
     for partition, at in sorted(offsets.items()):
         place = f"partition {partition}"
         if at.low is None or at.high is None:
@@ -79,8 +92,10 @@ def check_positions(offsets: Mapping[int, Offsets], lost: Mapping[str, Sequence[
                 check.found(place, f"the {reader} is at offset {offset}, but Kafka's first is {at.low}", _RETENTION)
             if offset > at.high:
                 check.found(place, f"the {reader} is at offset {offset}, but the topic ends at {at.high}", _REPLACED)
-        if at.cut is not None and at.cut > at.archive:
-            check.found(place, f"the batch views cover offsets below {at.cut}, but the archive ends at {at.archive}", _FILE)
+        if at.cut is not None and at.cut > (at.archive or 0):
+            check.found(
+                place, f"the batch views cover offsets below {at.cut}, but the archive ends at {at.archive or 0}", _FILE
+            )
         if at.cut is not None and at.speed is not None and at.cut > at.speed:
             check.found(place, f"the batch views cover offsets below {at.cut}, but the speed layer is at {at.speed}", _DRIFT)
     return check
@@ -163,26 +178,34 @@ def _positions(settings: Settings, archive: Archive) -> Check:
         reader: list(lost_positions(settings, admin, reader, held).values())
         for reader, held in (("the archiver", archived), ("the speed layer", stored))
     }
+    known = {"the archiver": archived.keys(), "the speed layer": stored.keys()}
+    unread = unread_partitions(settings, log_ends(settings), known)
     shifts = {p: max(held[p].shift for held in (archived, stored) if p in held) for p in {*archived, *stored}}
-    return check_positions(_observe(settings, archive, shifts), lost)
+    return check_positions(_observe(settings, archive, shifts), lost, unread)
 
 
 def _observe(settings: Settings, archive: Archive, shifts: Mapping[int, int]) -> dict[int, Offsets]:
-    """Kafka's own offsets are given as the readers count."""
+    """Kafka's own offsets are given as the readers count.
+
+    A partition that the topic does not have, and of whose log nothing was read, is none: it was that of a topic that
+    another has followed, which may get it one day.
+    """
     before = log_ends(settings)
     ledger = {row["partition"]: row for row in _ledger(settings)}
     files = {partition: archived_next_offset(archive.listing(MASTER, partition)) for partition in archive.partitions()}
     after = log_ends(settings)
+    read = ({partition: row["next_offset"] for partition, row in ledger.items()}, files)
     nothing: dict[str, int] = {}
     return {
         partition: Offsets(
             low=before[partition].first_offset + shifts.get(partition, 0) if partition in before else None,
             speed=ledger.get(partition, nothing).get("next_offset"),
             cut=ledger.get(partition, nothing).get("batch_next_offset"),
-            archive=files.get(partition, 0),
+            archive=files.get(partition),
             high=after[partition].high_watermark + shifts.get(partition, 0) if partition in after else None,
         )
         for partition in {*before, *ledger, *files}
+        if partition in before or max(next_offsets.get(partition, 0) for next_offsets in read) > shifts.get(partition, 0)
     }
 
 
@@ -192,11 +215,7 @@ def _ledger(settings: Settings) -> list[dict[str, int]]:
 
 
 def _recompute(settings: Settings, archive: Archive, unusable: set[OffsetRange], say: Callable[[str], None]) -> Check:
-    def begin(connection: Connection) -> Run:
-        positions(connection, settings.topic_partitions)
-        return begin_run(connection, "audit")
-
-    with open_run(settings, begin) as (begun, let_through):
+    with open_run(settings, lambda connection: begin_run(connection, "audit")) as (begun, let_through):
         let_through()
         cut = {partition: point.next_offset for partition, point in begun.cut.items()}
         say(f"recompute: run {begun.run_id} below {sum(cut.values()):,} offsets, waiting for the archive")

@@ -86,7 +86,7 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> D
 
     def begin(connection: Connection) -> Run:
         ends = archive.positions()
-        rescued = _rescue(settings, ends, positions(connection, settings.topic_partitions), say)
+        rescued = _rescue(settings, ends, positions(connection), say)
         return begin_run(connection, kind, rescued, archive=ends)
 
     with open_run(settings, begin) as (begun, let_through):
@@ -175,7 +175,9 @@ def _rescue(
 ) -> Mapping[int, int] | None:
     """The archive's ends if the run must cut there, because the speed layer is too far behind to be waited for."""
     archived = {partition: end.next_offset for partition, end in ends.items()}
-    behind = sum(max(0, archived[partition] - at.next_offset) for partition, at in committed.items())
+    # It may not have begun with a partition that was added.
+    counted = {partition: at.next_offset for partition, at in committed.items()}
+    behind = sum(max(0, offset - counted.get(partition, 0)) for partition, offset in archived.items())
     if behind < settings.rescue_offsets:
         return None
     say(f"the speed layer is {behind:,} offsets behind the archive: this run takes them over")

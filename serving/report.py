@@ -42,6 +42,8 @@ def print_status(status: Status, console: Console) -> None:
         _print(
             console, "Readers that stand still: Kafka has another log", [{"what": text} for text in status.lost_positions]
         )
+    for text in status.unread:
+        console.print(f"  {text}; readers find what was added within a minute, or `make audit` names it\n", soft_wrap=True)
     _print(console, "Last batch run", [status.last_run] if status.last_run else [])
     _print(console, "Ledger: received = counted + duplicate + quarantined", status.ledger)
     print_addresses(status.addresses, console)

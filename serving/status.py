@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,6 +20,7 @@ from serving.archive_ends import archive_ends
 from serving.database import connect, reader_dsn
 from serving.log_check import lost_positions
 from serving.log_ends import LogEnds, OpenTransaction, log_ends, open_transactions
+from serving.unread import unread_partitions
 
 TIMEOUT_S = 4.0
 NIMBUS_PORT = 6627
@@ -69,12 +70,15 @@ class Position:
 
 @dataclass(frozen=True)
 class Status:
-    """Everything that `status` shows; `lost_positions` says which readers stand still because the log is another one."""
+    """Everything that `status` shows; `lost_positions` says which readers stand still because the log is another one,
+    `unread` of which partitions a reader has not begun to read what is there.
+    """
 
     health: list[Health]
     positions: list[Position]
     open_transactions: list[OpenTransaction]
     lost_positions: list[str]
+    unread: list[str]
     last_run: dict[str, Any] | None
     ledger: list[dict[str, Any]]
     addresses: dict[str, str]
@@ -126,6 +130,12 @@ def read_status(settings: Settings) -> Status:
         ],
         open_transactions=kafka.answer.get("open", []),
         lost_positions=_lost(settings, namenode.answer, stored) if kafka.health.up else [],
+        unread=_unread(
+            settings,
+            ends,
+            ({"the archiver": archived.keys()} if namenode.health.up else {})
+            | ({"the speed layer": speed.keys()} if database.health.up else {}),
+        ),
         last_run=database.answer.get("last_run"),
         ledger=ledger,
         addresses=addresses(settings),
@@ -174,6 +184,14 @@ def _lost(settings: Settings, archived: Mapping[int, LogPosition], stored: Mappi
     try:
         readers = (("the archiver", archived), ("the speed layer", stored))
         return [str(lost) for name, held in readers for lost in lost_positions(settings, admin, name, held).values()]
+    except BraidError as error:
+        return [f"not known: {error}"]
+
+
+def _unread(settings: Settings, ends: Mapping[int, LogEnds], known: Mapping[str, Set[int]]) -> list[str]:
+    """Which partitions have records that one of these readers has not begun with; that Kafka could not be asked, if so."""
+    try:
+        return [one.text() for one in unread_partitions(settings, ends, known)]
     except BraidError as error:
         return [f"not known: {error}"]
 

@@ -402,7 +402,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "a client that knows nothing goes on",
         "ingest/archive.py",
         "        self._consumer = self._connect()\n",
-        "        self._consumer = asking\n",
+        "        self._consumer = self._connect()\n        self._consumer.list_topics(topic, timeout=_ANSWER_S)\n",
         _test("unit/test_ingest_archive.py"),
     ),
     Mutation(

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import psycopg
-from confluent_kafka import Message, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 from hdfs import HdfsError
 from psycopg.adapt import AdaptersMap
 from psycopg.pq import TransactionStatus
@@ -153,22 +153,35 @@ class Clock:
 
 
 class Admin:
-    """confluent_kafka's AdminClient: the last stable offsets, and the topic's id."""
+    """confluent_kafka's AdminClient: the last stable offsets, and the topic with its partitions."""
 
     def __init__(self, topic: MemoryTopic) -> None:
         self._topic = topic
 
     def list_offsets(self, asked: Mapping[TopicPartition, Any], **options: Any) -> dict[TopicPartition, SimpleNamespace]:
-        ends = {one: (len(self._topic.partitions[one.partition]), self._topic.epochs_of(one.partition)) for one in asked}
-        return {one: _done(SimpleNamespace(offset=end, leader_epoch=epochs[-1][0])) for one, (end, epochs) in ends.items()}
+        return {one: self._end_of(one.partition) for one in asked}
+
+    def _end_of(self, partition: int) -> SimpleNamespace:
+        if partition not in self._topic.partitions:
+            return _failed(KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)))
+        leader_epoch, _ = self._topic.epochs_of(partition)[-1]
+        return _done(SimpleNamespace(offset=len(self._topic.partitions[partition]), leader_epoch=leader_epoch))
 
     def describe_topics(self, topics: TopicCollection, **options: Any) -> dict[str, SimpleNamespace]:
         point("kafka: before the topic's id")
-        return {topics.topic_names[0]: _done(SimpleNamespace(topic_id=self._topic.topic_id))}
+        partitions = [SimpleNamespace(id=partition) for partition in self._topic.partitions]
+        return {topics.topic_names[0]: _done(SimpleNamespace(topic_id=self._topic.topic_id, partitions=partitions))}
 
 
 def _done(value: Any) -> SimpleNamespace:
     return SimpleNamespace(result=lambda timeout=None: value)
+
+
+def _failed(error: Exception) -> SimpleNamespace:
+    def result(timeout: float | None = None) -> None:
+        raise error
+
+    return SimpleNamespace(result=result)
 
 
 class HdfsClient:
@@ -179,12 +192,13 @@ class HdfsClient:
 
     def list(self, folder: str, status: bool) -> list[tuple[str, dict[str, Any]]]:
         try:
-            files = self._store.list(folder)
+            files, folders = self._store.list(folder), self._store.folders(folder)
         except EngineUnavailable as error:
             raise RequestException(str(error)) from error
-        if not files:
+        if not files and not folders:
             raise HdfsError(f"File {folder} does not exist.")
-        return [
+        inside: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in folders]
+        return inside + [
             (file.name, {"modificationTime": file.modified_ms, "replication": 1, "length": file.size_bytes})
             for file in files
         ]

@@ -55,8 +55,8 @@ class World:
     def archiver(self, settings: Settings = SETTINGS, writer: Worker | None = None) -> Archiver:
         files = ArchiveFiles(self.store, settings.archive_root)
         clocks = (lambda: self.clock_s, lambda: self.clock_s + self.step_s)
-        connect, topic_id = lambda: MemoryConsumer(self.topic), lambda: self.topic.topic_id
-        arguments = (settings, connect, topic_id, files, self, self.said.append, *clocks)
+        connect, topic = lambda: MemoryConsumer(self.topic), self.topic.described
+        arguments = (settings, connect, topic, files, self, self.said.append, *clocks)
         archiver = Archiver(*arguments, writer)  # type: ignore[arg-type]
         archiver.start()
         return archiver
@@ -341,8 +341,7 @@ def test_an_archiver_that_met_another_log_says_so_once_and_goes_on_when_its_own_
     own = replace(world.topic)
     world.topic.made_again("second")
     files, consumer = ArchiveFiles(world.store, SETTINGS.archive_root), lambda: MemoryConsumer(world.topic)
-    topic_id = lambda: world.topic.topic_id  # noqa: E731
-    archiver = Archiver(SETTINGS, consumer, topic_id, files, world, world.said.append, lambda: world.clock_s)  # type: ignore[arg-type]
+    archiver = Archiver(SETTINGS, consumer, world.topic.described, files, world, world.said.append, lambda: world.clock_s)  # type: ignore[arg-type]
     world.said.clear()
     world.stop_after = 20
     archiver.run()
@@ -360,8 +359,7 @@ def test_an_archiver_that_met_a_log_that_was_cut_says_so_once():
     world.topic.cut(0, 7)
     world.topic.partitions[0] += [event(number) for number in range(100, 120)]
     files, consumer = ArchiveFiles(world.store, SETTINGS.archive_root), lambda: MemoryConsumer(world.topic)
-    topic_id = lambda: world.topic.topic_id  # noqa: E731
-    archiver = Archiver(SETTINGS, consumer, topic_id, files, world, world.said.append, lambda: world.clock_s)  # type: ignore[arg-type]
+    archiver = Archiver(SETTINGS, consumer, world.topic.described, files, world, world.said.append, lambda: world.clock_s)  # type: ignore[arg-type]
     world.said.clear()
     world.stop_after = 30
     archiver.run()

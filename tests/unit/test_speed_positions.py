@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -40,6 +39,8 @@ class World:
     def __init__(self, records: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.topic, self.clock = MemoryTopic({0: [RECORD] * records}), Clock(0.0)
         self.committed = LogPosition(0)
+        self.rows = 1
+        """How many partitions the database knows."""
 
         @contextmanager
         def connection(*arguments: Any) -> Iterator[None]:
@@ -51,12 +52,16 @@ class World:
             ("speed.reader.Consumer", lambda config: MemoryConsumer(self.topic, report_ends=True)),
             ("serving.log_check.Consumer", lambda config: MemoryConsumer(self.topic, report_ends=True)),
             ("speed.range_spout.connect", connection),
-            ("speed.range_spout.positions", lambda *arguments: {0: self.committed}),
+            ("speed.range_spout.positions", self._positions),
             ("speed.range_spout.RangePlan", grown),
             ("speed.range_spout.time", self.clock),
-            ("speed.range_spout.Settings.from_env", lambda: replace(Settings(), topic_partitions=1)),
+            ("speed.range_spout.Settings.from_env", Settings),
         ):
             monkeypatch.setattr(name, stand_in)
+
+    def _positions(self, connection: None, partitions: int) -> dict[int, LogPosition]:
+        self.rows = max(self.rows, partitions)
+        return {0: self.committed} | {partition: LogPosition(0) for partition in range(1, self.rows)}
 
     def commit(self, next_offset: int, shift: int = 0) -> None:
         at = next_offset - shift - 1
