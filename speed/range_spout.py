@@ -125,7 +125,9 @@ class RangeSpout(Spout):
 
     def _look(self) -> None:
         """Ask whether the topic is the one of the positions, and which partitions it has. Raises PositionLost."""
-        self._partitions = require_topic(self._settings, self._client(), _READER, self._topic_id).partitions
+        found = require_topic(self._settings, self._client(), _READER, self._topic_id)
+        # What is planned from here on is of this one, whether the database knows its id yet or not.
+        self._topic_id, self._partitions = found.topic_id, found.partitions
         self._look_at_s = time.monotonic() + _LOOK_AGAIN_S
 
     def _high_offsets(self, partitions: Set[int]) -> dict[int, int]:

@@ -14,6 +14,7 @@ from contract.errors import PositionLost
 from contract.log_position import LogPosition
 from contract.master import OffsetRange
 from contract.settings import Settings
+from serving.log_check import lost_positions
 from speed.range_spout import RangeSpout
 from speed.reader import RangeReader
 from tests.fixtures.memory import MemoryConsumer, MemoryTopic
@@ -165,3 +166,59 @@ def test_a_reader_counts_as_its_position_does(world: World):
     reader.go_on(LogPosition(104, "first", 0, shift=100))
     assert reader.read(OffsetRange(0, 104, 110))[1].offsets == list(range(104, 110))
     assert (reader.position(), reader.low_offset()) == (LogPosition(110, "first", 0, 100), 100)
+
+
+def test_a_spout_plans_partitions_that_are_added_from_their_first_offset_on(world: World):
+    spout = started(world)
+    for partition in range(1, 4):
+        world.topic.add_partition()
+        world.topic.partitions[partition] += [RECORD] * partition
+    assert world.looks(spout) == [[1, 0, 1], [2, 0, 1], [2, 1, 2], [3, 0, 1], [3, 1, 2], [3, 2, 3]]
+    assert world.rows == 4
+    # The others were not disturbed: what they have counted stays so, and they go on there.
+    world.topic.partitions[0] += [RECORD] * 5
+    assert world.looks(spout, 1) == [[0, 10, 15]]
+
+
+def test_a_spout_that_starts_knows_at_once_how_many_partitions_there_are(world: World):
+    world.topic.add_partition()
+    assert world.looks(world.spout(), 1) == [[0, 0, 10]]
+    assert world.rows == 2
+
+
+@pytest.mark.parametrize("lives_on", [True, False])
+def test_a_spout_refuses_a_topic_with_fewer_partitions_because_it_is_another_one(
+    world: World, lives_on: bool, caplog: pytest.LogCaptureFixture
+):
+    world.topic.add_partition()
+    spout = started(world)
+    world.topic.made_again("second", partitions=1)
+    world.topic.partitions[0] += [RECORD] * 20
+    spout = spout if lives_on else world.spout()
+    assert world.looks(spout) == []
+    assert "has read the topic with the id first, but topic pageviews has the id second" in caplog.messages[-1]
+    # Another one gives no partitions to the database, however many it has.
+    world.topic.made_again("third", partitions=7)
+    assert world.looks(spout) == []
+    assert world.rows == 2
+
+
+def test_a_spout_goes_on_in_a_topic_with_fewer_partitions_once_it_is_resumed(world: World):
+    world.topic.add_partition()
+    spout = started(world)
+    world.topic.made_again("second", partitions=1)
+    world.topic.partitions[0] += [RECORD] * 4
+    assert world.looks(spout) == []
+    world.committed = LogPosition(11, "second", None, shift=11)
+    assert world.looks(spout, 1) == [[0, 11, 15]]
+    # An answer that comes late is about a partition that nobody plans any more.
+    spout.ack("1:0:0")
+    spout.fail("1:0:0")
+
+
+def test_a_position_in_a_partition_that_the_topic_does_not_have_is_lost_unless_nothing_was_read_there(world: World):
+    admin = Admin(world.topic)
+    held = {1: LogPosition(7), 2: LogPosition(9, "first", None, shift=9), 3: LogPosition(0)}
+    lost = lost_positions(Settings(), admin, "the speed layer", held)  # type: ignore[arg-type]
+    assert list(lost) == [1]
+    assert "offset 7 of partition 1, but topic pageviews has 1 partitions, and Kafka takes none away: it" in str(lost[1])
