@@ -246,8 +246,11 @@ def count_all(settings: Settings) -> None:
             commit_range(connection, offsets, *arguments, position=counted.position)
 
         days = DayFilters.of_database(lambda: connection, 1 << 20)
-        for partition, at in positions(connection, 4).items():
-            end = next_offsets_of(settings)[partition] + at.shift
+        log_ends = next_offsets_of(settings)
+        stored = positions(connection, len(log_ends))
+        for partition, log_end in log_ends.items():
+            at = stored[partition]
+            end = log_end + at.shift
             reader = RangeReader(settings, partition)
             recent = RecentEvents(settings.dedupe_window_offsets, 1e-12)
             counter = RangeCounter(
