@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Callable, Iterable
@@ -13,9 +14,11 @@ from confluent_kafka import Producer
 
 from contract.event import MAX_VALUE_BYTES
 from ingest.simulate import Shares, events
+from ingest.topics import add_partitions
 from tests.drill.faults import BatchRun
 from tests.drill.scene import Scene
 from tests.fixtures.corpus import MALFORMED
+from tests.fixtures.kafka import next_offsets_of
 
 BOLT, WORKER = "speed.sketch_bolt", "org.apache.storm.daemon.worker.Worker"
 OUTAGE_S, STOPPED_S, PARTITION_S, FULL_S = 30, 90, 30, 30
@@ -25,6 +28,7 @@ FLOOD, FLOOD_DAYS = 100_000, 30
 HISTORY, HISTORY_DAYS = 20_000, 10
 _TIMES = 5
 HUGE, REJECTED, REJECTED_BYTES = 12_000, 100_000, 5_000
+ADDED, MORE, MORE_DAYS = 2, 20_000, 5
 
 
 @dataclass(frozen=True)
@@ -253,6 +257,25 @@ def _send(scene: Scene, values: Iterable[bytes]) -> None:
     scene.acknowledged += sent
 
 
+def add_partitions_under_traffic(scene: Scene) -> None:
+    """A producer that starts now spreads its visitors over all of them; one that runs hears of them within five minutes.
+
+    That is longer than a drill lasts, so each repeat is in its first copy's partition, as the truth has it.
+    """
+    settings = scene.stack.settings
+    before = next_offsets_of(settings)
+    add_partitions(settings, len(before) + ADDED)
+    scene.produce(_stretch(scene, datetime.now(UTC) - timedelta(days=MORE_DAYS), timedelta(hours=1), MORE))
+    empty = [partition for partition, end in next_offsets_of(settings).items() if partition not in before and not end]
+    assert not empty, f"no event went to the partitions {empty} that were added"
+    scene.later.append(lambda: _none_is_unread(scene))
+
+
+def _none_is_unread(scene: Scene) -> None:
+    unread = json.loads(scene.stack.tools("-m", "serving", "status", "--format", "json"))["unread"]
+    assert not unread, "; ".join(unread)
+
+
 def fill_datanodes(scene: Scene) -> None:
     with scene.faults.full("datanode-1", "datanode-2"):
         scene.hold(FULL_S)
@@ -307,6 +330,12 @@ DRILLS = (
         f"{REJECTED:,} malformed records of {REJECTED_BYTES:,} bytes",
         send_rejects_only,
         none_ran_out_of_memory,
+        fast=True,
+    ),
+    Drill(
+        "more-partitions",
+        f"{ADDED} partitions added to the topic, and {MORE:,} events that go to all",
+        add_partitions_under_traffic,
         fast=True,
     ),
     Drill("full-datanodes", f"both DataNodes' disks full for {FULL_S} s", fill_datanodes, replicated),

@@ -394,7 +394,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "an archive goes on in its own topic",
         "ingest/archive.py",
-        "if position.topic_id not in (None, topic_id):",
+        "if position.topic_id not in (None, found.topic_id):",
         "if False:",
         _test("unit/test_ingest_archive.py"),
     ),
@@ -408,7 +408,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "a file holds records of one topic",
         "ingest/archive.py",
-        "if found is not None and found != self._started_in:",
+        "if found is not None and found.topic_id != self._started_in:",
         "if False:",
         _test("unit/test_ingest_archive.py"),
     ),
@@ -422,7 +422,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "the speed layer goes on in its own topic",
         "serving/log_check.py",
-        "if at.topic_id not in (None, found_id):",
+        "if at.topic_id not in (None, found.topic_id):",
         "if False:",
         _test("unit/test_speed_positions.py"),
     ),
@@ -467,6 +467,41 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "IF other_log IS NOT NULL THEN",
         "IF false THEN",
         _test("layer/test_positions.py::test_a_run_is_of_one_topic_unless_it_takes_over_what_followed"),
+    ),
+    Mutation(
+        "partitions that are added are counted",
+        "speed/range_spout.py",
+        "has_more = self._plan is not None and not self._partitions <= self._plan.partitions",
+        "has_more = False",
+        _test("unit/test_speed_positions.py::test_a_spout_plans_partitions_that_are_added_from_their_first_offset_on"),
+    ),
+    Mutation(
+        "partitions that are added are archived",
+        "ingest/archive.py",
+        "if not found.partitions <= self._buffers.keys():",
+        "if False:",
+        _test("unit/test_ingest_archive.py"),
+    ),
+    Mutation(
+        "the archive's partitions are the topic's",
+        "ingest/archive.py",
+        "elif position.log_offset > 0:",
+        "elif False:",
+        _test("unit/test_ingest_archive.py"),
+    ),
+    Mutation(
+        "no partition is taken away",
+        "serving/log_check.py",
+        "elif partition not in found.partitions and at.log_offset > 0:",
+        "elif False:",
+        _test("unit/test_speed_positions.py"),
+    ),
+    Mutation(
+        "a partition that nobody reads is found",
+        "batch/audit.py",
+        "if one.is_overdue(datetime.now(UTC)):",
+        "if False:",
+        _test("unit/test_batch_audit.py"),
     ),
     Mutation("a failed range voids its plan", "speed/plan.py", "plan.void = True", "pass", _test("unit/test_speed.py")),
 )
