@@ -334,7 +334,7 @@ DRILLS = (
     ),
     Drill(
         "more-partitions",
-        f"{ADDED} partitions added to the topic, and {MORE:,} events that go to all",
+        f"{ADDED} partitions more, and {MORE:,} events that go to all",
         add_partitions_under_traffic,
         fast=True,
     ),
