@@ -218,7 +218,9 @@ def test_a_spout_goes_on_in_a_topic_with_fewer_partitions_once_it_is_resumed(wor
 
 def test_a_position_in_a_partition_that_the_topic_does_not_have_is_lost_unless_nothing_was_read_there(world: World):
     admin = Admin(world.topic)
-    held = {1: LogPosition(7), 2: LogPosition(9, "first", None, shift=9), 3: LogPosition(0)}
+    held = {0: LogPosition(5, "first"), 1: LogPosition(7), 2: LogPosition(9, "first", None, shift=9), 3: LogPosition(0)}
     lost = lost_positions(Settings(), admin, "the speed layer", held)  # type: ignore[arg-type]
     assert list(lost) == [1]
+    # What the audit asks, of whom nobody has asked for the topic's id before.
+    assert list(lost_positions(Settings(), admin, "the speed layer", {0: LogPosition(5, "other")})) == [0]  # type: ignore[arg-type]
     assert "offset 7 of partition 1, but topic pageviews has 1 partitions, and Kafka takes none away: it" in str(lost[1])
