@@ -17,7 +17,7 @@ from contract.archive_file import Contents, Lost, decode, encode, position, read
 from contract.event import EVENT_SCHEMA, REJECT_SCHEMA, Decoded
 from contract.extent import Extent
 from contract.log_position import LogPosition
-from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, folder
+from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, folder, partitions_in
 from ingest.hdfs import FileInfo, FileStore
 
 
@@ -37,6 +37,10 @@ class ArchiveFiles:
 
     def __init__(self, store: FileStore, root: str) -> None:
         self._store, self._root = store, root
+
+    def partitions(self) -> list[int]:
+        """Those that anything was archived of."""
+        return partitions_in(self._store.folders(f"{self._root}/{MASTER}"))
 
     def ranges(self, partition: int, dataset: str = MASTER) -> dict[OffsetRange, FileInfo]:
         """The finished files of a partition, by the range that their name states."""

@@ -57,7 +57,7 @@ def replay(settings: Settings, request: ReplayRequest, cover: Cover, stop: Stop,
             raise
         raise TopicUnusable.unknown(request.topic, settings.kafka_bootstrap) from None
     files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
-    selection = select(files, range(settings.topic_partitions), request.days, looked)
+    selection = select(files, files.partitions(), request.days, looked)
     if not selection.pieces:
         raise _nothing(request, selection)
     repeats = request.repeats_in(settings.topic)
