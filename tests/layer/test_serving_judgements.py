@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 import polars as pl
 import pytest
-from psycopg.types.json import Jsonb
 
 from contract.aggregate import aggregate
 from contract.errors import RollbackRefused, RunRefused
 from contract.event import REJECT_SCHEMA
+from contract.losses import Loss
 from contract.master import OffsetRange
 from contract.replays import Judged
 from contract.settings import Settings
 from contract.views import VIEWS
 from serving.database import Connection, connect, one_value
-from serving.handoff import Counts, Kind, Run, begin_run, collect_garbage, commit_range, publish
+from serving.handoff import Counts, Kind, Run, begin_run, collect_garbage, commit_range, publish, record_lost
 from serving.migrate import migrate
 from serving.replays import resolve
 from serving.rollback import rollback
@@ -268,8 +268,7 @@ def test_rejects_among_lost_offsets_are_gone_with_the_run_that_takes_over(
     count(speed, frame, {20: "not_json"}, 0, 50)
     first = run_of(batch, "incremental", frame, {20: "not_json"})
     count(speed, frame, {55: "not_json", 80: "not_json"}, 50, 100)
-    lost = {"partition": 0, "first_offset": 60, "next_offset": 100, "reason": "the log was cut"}
-    batch.execute("SELECT serving.record_lost(%s)", [Jsonb([lost])])
+    record_lost(batch, [Loss(0, 60, 100, "the log was cut")])
     # The archive has a file without records from 60 up to 101, from where the log that follows is numbered.
     run = begin_run(batch, "incremental", {0: 101})
     days = compute(batch, run, frame[:60].filter(pl.col("offset") != 20))
