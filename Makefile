@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up deploy down clean ps logs sample-log replay batch rollback resume-topic accept-gap add-partitions audit query psql status transactions test test-fast lint simulate drill heal-demo bench
+.PHONY: help up deploy down clean ps logs sample-log replay batch rollback resume-topic accept-gap add-partitions audit query psql status transactions test test-fast lint mutations simulate drill heal-demo bench
 compose := compose/engine compose
 
 help: ## this list
@@ -79,6 +79,9 @@ bench: ## measure beside rivals on a stack of its own: ONLY="drain batch", LIST=
 
 lint: ## ruff and mypy
 	@tests/run lint
+
+mutations: ## take each guard out of a copy of the code, on a stack of its own, and see something red: ONLY="epoch or fence" some
+	@tests/run mutations $(if $(ONLY),-k "$(ONLY)")
 
 simulate: ## histories of crashes and worse: SEEDS=300 from FIRST=0 on; VERBOSE=1 tells the steps of wrong ones
 	@tests/run simulate --seeds "$(or $(SEEDS),300)" --first "$(or $(FIRST),0)" $(if $(VERBOSE),--verbose)
