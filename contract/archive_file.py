@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
@@ -22,6 +22,11 @@ from contract.master import OffsetRange
 _REPEATING = {"partition", "site", "page", "visitor_id", "status", "referrer", "user_agent", "reason"}
 # Only these tell a reader which files or row groups to leave out.
 _RISING = {"offset", "kafka_time", "event_time"}
+# Each begins as the one before it.
+_ALIKE = {"event_id", "value"}
+_ENCODINGS = dict.fromkeys(_RISING, "DELTA_BINARY_PACKED") | dict.fromkeys(_ALIKE, "DELTA_BYTE_ARRAY")
+# zstd finds repeats within a page.
+_PAGE_BYTES = 8 << 20
 _CONTENTS = "braid.contents"
 _FOOTER_END = b"PAR1"
 _FOOTER_LENGTH_BYTES = 4
@@ -70,10 +75,11 @@ def encode(table: pa.Table, contents: Contents) -> bytes:
         table.schema,
         compression="zstd",
         use_dictionary=[name for name in table.column_names if name in _REPEATING],
-        column_encoding={name: "DELTA_BINARY_PACKED" for name in table.column_names if name in _RISING},
+        column_encoding={name: _ENCODINGS[name] for name in table.column_names if name in _ENCODINGS},
         write_statistics=[name for name in table.column_names if name in _RISING],
+        data_page_size=_PAGE_BYTES,
     ) as writer:
-        writer.write_table(table)
+        writer.write_table(table, row_group_size=max(1, len(table)))
         writer.add_key_value_metadata({_CONTENTS: json.dumps(asdict(contents)), "braid.checksum": (_MARK + _BLANK).decode()})
     content = bytearray(buffer.getbuffer())
     place = _digest_place(content)
@@ -81,8 +87,11 @@ def encode(table: pa.Table, contents: Contents) -> bytes:
     return bytes(content)
 
 
-def decode(content: bytes, path: str) -> tuple[pa.Table, Contents]:
-    """The file's rows and what its range holds; ArchiveDamaged, which names `path`, if a single byte is not as written."""
+def decode(content: bytes, path: str, columns: Sequence[str] | None = None) -> tuple[pa.Table, Contents]:
+    """The file's rows and what its range holds; ArchiveDamaged, which names `path`, if a single byte is not as written.
+
+    Of the rows all columns, or the given ones.
+    """
     place = _digest_place(content)
     if place < len(_MARK) or not content.endswith(_FOOTER_END):
         raise ArchiveDamaged.of(path, f"its {len(content)} bytes hold no checksum of Braid's")
@@ -94,7 +103,7 @@ def decode(content: bytes, path: str) -> tuple[pa.Table, Contents]:
         raise ArchiveDamaged.of(path, f"its {len(content)} bytes are not those that were written")
     # Nothing is parsed before the digest has vouched for it.
     file = pq.ParquetFile(pa.BufferReader(content))
-    return file.read(), _contents(file.metadata)
+    return file.read(columns), _contents(file.metadata)
 
 
 def position(footer: bytes, path: str) -> LogPosition:

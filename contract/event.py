@@ -35,7 +35,11 @@ _Text = Annotated[str, Meta(max_length=MAX_PAGE_LENGTH)]
 
 
 class Event(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
-    """One page view. Unknown further fields are ignored, so producers may be newer than Braid."""
+    """One page view. The order of the fields is that of the wire form, so a new one comes last, and must have a default.
+
+    Unknown further fields are no reason to reject: producers may be newer than Braid. No view sees them, but the master
+    dataset keeps the whole value, so a field that is added here has its history.
+    """
 
     event_id: Annotated[
         str,
@@ -62,22 +66,31 @@ class Event(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
 
 
 FIELDS = Event.__struct_fields__
+_MOST_OF_32_BITS = (1 << 31) - 1
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the wire form, generated from Event."""
+    return msgspec.json.schema(Event)
+
+
+def _column_type(name: str) -> pl.DataType:
+    """What the field is in columns: a time, a text, a whole number or another number."""
+    if name == "event_time":
+        return pl.Datetime("us", "UTC")
+    declared = json_schema()["$defs"]["Event"]["properties"][name]
+    (form,) = (one for one in declared.get("anyOf", [declared]) if one["type"] != "null")
+    if form["type"] == "integer":
+        return pl.Int32() if form["maximum"] <= _MOST_OF_32_BITS else pl.Int64()
+    return {"string": pl.String(), "number": pl.Float64()}[form["type"]]
+
 
 EVENT_SCHEMA = pl.Schema(
     {
         "partition": pl.Int32(),
         "offset": pl.Int64(),
         "kafka_time": pl.Datetime("ms", "UTC"),
-        "event_id": pl.String(),
-        "event_time": pl.Datetime("us", "UTC"),
-        "site": pl.String(),
-        "page": pl.String(),
-        "visitor_id": pl.String(),
-        "status": pl.Int32(),
-        "bytes_sent": pl.Int64(),
-        "duration_ms": pl.Float64(),
-        "referrer": pl.String(),
-        "user_agent": pl.String(),
+        **{name: _column_type(name) for name in FIELDS},
     }
 )
 REJECT_SCHEMA = pl.Schema(
@@ -179,11 +192,6 @@ def decode(partition: int, offsets: Sequence[int], kafka_times_ms: Sequence[int]
 def encode(event: Event) -> bytes:
     """The wire form of an event: one compact JSON object; fields that are not known are left out."""
     return _encode_event(event)
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON Schema of the wire form, generated from Event."""
-    return msgspec.json.schema(Event)
 
 
 @cache

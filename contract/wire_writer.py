@@ -45,7 +45,7 @@ def encode_all(events: pl.DataFrame) -> list[bytes]:
         elif field.kind == FLOAT:
             decimals[number] = column.fill_null(0.0).to_numpy()
         else:
-            numbers[number] = integers(column) if field.kind == TIME else column.to_numpy()
+            numbers[number] = integers(column) if field.kind == TIME else column.fill_null(0).to_numpy()
     content = np.concatenate(contents)
     escapes = int(np.count_nonzero((content < _SPACE) | (content == _QUOTE) | (content == _BACKSLASH)))
     room = content_bytes + escapes * (MOST_ESCAPE_BYTES - 1) + len(events) * (len(names) + MOST_ADDED_BYTES)

@@ -29,7 +29,7 @@ from ingest.stop import Stop
 _CONSUME_S = 0.2
 _ANSWER_S = 10
 _MERGE_BYTES = 384 << 20
-"""What a merge holds in memory; of usual events MERGED_FILE_BYTES are two thirds of it."""
+"""What a merge holds in memory; of usual events MERGED_FILE_BYTES are three quarters of it."""
 _REPORT_EVERY_S = 60
 _LOOK_AGAIN_S = 5
 _READER = "the archiver"
@@ -162,7 +162,7 @@ class Archiver:
         decoded = decode(partition, records.offsets, records.kafka_times_ms, records.values)
 
         def put() -> bool:
-            self._files.put(offsets, decoded, position)
+            self._files.put(offsets, records, decoded, position)
             return True
 
         if not until_available(put, self._stop.wait, self._log):
@@ -191,7 +191,7 @@ class Archiver:
                 merged = self._files.merge(slices, _MERGE_BYTES)
                 if merged is None:
                     self._unmergeable.update(part.file for part in slices)
-                    self._log(f"partition {partition}: {len(slices)} files are too much to be merged in memory; they stay")
+                    self._log(f"partition {partition}: {len(slices)} files do not fit into one, by size or columns; they stay")
                 else:
                     self._log(f"partition {partition}: merged {len(slices)} files into {merged.file_name}")
         except (ArchiveDamaged, EngineUnavailable) as error:

@@ -3,20 +3,26 @@
 A quarantine file counts only beside the master file of the same name. It is written before and deleted after that one, so a
 crash in between leaves one that nobody reads. It stays until a larger master file covers its range: another archiver may be
 about to write the master file beside it.
+
+A master file has the columns of the event as it was when the file was written; whoever reads or merges it gets today's.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from contract.archive_file import Contents, decode, encode, position, read_footer
-from contract.event import EVENT_SCHEMA, REJECT_SCHEMA, Decoded
+from contract.event import REJECT_SCHEMA, Decoded
 from contract.log_position import LogPosition
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, folder, last_file
+from contract.master_rows import MASTER_SCHEMA, VALUE, lacking, master_rows
+from contract.records import Records
 from ingest.hdfs import FileInfo, FileStore
 
 
@@ -27,7 +33,49 @@ def _arrow_schema(schema: pl.Schema) -> pa.Schema:
     return pa.schema([(column.name, plain.get(column.type, column.type)) for column in columns])
 
 
-_SCHEMAS = {MASTER: _arrow_schema(EVENT_SCHEMA), QUARANTINE: _arrow_schema(REJECT_SCHEMA)}
+_SCHEMAS = {MASTER: _arrow_schema(MASTER_SCHEMA), QUARANTINE: _arrow_schema(REJECT_SCHEMA)}
+
+
+def _arrow(frame: pl.DataFrame) -> pa.Table:
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _values_of(events: pl.DataFrame, records: Records) -> pa.Array:
+    """The values that the events were decoded from."""
+    values = records.values
+    if len(events) < len(values):
+        values = [values[at] for at in np.searchsorted(records.offsets, events["offset"].to_numpy()).tolist()]
+    return pa.array(values, pa.binary())
+
+
+def _of_today(table: pa.Table) -> pa.Table:
+    """The rows of a master file with all columns of MASTER_SCHEMA, and the further ones that it has."""
+    if VALUE in table.column_names and not lacking(table.column_names):
+        return table
+    rows = master_rows(table.column_names, MASTER_SCHEMA.names(), lambda names: _frame(table.select(names)))
+    further = [name for name in table.column_names if name not in MASTER_SCHEMA]
+    whole = _arrow(rows).cast(_SCHEMAS[MASTER])
+    for name in further:
+        whole = whole.append_column(table.schema.field(name), table[name])
+    return whole
+
+
+def _irreplaceable(table: pa.Table) -> list[str]:
+    """Columns of fields that the event has no more, of a master file with rows without value."""
+    if not table[VALUE].null_count:
+        return []
+    return [name for name in table.column_names if name not in MASTER_SCHEMA]
+
+
+def _together(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
+    """All rows, with the columns of the schema."""
+    return pa.concat_tables([schema.empty_table(), *(table.select(schema.names).cast(schema) for table in tables if len(table))])
 
 
 class ArchiveFiles:
@@ -42,13 +90,14 @@ class ArchiveFiles:
         named = ((OffsetRange.of_file(partition, file.name), file) for file in files)
         return {offsets: file for offsets, file in named if offsets is not None}
 
-    def put(self, offsets: OffsetRange, decoded: Decoded, position: LogPosition | None = None) -> None:
-        """Store a range; a range that is there already stays, for it holds the same. `position` is the one at its end."""
-        arrow = {
-            dataset: frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(_SCHEMAS[dataset])
-            for dataset, frame in ((MASTER, decoded.events), (QUARANTINE, decoded.rejects))
-        }
-        self._put_tables(offsets, arrow[MASTER], arrow[QUARANTINE], position)
+    def put(self, offsets: OffsetRange, records: Records, decoded: Decoded, position: LogPosition | None = None) -> None:
+        """Store a range; a range that is there already stays, for it holds the same. `position` is the one at its end.
+
+        `records` are all that were decoded: of the events among them the values are stored as they are.
+        """
+        events = _arrow(decoded.events).append_column(VALUE, _values_of(decoded.events, records))
+        rejects = _arrow(decoded.rejects).cast(_SCHEMAS[QUARANTINE])
+        self._put_tables(offsets, events.cast(_SCHEMAS[MASTER]), rejects, position)
 
     def position(self, partition: int) -> LogPosition:
         """Where the archive of the partition ends, and in which log, as its last file says. ArchiveDamaged if it cannot."""
@@ -61,7 +110,9 @@ class ArchiveFiles:
     def merge(self, slices: list[Slice], most_bytes: int) -> OffsetRange | None:
         """Store neighbouring slices as one range more; the old files stay until `delete`. ArchiveDamaged if one is.
 
-        Nothing is stored, and None returned, if they are more than so many bytes in memory.
+        Columns that follow from values are filled in; a column that the event has no more is kept if no other could restore
+        it. Nothing is stored, and None returned, if the slices are more than so many bytes in memory, or if only some of
+        them have such a column.
         """
         merged = OffsetRange(slices[0].file.partition, slices[0].first_offset, slices[-1].next_offset)
         quarantined = self.ranges(merged.partition, QUARANTINE)
@@ -71,23 +122,32 @@ class ArchiveFiles:
         for part in slices:
             for dataset in (QUARANTINE, MASTER) if part.file in quarantined else (MASTER,):
                 table, contents = self._read(dataset, part)
-                tables[dataset].append(table)
-                held_bytes += table.nbytes
+                tables[dataset].append(_of_today(table) if dataset == MASTER else table)
+                held_bytes += tables[dataset][-1].nbytes
                 end = contents.position
             if held_bytes > most_bytes:
                 return None
-        events, rejects = (pa.concat_tables([_SCHEMAS[one].empty_table(), *tables[one]]) for one in (MASTER, QUARANTINE))
+        irreplaceable = {name for table in tables[MASTER] for name in _irreplaceable(table)}
+        # guard: a merge loses no column
+        if any(irreplaceable.difference(table.column_names) for table in tables[MASTER] if len(table)):
+            return None
+        schema = _SCHEMAS[MASTER]
+        for name in sorted(irreplaceable):
+            schema = schema.append(next(table.schema.field(name) for table in tables[MASTER] if name in table.column_names))
+        events = _together(tables[MASTER], schema)
         # Of an end inside a file it is not known.
         position = end if end.next_offset == merged.next_offset else replace(end, leader_epoch=None)
-        self._put_tables(merged, events, rejects, position, tuple(part.file.file_name for part in slices))
+        names = tuple(part.file.file_name for part in slices)
+        self._put_tables(merged, events, _together(tables[QUARANTINE], _SCHEMAS[QUARANTINE]), position, names)
         return merged
 
-    def read(self, dataset: str, slices: list[Slice]) -> pa.Table:
+    def read(self, dataset: str, slices: list[Slice]) -> pl.DataFrame:
         """The rows of the slices, in their order; of QUARANTINE give only slices whose file is there.
 
-        Raises ArchiveDamaged if a file is not as it was written.
+        Events have MASTER_SCHEMA, whenever they were stored. Raises ArchiveDamaged if a file is not as it was written.
         """
-        return pa.concat_tables([_SCHEMAS[dataset].empty_table(), *(self._read(dataset, part)[0] for part in slices)])
+        tables = [self._read(dataset, part)[0] for part in slices]
+        return _frame(_together(map(_of_today, tables) if dataset == MASTER else tables, _SCHEMAS[dataset]))
 
     def _read(self, dataset: str, part: Slice) -> tuple[pa.Table, Contents]:
         """The rows of the slice, and what its file holds."""

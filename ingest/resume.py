@@ -8,6 +8,7 @@ from contract.errors import InputError
 from contract.event import decode
 from contract.log_position import LogPosition
 from contract.master import OffsetRange
+from contract.records import Records
 from contract.resumption import Resumption
 from ingest.archive_files import ArchiveFiles
 
@@ -26,7 +27,7 @@ def resume(files: ArchiveFiles, resumption: Resumption, say: Callable[[str], Non
         if part.archived_offset < part.next_offset:
             offsets = OffsetRange(part.partition, part.archived_offset, part.next_offset)
             position = LogPosition(part.next_offset, part.topic_id, part.leader_epoch, part.shift)
-            files.put(offsets, decode(part.partition, [], [], []), position)
+            files.put(offsets, Records(), decode(part.partition, [], [], []), position)
         is_lost = part.lost_offset < part.lost_next_offset
         lost = f"; offsets [{part.lost_offset}, {part.lost_next_offset}) are lost" if is_lost else ""
         say(f"partition {part.partition}: Kafka's offset {part.log_offset} is {part.next_offset} from now on{lost}")

@@ -234,8 +234,8 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "offset filter of overlapping files",
         "batch/share.py",
-        'inside = rows.filter(pl.col("offset").is_between(piece.first_offset, piece.next_offset, closed="left"))',
-        "inside = rows",
+        'return rows.filter(pl.col("offset").is_between(piece.first_offset, piece.next_offset, closed="left"))',
+        "return rows",
         _test("layer/test_batch.py::test_rows_equal_the_oracles_with_overlapping_files_and_a_cut_inside_a_file"),
     ),
     Mutation(

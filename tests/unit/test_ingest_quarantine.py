@@ -12,6 +12,7 @@ import pytest
 from contract.errors import DeliveryFailed
 from contract.event import EVENT_SCHEMA, REJECT_SCHEMA, Decoded, decode
 from contract.master import OffsetRange
+from contract.records import Records
 from contract.replays import Judged, Wanted
 from contract.settings import Settings
 from ingest.__main__ import main
@@ -34,7 +35,7 @@ def put(store: MemoryStore, offsets: OffsetRange, values: dict[int, bytes | None
         for offset, value in values.items()
     ]
     rejects = pl.DataFrame(rows, schema=REJECT_SCHEMA, orient="row")
-    ArchiveFiles(store, SETTINGS.archive_root).put(offsets, Decoded(pl.DataFrame(schema=EVENT_SCHEMA), rejects))
+    ArchiveFiles(store, SETTINGS.archive_root).put(offsets, Records(), Decoded(pl.DataFrame(schema=EVENT_SCHEMA), rejects))
 
 
 @pytest.fixture

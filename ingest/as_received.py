@@ -1,0 +1,40 @@
+"""What a replay sends of events: their values as they were received, with fields that Braid does not know."""
+
+from __future__ import annotations
+
+from itertools import compress
+
+import msgspec
+import polars as pl
+
+from contract.event import MAX_VALUE_BYTES
+from contract.master_rows import VALUE
+from contract.wire_writer import encode_all
+
+_CHANGED_BY_SHIFT = ("event_id", "event_time", "site")
+_fields_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def values_of(events: pl.DataFrame) -> list[bytes]:
+    """The value of each event, exactly as Kafka had it; of one from before values were kept what its columns say."""
+    values: list[bytes | None] = events[VALUE].to_list()
+    unknown = events.filter(pl.col(VALUE).is_null())
+    written = iter(encode_all(unknown) if len(unknown) else ())
+    return [next(written) if value is None else value for value in values]
+
+
+def values_of_shifted(events: pl.DataFrame, shifted: pl.DataFrame) -> list[bytes]:
+    """The value of each shifted event: with what Braid knows of it as it is now, and all else as it was received."""
+    values = encode_all(shifted)
+    # Nearly all values are the wire form of their columns, so nothing else is in them.
+    received = events[VALUE].to_list()
+    has_more = [value not in (None, plain) for value, plain in zip(received, encode_all(events), strict=True)]
+    for at in compress(range(len(values)), has_more):
+        fields = _fields_of(received[at])
+        new = _fields_of(values[at])
+        value = _encode(fields | {name: new[name] for name in _CHANGED_BY_SHIFT})
+        # With a longer id it may be no event any more; without what nobody knows it is one.
+        if len(value) <= MAX_VALUE_BYTES:
+            values[at] = value
+    return values
