@@ -98,7 +98,7 @@ class Describer:
         files, described = files_at_hand(self.settings), []
         rejected = files.read(QUARANTINE, [piece.file for piece in share if piece.file in self.rejected])
         for piece, content in zip(share, files.read(MASTER, [piece.file for piece in share]), strict=True):
-            events = _events(content, piece, ["event_time"])
+            events = events_in(content, piece, ["event_time"])
             rejects = 0
             if piece.file in self.rejected:
                 rejects = len(_inside(_read(next(rejected), ["offset"]), piece))
@@ -121,7 +121,7 @@ def events_on(files: Files, share: Share, days: Collection[date], columns: Seque
     """Of each slice these columns of its events that are on one of the days; event_time must be one of them."""
     wanted = np.array(sorted(days), "datetime64[D]").astype(np.int64)
     for piece, content in zip(share, files.read(MASTER, [piece.file for piece in share]), strict=True):
-        rows = _events(content, piece, columns)
+        rows = events_in(content, piece, columns)
         inside = np.isin(days_of(rows), wanted)
         yield rows if inside.all() else rows.filter(inside)
 
@@ -165,7 +165,7 @@ def offsets_of(slices: Iterable[Slice]) -> int:
     return sum(piece.next_offset - piece.first_offset for piece in slices)
 
 
-def _events(content: bytes, piece: Slice, columns: Sequence[str]) -> pl.DataFrame:
+def events_in(content: bytes, piece: Slice, columns: Sequence[str]) -> pl.DataFrame:
     """These columns of the events in a master file, and no row of the file that is not in the slice."""
     held = pl.read_parquet_schema(BytesIO(content)).keys()
     rows = master_rows(held, list(dict.fromkeys(["offset", *columns])), partial(_read, content))

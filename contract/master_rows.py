@@ -1,8 +1,8 @@
 """Events of master files in today's schema, whatever an event was when a file was written.
 
-A master file holds each event's value exactly as Kafka had it, and beside it columns that were decoded from it. What the event
-has got since is in no column of an older file, but perhaps in the values: then these are decoded once more. Files from before
-values were kept have none, and nobody knows what more there was.
+A master file holds each event's value exactly as Kafka had it, and beside it columns that were decoded from it. A field that
+the event has got since is in no column of an older file, but perhaps in the values: then these are decoded once more. Files
+from before values were kept have none, and nobody knows what more there was.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _READ_TO_DECODE = ("partition", "kafka_time", VALUE)
 def master_rows(held: Collection[str], columns: Sequence[str], read: Callable[[list[str]], pl.DataFrame]) -> pl.DataFrame:
     """All rows of a file, with these columns of MASTER_SCHEMA, in the order of the file.
 
-    `held` are the names of the file's columns, and `read` gives some of them. The values are read only if they are asked for,
-    or if the file lacks a column that follows from them. An event stays one: if today's decoder rejects its value, or if
-    there is none, such a column is null.
+    `held` are the names of the file's columns, and `read` gives some of them. The values are read only if they are asked
+    for, or if the file lacks a column that follows from them. An event stays one: if today's decoder rejects its value, or
+    if there is none, such a column is null.
     """
     derived = [name for name in lacking(held) if name in columns] if VALUE in held else []
     needed = dict.fromkeys(["offset", *columns, *(_READ_TO_DECODE if derived else ())])
@@ -46,5 +46,5 @@ def _decoded(stored: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     """Offset and these columns of the events that today's decoder finds in the values."""
     received = stored.filter(pl.col(VALUE).is_not_null())
     partition = received["partition"][0] if len(received) else 0
-    offsets, times_ms = received["offset"].to_numpy(), integers(received["kafka_time"])
+    offsets, times_ms = received["offset"].to_list(), integers(received["kafka_time"]).tolist()
     return decode(partition, offsets, times_ms, received[VALUE].to_list()).events.select("offset", *columns)

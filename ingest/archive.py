@@ -191,7 +191,9 @@ class Archiver:
                 merged = self._files.merge(slices, _MERGE_BYTES)
                 if merged is None:
                     self._unmergeable.update(part.file for part in slices)
-                    self._log(f"partition {partition}: {len(slices)} files do not fit into one, by size or columns; they stay")
+                    self._log(
+                        f"partition {partition}: {len(slices)} files do not fit into one, by size or columns; they stay"
+                    )
                 else:
                     self._log(f"partition {partition}: merged {len(slices)} files into {merged.file_name}")
         except (ArchiveDamaged, EngineUnavailable) as error:

@@ -67,15 +67,16 @@ def _of_today(table: pa.Table) -> pa.Table:
 
 
 def _irreplaceable(table: pa.Table) -> list[str]:
-    """Columns of fields that the event has no more, of a master file with rows without value."""
-    if not table[VALUE].null_count:
-        return []
-    return [name for name in table.column_names if name not in MASTER_SCHEMA]
+    """Columns of a master file that the event has no more, and that say something of rows without value."""
+    alone = table.filter(table[VALUE].is_null())
+    return [name for name in table.column_names if name not in MASTER_SCHEMA and alone[name].null_count < len(alone)]
 
 
 def _together(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
     """All rows, with the columns of the schema."""
-    return pa.concat_tables([schema.empty_table(), *(table.select(schema.names).cast(schema) for table in tables if len(table))])
+    return pa.concat_tables(
+        [schema.empty_table(), *(table.select(schema.names).cast(schema) for table in tables if len(table))]
+    )
 
 
 class ArchiveFiles:
@@ -95,6 +96,7 @@ class ArchiveFiles:
 
         `records` are all that were decoded: of the events among them the values are stored as they are.
         """
+        # guard: values are kept
         events = _arrow(decoded.events).append_column(VALUE, _values_of(decoded.events, records))
         rejects = _arrow(decoded.rejects).cast(_SCHEMAS[QUARANTINE])
         self._put_tables(offsets, events.cast(_SCHEMAS[MASTER]), rejects, position)

@@ -21,6 +21,7 @@ def values_of(events: pl.DataFrame) -> list[bytes]:
     values: list[bytes | None] = events[VALUE].to_list()
     unknown = events.filter(pl.col(VALUE).is_null())
     written = iter(encode_all(unknown) if len(unknown) else ())
+    # guard: a replay sends what was received
     return [next(written) if value is None else value for value in values]
 
 

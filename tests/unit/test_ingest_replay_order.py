@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from contract.errors import ArchiveDamaged
 from contract.event import EVENT_SCHEMA
 from contract.master import MASTER, OffsetRange
+from contract.master_rows import MASTER_SCHEMA
 from ingest.archive_files import ArchiveFiles
 from ingest.background import ahead
 from ingest.history import History
