@@ -18,6 +18,7 @@ VALUE = "value"
 MASTER_SCHEMA = pl.Schema({**EVENT_SCHEMA, VALUE: pl.Binary()})
 """The columns of a master file that is written today; the value is null where a file from before it was merged in."""
 _READ_TO_DECODE = ("partition", "kafka_time", VALUE)
+_DECODED_AT_ONCE = 20_000
 
 
 def master_rows(held: Collection[str], columns: Sequence[str], read: Callable[[list[str]], pl.DataFrame]) -> pl.DataFrame:
@@ -44,7 +45,12 @@ def lacking(held: Collection[str]) -> list[str]:
 
 def _decoded(stored: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     """Offset and these columns of the events that today's decoder finds in the values."""
-    received = stored.filter(pl.col(VALUE).is_not_null())
-    partition = received["partition"][0] if len(received) else 0
-    offsets, times_ms = received["offset"].to_list(), integers(received["kafka_time"]).tolist()
-    return decode(partition, offsets, times_ms, received[VALUE].to_list()).events.select("offset", *columns)
+    decoded = [pl.DataFrame(schema={name: EVENT_SCHEMA[name] for name in ("offset", *columns)})]
+    for part in stored.filter(pl.col(VALUE).is_not_null()).iter_slices(_DECODED_AT_ONCE):
+        offsets, times_ms = part["offset"].to_list(), integers(part["kafka_time"]).tolist()
+        events = decode(part["partition"][0], offsets, times_ms, part[VALUE].to_list()).events
+        # Texts would hold on to the whole values that they were found in; this copies them.
+        copied = pl.from_arrow(events.select("offset", *columns).to_arrow(compat_level=pl.CompatLevel.oldest()))
+        assert isinstance(copied, pl.DataFrame)
+        decoded.append(copied)
+    return pl.concat(decoded)

@@ -15,7 +15,7 @@ from ingest.shifted import Shift
 
 TIME_MS = 1_763_712_000_000
 FIELDS = {
-    "event_id": "e:1", "event_time": "2025-11-20T10:00:00.5Z", "site": "s", "page": "/", "visitor_id": "v", "status": 200,
+    "event_id": "e:1", "event_time": "2025-11-20T10:00:00.500Z", "site": "s", "page": "/", "visitor_id": "v", "status": 200,
     "bytes_sent": 1,
 }  # fmt: skip
 PLAIN = json.dumps(FIELDS, separators=(",", ":")).encode()
