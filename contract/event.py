@@ -35,12 +35,9 @@ _Text = Annotated[str, Meta(max_length=MAX_PAGE_LENGTH)]
 
 
 class Event(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
-    """One page view. The order of the fields is that of the wire form, so a new one comes last, and must have a default.
+    """One page view. Further fields are ignored, but for the master dataset, which keeps them: producers may be newer."""
 
-    Unknown further fields are no reason to reject: producers may be newer than Braid. No view sees them, but the master
-    dataset keeps the whole value, so a field that is added here has its history.
-    """
-
+    # The order is that of the wire form, so a new field comes last; with a default, or no event of before is one any more.
     event_id: Annotated[
         str,
         Meta(min_length=1, max_length=EVENT_ID_LENGTH, description="source + position; the same id on one day counts once"),
