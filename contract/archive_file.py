@@ -22,10 +22,6 @@ from contract.master import OffsetRange
 _REPEATING = {"partition", "site", "page", "visitor_id", "status", "referrer", "user_agent", "reason"}
 # Only these tell a reader which files or row groups to leave out.
 _RISING = {"offset", "kafka_time", "event_time"}
-# Each value begins as the one before it. So do ids, but each run reads those, which takes twice as long then.
-_ENCODINGS = dict.fromkeys(_RISING, "DELTA_BINARY_PACKED") | {"value": "DELTA_BYTE_ARRAY"}
-# zstd finds repeats within a page.
-_PAGE_BYTES = 8 << 20
 _CONTENTS = "braid.contents"
 _FOOTER_END = b"PAR1"
 _FOOTER_LENGTH_BYTES = 4
@@ -35,11 +31,19 @@ _BLANK = b"0" * 64
 
 
 @dataclass(frozen=True)
+class ValueForm:
+    """How the values are written that a master file leaves out: its columns `fields`, in this order, as `version` says."""
+
+    version: int
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Contents:
     """What an offset range holds; its master and its quarantine file both say so, and either tells of the other.
 
     `merged` names the files that the range was merged from, if it was. `topic_id`, `leader_epoch` and `shift` are those of
-    the position at its end.
+    the position at its end. `form` is that of the values that the master file leaves out.
     """
 
     offsets: OffsetRange
@@ -49,6 +53,7 @@ class Contents:
     topic_id: str | None = None
     leader_epoch: int | None = None
     shift: int = 0
+    form: ValueForm | None = None
 
     @property
     def position(self) -> LogPosition:
@@ -74,11 +79,10 @@ def encode(table: pa.Table, contents: Contents) -> bytes:
         table.schema,
         compression="zstd",
         use_dictionary=[name for name in table.column_names if name in _REPEATING],
-        column_encoding={name: _ENCODINGS[name] for name in table.column_names if name in _ENCODINGS},
+        column_encoding={name: "DELTA_BINARY_PACKED" for name in table.column_names if name in _RISING},
         write_statistics=[name for name in table.column_names if name in _RISING],
-        data_page_size=_PAGE_BYTES,
     ) as writer:
-        writer.write_table(table, row_group_size=max(1, len(table)))
+        writer.write_table(table)
         writer.add_key_value_metadata({_CONTENTS: json.dumps(asdict(contents)), "braid.checksum": (_MARK + _BLANK).decode()})
     content = bytearray(buffer.getbuffer())
     place = _digest_place(content)
@@ -144,8 +148,9 @@ def _footer(footer: bytes, path: str) -> pq.FileMetaData:
 
 def _contents(metadata: pq.FileMetaData) -> Contents:
     held = json.loads(metadata.metadata[_CONTENTS.encode()])
-    offsets, merged = OffsetRange(**held.pop("offsets")), tuple(held.pop("merged"))
-    return Contents(offsets, merged=merged, **held)
+    offsets, merged, form = OffsetRange(**held.pop("offsets")), tuple(held.pop("merged")), held.pop("form", None)
+    known = ValueForm(form["version"], tuple(form["fields"])) if form else None
+    return Contents(offsets, merged=merged, form=known, **held)
 
 
 def _limits(group: pq.RowGroupMetaData, name: str, path: str) -> tuple[int, int]:

@@ -143,10 +143,15 @@ Rows = tuple[NDArray[np.int64], Columns]
 
 @dataclass(frozen=True)
 class Decoded:
-    """events has EVENT_SCHEMA, rejects has REJECT_SCHEMA, both in the order of the records."""
+    """events has EVENT_SCHEMA, rejects has REJECT_SCHEMA, both in the order of the records.
+
+    `follows` says of which events the value follows from the columns: contract/wire_writer.py writes it of them, byte for
+    byte. Of others it may, but is not known to.
+    """
 
     events: pl.DataFrame
     rejects: pl.DataFrame
+    follows: NDArray[np.bool_]
 
 
 class _Rejected(Exception):
@@ -155,10 +160,17 @@ class _Rejected(Exception):
         self.reason, self.detail = reason, detail
 
 
-def decode(partition: int, offsets: Sequence[int], kafka_times_ms: Sequence[int], values: Sequence[bytes | None]) -> Decoded:
+def decode(
+    partition: int,
+    offsets: Sequence[int],
+    kafka_times_ms: Sequence[int],
+    values: Sequence[bytes | None],
+    compare: bool = False,
+) -> Decoded:
     """Every record of one partition becomes an event or a reject; the three sequences have one item a record.
 
-    What is of wire form is read as that; all else is read, and judged, by the JSON decoder.
+    What is of wire form is read as that; all else is read, and judged, by the JSON decoder. Which values follow from the
+    columns is found only if it is asked for, by `compare`.
     """
     offset, kafka_time_ms = np.asarray(offsets, np.int64), np.asarray(kafka_times_ms, np.int64)
     latest_us = kafka_time_ms * _MICROSECONDS_PER_MS + MAX_AHEAD // _MICROSECOND
@@ -174,16 +186,17 @@ def decode(partition: int, offsets: Sequence[int], kafka_times_ms: Sequence[int]
         # A call of Polars takes as long as a hundred records do, so there is only this one.
         return pl.DataFrame(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
-    at, fields = wire_form().read(values, latest_us)
+    at, fields, follows = wire_form().read(values, latest_us, compare)
     events = frame(_ARROW_EVENTS, at, fields)
     if len(at) == len(values):
-        return Decoded(events, _NO_REJECTS.clone())
+        return Decoded(events, _NO_REJECTS.clone(), follows)
     others = np.delete(np.arange(len(values)), at)
     (json_at, json_fields), (rejects_at, reasons) = _read_json(values, latest_us, others.tolist())
     if len(json_at):
         in_order = np.argsort(np.concatenate([at, json_at]))
         events = pl.concat([events, frame(_ARROW_EVENTS, json_at, json_fields)])[in_order]
-    return Decoded(events, frame(_ARROW_REJECTS, rejects_at, reasons))
+        follows = np.concatenate([follows, np.zeros(len(json_at), np.bool_)])[in_order]
+    return Decoded(events, frame(_ARROW_REJECTS, rejects_at, reasons), follows)
 
 
 def encode(event: Event) -> bytes:

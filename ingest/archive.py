@@ -29,7 +29,7 @@ from ingest.stop import Stop
 _CONSUME_S = 0.2
 _ANSWER_S = 10
 _MERGE_BYTES = 384 << 20
-"""What a merge holds in memory; of usual events MERGED_FILE_BYTES are three quarters of it."""
+"""What a merge holds in memory; of usual events MERGED_FILE_BYTES are two thirds of it."""
 _REPORT_EVERY_S = 60
 _LOOK_AGAIN_S = 5
 _READER = "the archiver"
@@ -159,7 +159,7 @@ class Archiver:
 
     def _put(self, offsets: OffsetRange, records: Records, position: LogPosition) -> None:
         partition = offsets.partition
-        decoded = decode(partition, records.offsets, records.kafka_times_ms, records.values)
+        decoded = decode(partition, records.offsets, records.kafka_times_ms, records.values, compare=True)
 
         def put() -> bool:
             self._files.put(offsets, records, decoded, position)

@@ -4,7 +4,8 @@ A quarantine file counts only beside the master file of the same name. It is wri
 crash in between leaves one that nobody reads. It stays until a larger master file covers its range: another archiver may be
 about to write the master file beside it.
 
-A master file has the columns of the event as it was when the file was written; whoever reads or merges it gets today's.
+A master file has the columns of the event as it was when the file was written; whoever reads or merges it gets today's, and
+a value is left out in what they get if today's form writes it of today's columns.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from contract.archive_file import Contents, decode, encode, position, read_footer
+from contract.archive_file import Contents, ValueForm, decode, encode, position, read_footer
+from contract.errors import ArchiveDamaged
 from contract.event import REJECT_SCHEMA, Decoded
 from contract.log_position import LogPosition
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, folder, last_file
-from contract.master_rows import MASTER_SCHEMA, VALUE, lacking, master_rows
+from contract.master_rows import FORM, FORM_VERSION, LEFT_OUT, MASTER_SCHEMA, VALUE, lacking, master_rows
 from contract.records import Records
 from ingest.hdfs import FileInfo, FileStore
 
@@ -46,24 +49,49 @@ def _frame(table: pa.Table) -> pl.DataFrame:
     return frame
 
 
-def _values_of(events: pl.DataFrame, records: Records) -> pa.Array:
-    """The values that the events were decoded from."""
-    values = records.values
-    if len(events) < len(values):
-        values = [values[at] for at in np.searchsorted(records.offsets, events["offset"].to_numpy()).tolist()]
-    return pa.array(values, pa.binary())
+def _values_of(decoded: Decoded, records: Records) -> pa.Array:
+    """The values that the events were decoded from, but for those that follow from the columns."""
+    kept = np.flatnonzero(~decoded.follows)
+    at = np.searchsorted(records.offsets, decoded.events["offset"].to_numpy()[kept])
+    values = [records.values[one] or LEFT_OUT for one in at.tolist()]
+    lengths = np.zeros(1 + len(decoded.follows), np.int64)
+    lengths[1 + kept] = list(map(len, values))
+    buffers = [None, pa.py_buffer(np.cumsum(lengths)), pa.py_buffer(b"".join(values))]
+    return pa.Array.from_buffers(pa.large_binary(), len(decoded.follows), buffers)
 
 
-def _of_today(table: pa.Table) -> pa.Table:
-    """The rows of a master file with all columns of MASTER_SCHEMA, and the further ones that it has."""
-    if VALUE in table.column_names and not lacking(table.column_names):
+def _of_today(table: pa.Table, form: ValueForm | None) -> pa.Table:
+    """The rows of a master file with all columns of MASTER_SCHEMA, and the further ones that it has, in today's form.
+
+    `form` is the file's own; a file of before values were kept has none.
+    """
+    if form == FORM and not lacking(table.column_names):
         return table
+    if form is not None:
+        table = _in_form_of_today(table, form)
     rows = master_rows(table.column_names, MASTER_SCHEMA.names(), lambda names: _frame(table.select(names)))
     further = [name for name in table.column_names if name not in MASTER_SCHEMA]
     whole = _arrow(rows).cast(_SCHEMAS[MASTER])
     for name in further:
         whole = whole.append_column(table.schema.field(name), table[name])
     return whole
+
+
+def _in_form_of_today(table: pa.Table, form: ValueForm) -> pa.Table:
+    """The same rows, with those values that today's form would not write of today's columns."""
+    columns = {name: table.schema.field(name).type for name in form.fields}
+    of_today = {name: _SCHEMAS[MASTER].field(name).type for name in FORM.fields if name in columns}
+    # Of a value that was left out, what the form did not have is null, and a null is not written.
+    # guard: a value that is left out stays the same
+    if list(columns.items()) == list(of_today.items()):
+        return table
+    from contract.wire_writer import write  # takes a second to load
+
+    values = table[VALUE].combine_chunks()
+    left_out = pc.fill_null(pc.equal(values, LEFT_OUT), False)
+    given_back = write(_frame(table.filter(left_out)), form.fields).to_arrow().cast(pa.binary())
+    at = table.column_names.index(VALUE)
+    return table.set_column(at, VALUE, pc.replace_with_mask(values, left_out, given_back))
 
 
 def _irreplaceable(table: pa.Table) -> list[str]:
@@ -94,10 +122,11 @@ class ArchiveFiles:
     def put(self, offsets: OffsetRange, records: Records, decoded: Decoded, position: LogPosition | None = None) -> None:
         """Store a range; a range that is there already stays, for it holds the same. `position` is the one at its end.
 
-        `records` are all that were decoded: of the events among them the values are stored as they are.
+        `records` are all that were decoded: of the events among them the values are stored as they are, but for those that
+        follow from the columns.
         """
         # guard: values are kept
-        events = _arrow(decoded.events).append_column(VALUE, _values_of(decoded.events, records))
+        events = _arrow(decoded.events).append_column(VALUE, _values_of(decoded, records))
         rejects = _arrow(decoded.rejects).cast(_SCHEMAS[QUARANTINE])
         self._put_tables(offsets, events.cast(_SCHEMAS[MASTER]), rejects, position)
 
@@ -124,7 +153,7 @@ class ArchiveFiles:
         for part in slices:
             for dataset in (QUARANTINE, MASTER) if part.file in quarantined else (MASTER,):
                 table, contents = self._read(dataset, part)
-                tables[dataset].append(_of_today(table) if dataset == MASTER else table)
+                tables[dataset].append(_of_today(table, contents.form) if dataset == MASTER else table)
                 held_bytes += tables[dataset][-1].nbytes
                 end = contents.position
             if held_bytes > most_bytes:
@@ -146,15 +175,19 @@ class ArchiveFiles:
     def read(self, dataset: str, slices: list[Slice]) -> pl.DataFrame:
         """The rows of the slices, in their order; of QUARANTINE give only slices whose file is there.
 
-        Events have MASTER_SCHEMA, whenever they were stored. Raises ArchiveDamaged if a file is not as it was written.
+        Events have MASTER_SCHEMA, whenever they were stored; ingest/as_received.py gives their values. Raises ArchiveDamaged
+        if a file is not as it was written.
         """
-        tables = [self._read(dataset, part)[0] for part in slices]
-        return _frame(_together(map(_of_today, tables) if dataset == MASTER else tables, _SCHEMAS[dataset]))
+        held = [self._read(dataset, part) for part in slices]
+        tables = [_of_today(table, contents.form) if dataset == MASTER else table for table, contents in held]
+        return _frame(_together(tables, _SCHEMAS[dataset]))
 
     def _read(self, dataset: str, part: Slice) -> tuple[pa.Table, Contents]:
         """The rows of the slice, and what its file holds."""
         path = part.file.path(self._root, dataset)
         table, contents = decode(self._store.read(path), path)
+        if contents.form is not None and contents.form.version > FORM_VERSION:
+            raise ArchiveDamaged.of(path, f"its values are of form {contents.form.version}, which a later Braid knows")
         offset = table["offset"].to_numpy()
         # guard: offset filter of a merge
         return table.filter(pa.array((offset >= part.first_offset) & (offset < part.next_offset))), contents
@@ -199,7 +232,7 @@ class ArchiveFiles:
         merged: tuple[str, ...] = (),
     ) -> None:
         at = position or LogPosition(offsets.next_offset)
-        contents = Contents(offsets, len(events), len(rejects), merged, at.topic_id, at.leader_epoch, at.shift)
+        contents = Contents(offsets, len(events), len(rejects), merged, at.topic_id, at.leader_epoch, at.shift, FORM)
         # guard: quarantine before master
         if len(rejects):
             self._put_file(offsets, QUARANTINE, encode(rejects, contents))

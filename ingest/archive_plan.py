@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from contract.master import OffsetRange, Slice, archived_next_offset, covering
 from ingest.hdfs import FileInfo
 
-SMALL_FILE_BYTES = 12 << 20
+SMALL_FILE_BYTES = 8 << 20
 """Only smaller files are merged."""
-MERGED_FILE_BYTES = 24 << 20
+MERGED_FILE_BYTES = 16 << 20
 
 
 def current(partition: int, files: Mapping[OffsetRange, FileInfo]) -> list[Slice]:

@@ -227,8 +227,22 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "values are kept",
         "ingest/archive_files.py",
-        "_values_of(decoded.events, records))",
+        "_values_of(decoded, records))",
         "pa.nulls(len(decoded.events), pa.binary()))",
+        _test("unit/test_new_field.py"),
+    ),
+    Mutation(
+        "a value is left out only if it comes back",
+        "contract/loops/wire.py",
+        "follows[row] = same",
+        "follows[row] = compare",
+        _test("unit/test_value_form.py"),
+    ),
+    Mutation(
+        "a value that is left out stays the same",
+        "ingest/archive_files.py",
+        "if list(columns.items()) == list(of_today.items()):",
+        "if True:",
         _test("unit/test_new_field.py"),
     ),
     Mutation(
@@ -248,7 +262,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "a replay sends what was received",
         "ingest/as_received.py",
-        "[next(written) if value is None else value for value in values]",
+        "[value or next(written) for value in values]",
         "encode_all(events)",
         _test("unit/test_ingest_as_received.py"),
     ),

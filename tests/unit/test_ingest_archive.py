@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from contract.errors import DataLost, EngineUnavailable, PositionLost
 from contract.event import REJECT_SCHEMA
 from contract.log_position import LogPosition
-from contract.master import MASTER, QUARANTINE, OffsetRange, archived_next_offset, covering
+from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, archived_next_offset, covering
 from contract.master_rows import MASTER_SCHEMA
 from contract.records import Records
 from contract.settings import Settings
 from ingest.archive import Archiver
 from ingest.archive_files import ArchiveFiles
+from ingest.as_received import values_of
 from ingest.background import Background, Worker
 from tests.fixtures.archived import judged
 from tests.fixtures.memory import GAP, Crash, MemoryConsumer, MemoryStore, MemoryTopic
@@ -167,16 +168,21 @@ def test_files_that_are_too_much_for_memory_stay_as_they_are(monkeypatch: pytest
     assert sum("do not fit into one" in line for line in world.said) == 1
 
 
-def test_files_hold_the_columns_of_the_contract_and_each_value_as_it_was_received():
-    world = World(MemoryTopic({0: [event(0), (KAFKA_TIME_MS, b"x" * 70_000), (KAFKA_TIME_MS, None)]}))
+def test_files_hold_the_columns_of_the_contract_and_each_value_that_does_not_follow_from_them():
+    plain = event(3)[1].replace(b".5Z", b".500Z")
+    world = World(
+        MemoryTopic({0: [event(0), (KAFKA_TIME_MS, b"x" * 70_000), (KAFKA_TIME_MS, None), (KAFKA_TIME_MS, plain)]})
+    )
     archiver = world.archiver()
     archiver.step()
     archiver.flush(0)
-    offsets = OffsetRange(0, 0, 3)
+    offsets = OffsetRange(0, 0, 4)
     events, rejects = (world.frame(offsets.path(SETTINGS.archive_root, dataset)) for dataset in (MASTER, QUARANTINE))
     assert events.schema == MASTER_SCHEMA
     assert rejects.schema == REJECT_SCHEMA
-    assert events["value"].to_list() == [event(0)[1]]
+    assert events["value"].to_list() == [event(0)[1], b""]
+    read = ArchiveFiles(world.store, SETTINGS.archive_root).read(MASTER, [Slice(offsets, 0, 4)])
+    assert values_of(read) == [event(0)[1], plain]
     assert rejects["value"].to_list() == [b"x" * 70_000, None]
     columns = pq.read_schema(io.BytesIO(world.store.files[offsets.path(SETTINGS.archive_root, MASTER)][0]))
     assert str(columns.field("site").type) == "string"

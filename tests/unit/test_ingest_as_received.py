@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
 from contract.event import EVENT_SCHEMA, MAX_VALUE_BYTES, decode
-from contract.master_rows import MASTER_SCHEMA, VALUE
+from contract.master_rows import LEFT_OUT, MASTER_SCHEMA, VALUE
 from contract.wire_writer import encode_all
 from ingest.as_received import values_of, values_of_shifted
 from ingest.shifted import Shift
@@ -23,20 +24,21 @@ PLAIN = json.dumps(FIELDS, separators=(",", ":")).encode()
 MORE = json.dumps(FIELDS | {"big": 2**80, "nested": {"a": [1, None]}}).encode().replace(b"[1,", b"[1.50,")
 
 
-def events(*values: bytes, known: bool = True) -> pl.DataFrame:
+def events(*values: bytes, kept: Sequence[bytes | None] | None = None) -> pl.DataFrame:
+    """Events as they are read from the archive, which has kept their values or what is given."""
     decoded = decode(0, range(len(values)), [TIME_MS] * len(values), values)
     assert decoded.rejects.is_empty()
-    return decoded.events.with_columns(pl.Series(VALUE, values if known else [None] * len(values), MASTER_SCHEMA[VALUE]))
+    return decoded.events.with_columns(pl.Series(VALUE, values if kept is None else kept, MASTER_SCHEMA[VALUE]))
 
 
-def test_values_are_sent_as_they_came_and_those_that_were_not_kept_as_their_columns_say():
-    mixed = pl.concat([events(MORE, PLAIN), events(MORE, known=False), events(MORE)])
-    assert values_of(mixed) == [MORE, PLAIN, PLAIN, MORE]
+def test_values_are_sent_as_they_came_and_what_is_not_kept_as_the_columns_say():
+    mixed = pl.concat([events(MORE, PLAIN), events(MORE, PLAIN, kept=[None, LEFT_OUT]), events(MORE)])
+    assert values_of(mixed) == [MORE, PLAIN, PLAIN, PLAIN, MORE]
     assert values_of(mixed[:0]) == []
 
 
 def test_a_shifted_event_has_new_id_time_and_site_and_all_else_as_it_came():
-    mixed = pl.concat([events(MORE, PLAIN), events(MORE, known=False)])
+    mixed = pl.concat([events(MORE, PLAIN), events(MORE, PLAIN, kept=[None, LEFT_OUT])])
     shifted = Shift(0, 86_400_000_000, source="x").apply(mixed)
     values = values_of_shifted(mixed, shifted)
     plain = encode_all(shifted)
@@ -45,7 +47,7 @@ def test_a_shifted_event_has_new_id_time_and_site_and_all_else_as_it_came():
     assert json.loads(values[0]) == json.loads(MORE) | known
     assert b"[1.50, null]" in values[0]
     assert known["event_id"] == "x:0"
-    read = decode(0, range(3), [TIME_MS + 2 * 86_400_000] * 3, values).events
+    read = decode(0, range(4), [TIME_MS + 2 * 86_400_000] * 4, values).events
     assert read.select(list(FIELDS)).equals(shifted.select(list(FIELDS)))
     assert read.schema == EVENT_SCHEMA
 

@@ -6,6 +6,7 @@ import io
 import json
 import signal
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -35,7 +36,8 @@ def put(store: MemoryStore, offsets: OffsetRange, values: dict[int, bytes | None
         for offset, value in values.items()
     ]
     rejects = pl.DataFrame(rows, schema=REJECT_SCHEMA, orient="row")
-    ArchiveFiles(store, SETTINGS.archive_root).put(offsets, Records(), Decoded(pl.DataFrame(schema=EVENT_SCHEMA), rejects))
+    decoded = Decoded(pl.DataFrame(schema=EVENT_SCHEMA), rejects, np.zeros(0, np.bool_))
+    ArchiveFiles(store, SETTINGS.archive_root).put(offsets, Records(), decoded)
 
 
 @pytest.fixture
