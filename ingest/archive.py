@@ -180,10 +180,10 @@ class Archiver:
 
     def _put(self, offsets: OffsetRange, records: Records, position: LogPosition) -> None:
         partition = offsets.partition
-        decoded = decode(partition, records.offsets, records.kafka_times_ms, records.values)
+        decoded = decode(partition, records.offsets, records.kafka_times_ms, records.values, compare=True)
 
         def put() -> bool:
-            self._files.put(offsets, decoded, position)
+            self._files.put(offsets, records, decoded, position)
             return True
 
         if not until_available(put, self._stop.wait, self._log):
@@ -212,7 +212,9 @@ class Archiver:
                 merged = self._files.merge(slices, _MERGE_BYTES)
                 if merged is None:
                     self._unmergeable.update(part.file for part in slices)
-                    self._log(f"partition {partition}: {len(slices)} files are too much to be merged in memory; they stay")
+                    self._log(
+                        f"partition {partition}: {len(slices)} files do not fit into one, by size or columns; they stay"
+                    )
                 else:
                     self._log(f"partition {partition}: merged {len(slices)} files into {merged.file_name}")
         except (ArchiveDamaged, EngineUnavailable) as error:
