@@ -298,7 +298,7 @@ def fill_database(scene: Scene) -> None:
 
 DRILLS = (
     Drill("kill-broker", "kill -9 of the broker", kill_broker, fast=True),
-    Drill("kill-bolt", "kill -9 of a sketch bolt's Python process", kill_bolt, fast=True),
+    Drill("kill-bolt", "kill -9 of a sketch bolt's Python process", kill_bolt),
     Drill("kill-worker", "kill -9 of the Storm worker's JVM", kill_worker, fast=True),
     Drill("kill-supervisor", "kill -9 of the Storm supervisor", kill_supervisor, fast=True),
     Drill(
@@ -324,7 +324,7 @@ DRILLS = (
     Drill("cut-archiver-hdfs", f"no network from the archiver to HDFS for {PARTITION_S} s", cut_archiver_from_hdfs),
     Drill("two-batches", "two batch runs at once", run_two_batches),
     Drill("late-flood", f"{FLOOD:,} events {FLOOD_DAYS} days late during a batch run", flood_with_late_events),
-    Drill("history-thrice", "the same hour of history sent three times", send_history_thrice, fast=True),
+    Drill("history-thrice", "the same hour of history sent three times", send_history_thrice),
     Drill("malformed", "20 % malformed records of every class", send_malformed, fast=True, malformed=0.2),
     Drill("huge-records", f"{2 * HUGE:,} records of 1 B to 64 KiB", send_huge_records, none_ran_out_of_memory),
     Drill(
