@@ -93,13 +93,6 @@ class PositionLost(BraidError):
         )
 
     @classmethod
-    def partition(cls, reader: str, topic: str, partition: int, next_offset: int, partitions: int) -> Self:
-        return cls(
-            f"{reader} goes on at offset {next_offset} of partition {partition}, but topic {topic} has {partitions} "
-            f"partitions, and Kafka takes none away: it was made again, or it is another one; {cls._SEE}"
-        )
-
-    @classmethod
     def shorter(cls, reader: str, topic: str, partition: int, next_offset: int, high_offset: int) -> Self:
         return cls(
             f"{reader} goes on at offset {next_offset} of partition {partition}, but topic {topic} ends at {high_offset}: "
@@ -255,10 +248,9 @@ class TopicUnusable(BraidError):
         )
 
     @classmethod
-    def fewer(cls, topic: str, found: int, wanted: int) -> Self:
+    def partitions(cls, topic: str, found: int, expected: int) -> Self:
         return cls(
-            f"topic {topic} has {found} partitions and Kafka takes none away, so it cannot have {wanted}; nothing was "
-            "changed; fewer are another topic: see docs/operations.md, 'more partitions'"
+            f"topic {topic} has {found} partitions but BRAID_TOPIC_PARTITIONS is {expected}; set it to what the topic has"
         )
 
     @classmethod

@@ -44,7 +44,6 @@ OPERATIONS = {
     World.end_a_transaction: 1,
     World.retention: 1,
     World.restart_broker: 1,
-    World.add_partition: 1,
 }
 
 
@@ -75,7 +74,6 @@ class Told:
             counts["publications"] += line.endswith(": published")
             counts["rollbacks"] += "is live in place of" in line
             counts["rescues"] += "takes them over" in line
-            counts["partitions_added"] += line.endswith(": add_partition")
         return counts
 
 

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from contract.master import MASTER, folder, partitions_in
+from contract.master import MASTER, folder
 from contract.settings import Settings
 from ingest.hdfs import Hdfs
 
@@ -15,8 +15,7 @@ store = Hdfs(settings.webhdfs_url)
 
 
 def half_done() -> set[str]:
-    partitions = partitions_in(store.folders(f"{settings.archive_root}/{MASTER}"))
-    folders = (folder(settings.archive_root, MASTER, partition) for partition in partitions)
+    folders = (folder(settings.archive_root, MASTER, partition) for partition in range(settings.topic_partitions))
     return {file.name for place in folders for file in store.list(place) if file.name.endswith(".tmp")}
 
 
