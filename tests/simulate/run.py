@@ -43,7 +43,6 @@ OPERATIONS = {
     World.roll_back: 3,
     World.end_a_transaction: 1,
     World.retention: 1,
-    World.restart_broker: 1,
 }
 
 

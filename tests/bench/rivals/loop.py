@@ -26,19 +26,10 @@ def main() -> None:
 
         def commit(offsets: OffsetRange, counted: Counted) -> None:
             counts = Counts(counted.received, counted.counted, counted.duplicate)
-            commit_range(
-                connection,
-                offsets,
-                counted.rows,
-                counts,
-                counted.rejects,
-                settings.topic,
-                counted.generation,
-                position=counted.position,
-            )
+            commit_range(connection, offsets, counted.rows, counts, counted.rejects, settings.topic, counted.generation)
 
         counted_days = DayFilters.of_database(lambda: connection, settings.day_filter_mb << 20)
-        next_offsets = {p: at.next_offset for p, at in positions(connection, settings.topic_partitions).items()}
+        next_offsets = positions(connection, settings.topic_partitions)
         counters = {
             partition: RangeCounter(
                 RangeReader(settings, partition),
