@@ -1,10 +1,10 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up deploy down clean ps logs sample-log replay batch rollback audit query psql status test test-fast lint simulate drill heal-demo bench
+.PHONY: help up deploy down clean ps logs sample-log replay batch rollback resume-topic accept-gap audit query psql status transactions test test-fast lint mutations simulate drill heal-demo bench
 compose := compose/engine compose
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## start everything, build what is missing; TRAFFIC=none without simulated events, RATE=200 events a second
 	@compose/up
@@ -38,6 +38,12 @@ batch: ## compute the views anew for all days that new records are on, and publi
 rollback: ## let the views answer from an earlier run that is kept: RUN=12, or the one before the live one
 	@$(compose) run --rm -T --no-deps batch python -m serving rollback $(if $(RUN),--run "$(RUN)")
 
+resume-topic: ## let all readers go on in a topic that was made again, or that lost its end; docs/operations.md
+	@compose/resume-topic
+
+accept-gap: ## write down as lost what neither archive nor Kafka has, so that runs publish again; asks unless YES=1, DRY_RUN=1 shows it
+	@compose/accept-gap
+
 audit: ## prove that archive, positions, ledger and views are right; ONLY=archive one check, FORMAT=json for programs
 	@$(compose) run --rm -T --no-deps batch python -m batch audit $(if $(filter json,$(FORMAT)),--json) $(if $(ONLY),--only $(ONLY))
 
@@ -49,6 +55,9 @@ psql: ## an interactive SQL session on the merged views, as role reader
 
 status: ## health, positions, lag, last run, ledger, addresses: FORMAT=json for programs
 	@$(compose) run --rm -T --no-deps tools -m serving status --format "$(or $(FORMAT),table)"
+
+transactions: ## who has a transaction open in Kafka, as `make status` says; END=transactional-id aborts it
+	@$(compose) exec -T kafka transactions $(if $(END),end "$(END)",list)
 
 test: ## lint, types, unit, layer and whole-stack tests; a running stack is not disturbed
 	@tests/run all
@@ -67,6 +76,9 @@ bench: ## measure beside rivals on a stack of its own: ONLY="drain batch", LIST=
 
 lint: ## ruff and mypy
 	@tests/run lint
+
+mutations: ## take each guard out of a copy of the code, on a stack of its own, and see something red: ONLY="epoch or fence" some
+	@tests/run mutations $(if $(ONLY),-k "$(ONLY)")
 
 simulate: ## histories of crashes and worse: SEEDS=300 from FIRST=0 on; VERBOSE=1 tells the steps of wrong ones
 	@tests/run simulate --seeds "$(or $(SEEDS),300)" --first "$(or $(FIRST),0)" $(if $(VERBOSE),--verbose)

@@ -14,9 +14,13 @@ import requests
 from hdfs import HdfsError, InsecureClient
 from requests import RequestException
 
+from contract.archive_file import position, read_footer
 from contract.errors import ArchiveBehind, ArchiveDamaged, EngineUnavailable
+from contract.extent import Extent
+from contract.log_position import LogPosition
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, archived_next_offset, covering, folder
 from contract.settings import Settings
+from serving.standstill import Standstill
 
 _POLL_S = 0.25
 _USER = "braid"
@@ -25,10 +29,11 @@ _TIMEOUT_S = 30
 
 @dataclass(frozen=True)
 class Listed:
-    """What HDFS says of a file: when it was written, and how many copies of it there should be."""
+    """What HDFS says of a file: when it was written, how many copies of it there should be, and its size."""
 
     modified_ms: int
     copies: int
+    size_bytes: int = 0
 
 
 class Archive:
@@ -49,18 +54,33 @@ class Archive:
         """The first offset of each partition that is not archived yet."""
         return {partition: archived_next_offset(files) for partition, files in self.files(MASTER).items()}
 
+    def extents(self) -> dict[int, Extent]:
+        """Where each partition's archive ends, and what it lacks; ArchiveDamaged if a file that is asked does not say so."""
+        return {partition: self.extent(partition) for partition in range(self._settings.topic_partitions)}
+
+    def extent(self, partition: int) -> Extent:
+        """The same of one partition."""
+        files = self.listing(MASTER, partition)
+
+        def position_of(file: OffsetRange) -> LogPosition:
+            path, size_bytes = file.path(self.root, MASTER), files[file].size_bytes
+            return position(read_footer(lambda wanted: self.read(path, max(0, size_bytes - wanted))), path)
+
+        return Extent.of(partition, files, position_of)
+
     def wait_for(self, cut: Mapping[int, int]) -> None:
-        """Return once every partition is archived up to its cut; ArchiveBehind if that takes too long."""
-        started = time.monotonic()
+        """Return once every partition is archived up to its cut; ArchiveBehind if it stands still below it for too long."""
+        standstill = Standstill(self._settings.batch_wait_s, time.monotonic)
         while True:
             archived = self.next_offsets()
             behind = [partition for partition, offset in cut.items() if archived[partition] < offset]
             if not behind:
                 return
-            waited_s = time.monotonic() - started
-            if waited_s > self._settings.batch_wait_s:
+            # Only what is missing counts: traffic after the cut goes on to be archived, and brings the run nothing.
+            standstill.see(sum(min(archived[partition], offset) for partition, offset in cut.items()))
+            if standstill.too_long:
                 partition = behind[0]
-                raise ArchiveBehind.cut(partition, archived[partition], cut[partition], waited_s)
+                raise ArchiveBehind.cut(partition, archived[partition], cut[partition], standstill.stood_s)
             time.sleep(_POLL_S)
 
     def slices(self, cut: Mapping[int, int]) -> list[Slice]:
@@ -72,8 +92,8 @@ class Archive:
 
     def quarantined(self, slices: Sequence[Slice]) -> list[Slice]:
         """Those slices whose file has rejects beside it, in a quarantine file of the same name."""
-        files = self.files(QUARANTINE)
-        return [piece for piece in slices if piece.file in files[piece.file.partition]]
+        rejected = {file for files in self.files(QUARANTINE).values() for file in files}
+        return [piece for piece in slices if piece.file in rejected]
 
     def _files_of(self, dataset: str, partition: int) -> list[OffsetRange]:
         return list(self.listing(dataset, partition))
@@ -90,16 +110,24 @@ class Archive:
         """The files of a partition with what HDFS says of them; none if there is no such folder."""
         entries = self._entries(folder(self._settings.archive_root, dataset, partition))
         return {
-            file: Listed(status["modificationTime"], status["replication"])
+            file: Listed(status["modificationTime"], status["replication"], status["length"])
             for name, status in entries.items()
             if (file := OffsetRange.of_file(partition, name))
         }
 
-    def read(self, path: str) -> bytes:
-        """The file, from whichever DataNode gives it; EngineUnavailable if none does now, ArchiveDamaged if none can."""
+    def read(self, path: str, first_byte: int = 0) -> bytes:
+        """The file from a byte on, from whichever DataNode gives it.
+
+        EngineUnavailable if none does now, ArchiveDamaged if none can.
+        """
         unavailable: list[str] = []
         while True:
-            options = {"op": "OPEN", "noredirect": "true", "excludedatanodes": ",".join(unavailable)}
+            options = {
+                "op": "OPEN",
+                "offset": str(first_byte),
+                "noredirect": "true",
+                "excludedatanodes": ",".join(unavailable),
+            }
             place = self._get(path, **options).json()["Location"]
             try:
                 answer = self._http.get(place, timeout=_TIMEOUT_S)

@@ -6,9 +6,10 @@ The recompute is a batch run like any other, but it is compared with what reader
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 from psycopg.rows import dict_row
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -16,21 +17,25 @@ from pyspark.errors import PySparkException
 from batch.archive import Archive
 from batch.audit_archive import ArchiveAudit
 from batch.findings import LISTED, Check, Report
-from batch.run import computed, open_run
-from contract.errors import ArchiveDamaged, BraidError, EngineUnavailable, JobFailed
-from contract.master import MASTER, OffsetRange, archived_next_offset
+from batch.run import computed, open_run, require_reachable
+from contract.errors import ArchiveDamaged, BraidError, JobFailed, PositionLost
+from contract.extent import Extent
+from contract.master import MASTER, OffsetRange, last_file
 from contract.settings import Settings
 from serving.database import Connection, connect
 from serving.drift import DifferingRow, Drift, compare, differing_rows
+from serving.gaps import OpenGap, open_gaps
 from serving.handoff import Run, begin_run, collect_garbage, end_audit, positions, received_below_cut
-from serving.status import watermarks
+from serving.log_check import lost_positions
+from serving.log_ends import log_ends
 
 _FILE = "see docs/operations.md, 'a file of the archive is damaged or gone'"
-_RETENTION = "see docs/operations.md, 'retention overtook a reader'"
+_RETENTION = "`make status` says what is lost; see docs/operations.md, 'retention overtook a reader'"
 _REPLACED = "see docs/operations.md, 'the topic was replaced'"
 _DRIFT = "`make batch FULL=1` computes every row anew; see docs/operations.md, 'drift'"
 
 
+_NOT_ALIKE = "readers had less than all below the cut, offsets are in flight; or they had more, which is lost: `make batch`"
 CHECKS = ("archive", "positions", "ledger", "recompute")
 
 
@@ -51,16 +56,31 @@ def audit(settings: Settings, say: Callable[[str], None], only: str | None = Non
     files = ArchiveAudit(settings, archive, say)
     checks: dict[str, Callable[[], Check]] = {
         "archive": files.run,
-        "positions": lambda: check_positions(_observe(settings, archive)),
+        "positions": lambda: _positions(settings, archive),
         "ledger": lambda: check_ledger(_ledger(settings)),
         "recompute": lambda: _recompute(settings, archive, files.unusable, say),
     }
     return Report([_made(settings, name, checks[name]) for name in CHECKS if only in (None, name)])
 
 
-def check_positions(offsets: Mapping[int, Offsets]) -> Check:
-    """No part of a partition is ahead of what it reads from, and none has lost what it has still to read."""
+def check_positions(
+    offsets: Mapping[int, Offsets],
+    lost: Mapping[str, Sequence[PositionLost]] | None = None,
+    missing: Sequence[OpenGap] = (),
+) -> Check:
+    """No part of a partition is ahead of what it reads from, and none has lost what it has still to read.
+
+    `lost` has, by reader, the positions that are none of the log that Kafka has; `missing` what no file of the archive has.
+    """
     check = Check("positions", f"Kafka, archive, speed layer and live cut of {len(offsets)} partitions")
+    for reader, errors in (lost or {}).items():
+        for error in errors:
+            check.found(reader, str(error), _REPLACED)
+    for gap in missing:
+        place = f"partition {gap.partition}, offsets [{gap.first_offset}, {gap.next_offset})"
+        check.found(
+            place, "no file of the archive has them, so no run above them can be published", f"{gap.advice}; {_FILE}"
+        )
     for partition, at in sorted(offsets.items()):
         place = f"partition {partition}"
         if at.low is None or at.high is None:
@@ -147,29 +167,44 @@ def _made(settings: Settings, name: str, make: Callable[[], Check]) -> Check:
     return check
 
 
-def _observe(settings: Settings, archive: Archive) -> dict[int, Offsets]:
-    before = _watermarks(settings)
+def _positions(settings: Settings, archive: Archive) -> Check:
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2})
+    with connect(settings, "batch") as connection:
+        stored = positions(connection)
+    extents: dict[int, Extent] = {}
+    for partition in archive.partitions():
+        # A damaged file does not say in which log it ends. The check of the archive names it.
+        with suppress(ArchiveDamaged):
+            extents[partition] = archive.extent(partition)
+    archived = {partition: extent.end for partition, extent in extents.items()}
+    lost = {
+        reader: list(lost_positions(settings, admin, reader, held).values())
+        for reader, held in (("the archiver", archived), ("the speed layer", stored))
+    }
+    shifts = {p: max(held[p].shift for held in (archived, stored) if p in held) for p in {*archived, *stored}}
+    # What Kafka deleted behind the end of the archive shows in the offsets.
+    missing = [gap for gap in open_gaps(settings, extents) if gap.first_offset < archived[gap.partition].next_offset]
+    return check_positions(_observe(settings, archive, shifts), lost, missing)
+
+
+def _observe(settings: Settings, archive: Archive, shifts: Mapping[int, int]) -> dict[int, Offsets]:
+    """Kafka's own offsets are given as the readers count."""
+    before = log_ends(settings)
     ledger = {row["partition"]: row for row in _ledger(settings)}
-    files = {partition: archived_next_offset(archive.listing(MASTER, partition)) for partition in archive.partitions()}
-    after = _watermarks(settings)
+    last = {partition: last_file(archive.listing(MASTER, partition)) for partition in archive.partitions()}
+    files = {partition: file.next_offset if file else 0 for partition, file in last.items()}
+    after = log_ends(settings)
     nothing: dict[str, int] = {}
     return {
         partition: Offsets(
-            low=before[partition][0] if partition in before else None,
+            low=before[partition].first_offset + shifts.get(partition, 0) if partition in before else None,
             speed=ledger.get(partition, nothing).get("next_offset"),
             cut=ledger.get(partition, nothing).get("batch_next_offset"),
             archive=files.get(partition, 0),
-            high=after[partition][1] if partition in after else None,
+            high=after[partition].high_watermark + shifts.get(partition, 0) if partition in after else None,
         )
         for partition in {*before, *ledger, *files}
     }
-
-
-def _watermarks(settings: Settings) -> dict[int, tuple[int, int]]:
-    try:
-        return watermarks(settings)
-    except KafkaException as error:
-        raise EngineUnavailable.at("Kafka", settings.kafka_bootstrap, error.args[0].str()) from error
 
 
 def _ledger(settings: Settings) -> list[dict[str, int]]:
@@ -179,7 +214,8 @@ def _ledger(settings: Settings) -> list[dict[str, int]]:
 
 def _recompute(settings: Settings, archive: Archive, unusable: set[OffsetRange], say: Callable[[str], None]) -> Check:
     def begin(connection: Connection) -> Run:
-        positions(connection, settings.topic_partitions)
+        cut = {partition: at.next_offset for partition, at in positions(connection, settings.topic_partitions).items()}
+        require_reachable(settings, archive.extents(), cut)
         return begin_run(connection, "audit")
 
     with open_run(settings, begin) as (begun, let_through):
@@ -191,7 +227,7 @@ def _recompute(settings: Settings, archive: Archive, unusable: set[OffsetRange],
             path = damaged[0].path(settings.archive_root, MASTER)
             raise ArchiveDamaged.of(path, "no recompute can be right without it")
         # Rejects are counted; none is brought to the quarantine.
-        with computed(settings, archive, begun.run_id, cut, known={}, unseen=cut, say=say, with_filters=False) as result:
+        with computed(settings, archive, begun.run_id, cut, known={}, say=say, with_filters=False) as result:
             say("recompute: comparing every row with what readers had")
             with connect(settings, "batch") as connection:
                 received = received_below_cut(connection, begun.run_id)
@@ -204,5 +240,5 @@ def _recompute(settings: Settings, archive: Archive, unusable: set[OffsetRange],
         collect_garbage(connection, settings.keep_runs)
     if not drifts:
         # The ledger check names them.
-        return Check("recompute", "not compared", notes=["readers had less than all below the cut: offsets are in flight"])
+        return Check("recompute", "not compared", notes=[_NOT_ALIKE])
     return check_recompute(cut, {p: result.received[p] for p in cut}, received, drifts, rows)

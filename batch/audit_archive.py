@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pyarrow as pa
 
 from batch.archive import Archive, Listed
 from batch.findings import Check
-from contract.archive_file import Contents, decode
+from contract.archive_file import Contents, Lost, decode
 from contract.errors import ArchiveDamaged
-from contract.master import MASTER, QUARANTINE, OffsetRange
+from contract.master import MASTER, QUARANTINE, OffsetRange, gaps
 from contract.settings import Settings
 
 _SEE = "see docs/operations.md, 'a file of the archive is damaged or gone'"
@@ -27,6 +27,7 @@ class ArchiveAudit:
         self._check = Check("archive")
         self._files = self._rows = self._bytes = self._copies_missing = 0
         self._hosts: dict[str, str] = {}
+        self._lost: set[tuple[int, Lost]] = set()
         self._said_s = time.monotonic()
         self.unusable: set[OffsetRange] = set()
         """Ranges of which a file is not as it was written."""
@@ -40,16 +41,20 @@ class ArchiveAudit:
             merged_before_ms = int(time.time() * 1000) - self._settings.archive_grace_ms
             files = self._archive.listing(MASTER, partition)
             rejected = self._archive.listing(QUARANTINE, partition)
-            for first, after in gaps(files):
-                self._check.found(
-                    f"partition {partition}, offsets [{first}, {after})", "no file of the master dataset has them", _SEE
-                )
+            for gap in gaps(files):
+                place = f"partition {partition}, offsets [{gap.first_offset}, {gap.next_offset})"
+                self._check.found(place, "no file of the master dataset has them", f"`make status` says what to do; {_SEE}")
             for file in sorted(files):
                 self._check_pair(file, files, rejected, merged_before_ms)
         self._check.looked_at = (
             f"{len(partitions)} partitions, {self._files:,} files, {self._rows:,} rows, "
             f"{self._bytes:,} bytes read in all copies"
         )
+        for partition, lost in sorted(self._lost):
+            self._check.notes.append(
+                f"partition {partition}: offsets [{lost.first_offset}, {lost.next_offset}) are lost for good, as was "
+                f"written down at {lost.recorded_at}: {lost.reason}"
+            )
         if self._copies_missing:
             self._check.notes.append(
                 f"{self._copies_missing:,} files have fewer copies than they should: is a DataNode down? `make status`"
@@ -72,6 +77,8 @@ class ArchiveAudit:
             self._check_file(file, QUARANTINE, rejected[file])
         if contents is None:
             return
+        # A file that was merged says the same as its parts.
+        self._lost.update((file.partition, lost) for lost in contents.lost)
         if contents.rejects and file not in rejected and self._is_there(file):
             self.unusable.add(file)
             self._check.found(
@@ -146,15 +153,6 @@ class ArchiveAudit:
         if time.monotonic() - self._said_s >= _SAY_EVERY_S:
             self._said_s = time.monotonic()
             self._say(f"archive: {self._files:,} files, {self._rows:,} rows, {self._bytes:,} bytes read")
-
-
-def gaps(files: Iterable[OffsetRange]) -> Iterator[tuple[int, int]]:
-    """Offsets [first, next) that no file of a partition covers, below the highest that one does."""
-    reached = 0
-    for file in sorted(files):
-        if file.first_offset > reached:
-            yield reached, file.first_offset
-        reached = max(reached, file.next_offset)
 
 
 def wrong_rows(file: OffsetRange, dataset: str, table: pa.Table, contents: Contents) -> str | None:

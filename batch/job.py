@@ -45,9 +45,8 @@ from batch.fold import (
     unpacked,
     with_rollup,
 )
-from batch.share import Describer, Found, Share, events_on, files_at_hand, hashes_of, offsets_of, shared_out
+from batch.share import Describer, Found, Share, events_on, files_at_hand, hashes_of, offsets_of, portions, shared_out
 from contract.aggregate import columns_read, identity_hashes
-from contract.event import REJECT_SCHEMA
 from contract.master import Slice
 from contract.settings import Settings
 from serving.database import connect
@@ -58,6 +57,8 @@ _SUSPECTS = "suspects"
 # A task holds that many of what it works on in memory: an event takes some hundred bytes, a hash 24.
 _TASK_EVENTS = 500_000
 _TASK_HASHES = 4_000_000
+# It folds its events in portions if they are so large, four times as much as usual ones; a file alone may be more.
+_TASK_BYTES = 256 << 20
 _TASK_SHARES = 32
 _WRITERS_PER_CORE = 16
 
@@ -80,12 +81,11 @@ def context(settings: Settings) -> SparkContext:
     return SparkContext.getOrCreate(SparkConf().setAppName("braid batch").setMaster(settings.spark_master))
 
 
-def describe(spark: SparkContext, describer: Describer, slices: Sequence[Slice]) -> tuple[list[Found], pl.DataFrame]:
-    """What is in each of the slices, and the rejects to store."""
+def describe(spark: SparkContext, describer: Describer, slices: Sequence[Slice]) -> list[Found]:
+    """What is in each of the slices."""
     shares = _shares(spark, slices)
-    described = spark.parallelize(shares, len(shares)).map(describer.describe).collect()
-    rejects = [unpacked(content) for one in described for content in one.rejects]
-    return [some for one in described for some in one.found], pl.concat([pl.DataFrame(schema=REJECT_SCHEMA), *rejects])
+    found: list[Found] = spark.parallelize(shares, len(shares)).flatMap(describer.describe).collect()
+    return found
 
 
 def compute(
@@ -171,17 +171,18 @@ def send_folded(
     # What the driver was told has a partition too.
     if number == len(shares.value):
         return
-    answers = [content for _, content in sent]
-    frames = list(events_on(files_at_hand(settings), shares.value[number], days, columns_read()))
-    # File by file: all ids at once would have to be copied into one piece first.
-    hashes = np.concatenate([identity_hashes(events) for events in frames])
-    alone, suspects = split(pl.concat(frames), hashes, np.frombuffer(b"".join(answers), np.uint64), groups)
-    del frames
-    for group, some in enumerate(suspects):
-        if len(some):
-            yield group, (_SUSPECTS, packed(some))
-    for part, rows in fold_alone(alone).items():
-        yield number % groups, (part, packed(rows))
+    shared = np.frombuffer(b"".join(content for _, content in sent), np.uint64)
+    # guard: a task folds what fits into memory
+    for frames in portions(events_on(files_at_hand(settings), shares.value[number], days, columns_read()), _TASK_BYTES):
+        # File by file: all ids at once would have to be copied into one piece first.
+        hashes = np.concatenate([identity_hashes(events) for events in frames])
+        alone, suspects = split(pl.concat(frames), hashes, shared, groups)
+        frames.clear()
+        for group, some in enumerate(suspects):
+            if len(some):
+                yield group, (_SUSPECTS, packed(some))
+        for part, rows in fold_alone(alone).items():
+            yield number % groups, (part, packed(rows))
 
 
 def send_merged(writers: dict[tuple[date, str], int], sent: Iterable[Sent]) -> Iterator[Sent]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from threading import Thread
@@ -14,13 +14,16 @@ import polars as pl
 
 from batch import job
 from batch.archive import Archive
-from batch.share import Describer
-from contract.errors import BraidError
-from contract.event import REJECT_SCHEMA
+from batch.share import Describer, Files, rejects_of
+from contract.errors import BraidError, EngineUnavailable, TopicUnusable
+from contract.extent import Extent
+from contract.log_position import LogPosition
+from contract.losses import Loss
 from contract.master import OffsetRange, without
 from contract.settings import Settings
 from serving.database import Connection, connect
 from serving.drift import compare
+from serving.gaps import require_no_loss
 from serving.handoff import (
     Kind,
     Run,
@@ -62,12 +65,14 @@ class Done:
 @dataclass(frozen=True)
 class Result:
     """How the events of each computed day and partition were judged; events and rejects that are new, by partition, or all
-    for a full run; rejects to store."""
+    for a full run; what the archive rejects of these, range by range, which is read when it is asked for, once; what the
+    files say is lost."""
 
     days: list[job.DayCounts] = field(default_factory=list)
     events: Counter[int] = field(default_factory=Counter)
     quarantined: Counter[int] = field(default_factory=Counter)
-    rejects: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECT_SCHEMA))
+    rejects: Iterable[tuple[OffsetRange, pl.DataFrame]] = ()
+    lost: list[Loss] = field(default_factory=list)
 
     @property
     def received(self) -> Counter[int]:
@@ -85,12 +90,18 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> D
     kind: Kind = "full" if full else "incremental"
 
     def begin(connection: Connection) -> Run:
-        return begin_run(connection, kind, _rescue(settings, archive, positions(connection, settings.topic_partitions), say))
+        extents = archive.extents()
+        committed = positions(connection, settings.topic_partitions)
+        rescued = _rescue(settings, extents, committed, say)
+        require_reachable(
+            settings, extents, {p: max(at.next_offset, (rescued or {}).get(p, 0)) for p, at in committed.items()}
+        )
+        return begin_run(connection, kind, rescued, archive={p: extent.end for p, extent in extents.items()})
 
     with open_run(settings, begin) as (begun, let_through):
         let_through()
         if begun.kind != kind:
-            say(f"run {begun.run_id}: a view is new or has changed, so all days are computed")
+            say(f"run {begun.run_id}: a view is new or has changed, or counted events are lost, so all days are computed")
         result = _compute_and_publish(settings, archive, begun, say)
     with connect(settings, "batch") as connection:
         freed = collect_garbage(connection, settings.keep_runs)
@@ -113,17 +124,16 @@ def _compute_and_publish(settings: Settings, archive: Archive, begun: Run, say: 
     say(f"run {begun.run_id}: cut at {sum(cut.values()):,} offsets in {len(cut)} partitions, waiting for the archive")
     # guard: a run waits for its cut
     archive.wait_for(cut)
-    # What no speed commit has brought can only lie above the cut of the run before.
-    base = {partition: point.next_offset for partition, point in begun.base.items()}
     is_full = begun.kind == "full"
-    known = {} if is_full else base
-    with computed(settings, archive, begun.run_id, cut, known, base, say, with_filters=True) as result:
+    known = {} if is_full else {partition: point.next_offset for partition, point in begun.base.items()}
+    with computed(settings, archive, begun.run_id, cut, known, say, with_filters=True) as result:
         before = {} if is_full else begun.base_received
         received = {partition: before.get(partition, 0) + result.received[partition] for partition in cut}
         with connect(settings, "batch") as connection:
             for drift in compare(connection, begun.run_id, settings.dedupe_false_positive_rate):
                 say(f"run {begun.run_id}: {drift.text()}")
-            publish(connection, begun.run_id, {day.day for day in result.days}, received, result.rejects, settings.topic)
+            days = {day.day for day in result.days}
+            publish(connection, begun.run_id, days, received, result.rejects, settings.topic, result.lost)
         say(f"run {begun.run_id}: published")
         return result
 
@@ -168,12 +178,24 @@ def _interrupts_held_back() -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
 
 
+def require_reachable(settings: Settings, extents: Mapping[int, Extent], cut: Mapping[int, int]) -> None:
+    """ArchiveGap if the archive will never have all below the cut. Changes nothing, so serving goes on as it is."""
+    with suppress(EngineUnavailable, TopicUnusable):  # then nobody can tell, and the archive is waited for
+        require_no_loss(settings, {p: extents.get(p, Extent(p, LogPosition(0))) for p in cut}, cut)
+
+
 def _rescue(
-    settings: Settings, archive: Archive, committed: Mapping[int, int], say: Callable[[str], None]
+    settings: Settings, extents: Mapping[int, Extent], committed: Mapping[int, LogPosition], say: Callable[[str], None]
 ) -> Mapping[int, int] | None:
-    """The archive's ends if the run must cut there, because the speed layer is too far behind to be waited for."""
-    archived = archive.next_offsets()
-    behind = sum(max(0, archived[partition] - offset) for partition, offset in committed.items())
+    """The archive's ends if the run must cut there, because the speed layer is too far behind to be waited for.
+
+    Of a partition with a gap it is the gap that the archive ends at, unless what is before that is of an earlier log.
+    """
+    archived = {
+        partition: extent.end.next_offset if extent.whole_next_offset < extent.same_log_offset else extent.whole_next_offset
+        for partition, extent in extents.items()
+    }
+    behind = sum(max(0, archived[partition] - at.next_offset) for partition, at in committed.items())
     if behind < settings.rescue_offsets:
         return None
     say(f"the speed layer is {behind:,} offsets behind the archive: this run takes them over")
@@ -187,14 +209,13 @@ def computed(
     run_id: int,
     cut: Mapping[int, int],
     known: Mapping[int, int],
-    unseen: Mapping[int, int],
     say: Callable[[str], None],
     with_filters: bool,
 ) -> Iterator[Result]:
     """Write the run's rows of all days that an event from offsets `known` up to `cut` is on, whatever else is on them.
 
-    The days' filters are written too, if the run is to be published. Rejects from offsets `unseen` on come with the result.
-    Records are counted apart from how the kernel judges them, or the ledger would prove nothing.
+    The days' filters are written too, if the run is to be published. Records are counted apart from how the kernel judges
+    them, or the ledger would prove nothing.
     """
     slices = archive.slices(cut)
     # Listed together: a merge that replaces files later takes both of a pair away.
@@ -209,7 +230,7 @@ def computed(
     stopping = Thread(target=spark.stop, daemon=True)
     try:
         try:
-            found, new_rejects = job.describe(spark, Describer(settings, rejected, unseen), new)
+            found = job.describe(spark, Describer(settings, rejected), new)
             days = sorted({day for one in found for day in one.days})
             with connect(settings, "batch") as connection:
                 add_surveyed(connection, ((one.offsets, one.days) for one in found))
@@ -223,7 +244,9 @@ def computed(
         for one in found:
             events[one.offsets.partition] += one.events
             rejects[one.offsets.partition] += one.rejects
-        yield Result(counts, events, rejects, new_rejects)
+        # Where the driver is there is no folder of Spark's.
+        lost = [loss for one in found for loss in one.lost]
+        yield Result(counts, events, rejects, rejects_of(Files(settings, None), found), lost)
     finally:
         # An interrupt may come before it has begun.
         if stopping.is_alive():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from io import BytesIO
@@ -15,34 +15,34 @@ import numpy as np
 import polars as pl
 
 from batch.archive import Archive
-from batch.fold import Hashes, hashes_by_day, packed
+from batch.fold import Hashes, hashes_by_day
 from contract.aggregate import days_of
+from contract.archive_file import lost
 from contract.event import REJECT_SCHEMA
+from contract.losses import Loss
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice
 from contract.settings import Settings, spark_folder
-from serving.handoff import STORED_VALUE_BYTES
 
 Share = Sequence[Slice]
 # HDFS lets each reader wait.
 _READ_AT_ONCE = 4
+_NO_REJECTS = pl.DataFrame(schema=REJECT_SCHEMA)
 
 
 @dataclass(frozen=True)
 class Found:
-    """How many events and rejects a range of offsets has, and the days of its events."""
+    """How many events and rejects a slice has, the days of its events, and what its file says is lost of it."""
 
-    offsets: OffsetRange
+    piece: Slice
     events: int
     rejects: int
     days: tuple[date, ...]
+    lost: tuple[Loss, ...] = ()
 
-
-@dataclass(frozen=True)
-class Described:
-    """What is in the slices of a share, and packed rejects to store."""
-
-    found: list[Found]
-    rejects: list[bytes]
+    @property
+    def offsets(self) -> OffsetRange:
+        """Those of the slice."""
+        return OffsetRange(self.piece.file.partition, self.piece.first_offset, self.piece.next_offset)
 
 
 class Files:
@@ -91,37 +91,53 @@ def files_at_hand(settings: Settings) -> Files:
 
 @dataclass(frozen=True)
 class Describer:
-    """Counts what is in shares, and in the quarantine beside files that are in `rejected`; rejects from offsets `unseen` on
-    it brings along."""
+    """Counts what is in shares, and in the quarantine beside files that are in `rejected`."""
 
     settings: Settings
     rejected: Collection[OffsetRange]
-    unseen: Mapping[int, int]
 
-    def describe(self, share: Share) -> Described:
-        """All that a run needs to know of the share before it computes days."""
-        files, described = files_at_hand(self.settings), Described([], [])
+    def describe(self, share: Share) -> list[Found]:
+        """All that a run needs to know of the slices of the share before it computes days."""
+        files, described = files_at_hand(self.settings), []
         rejected = files.read(QUARANTINE, [piece.file for piece in share if piece.file in self.rejected])
         for piece, content in zip(share, files.read(MASTER, [piece.file for piece in share]), strict=True):
             events = _rows(content, piece, ["event_time"])
             rejects = 0
             if piece.file in self.rejected:
-                rejects, unseen = self._rejects(next(rejected), piece)
-                described.rejects.extend(unseen)
+                rejects = len(_rows(next(rejected), piece, ["offset"]))
             days = np.unique(days_of(events)).astype("datetime64[D]").tolist()
-            offsets = OffsetRange(piece.file.partition, piece.first_offset, piece.next_offset)
-            described.found.append(Found(offsets, len(events), rejects, tuple(days)))
+            described.append(Found(piece, len(events), rejects, tuple(days), _lost(content, piece)))
         return described
 
-    def _rejects(self, content: bytes, piece: Slice) -> tuple[int, list[bytes]]:
-        """How many rejects of a quarantine file a slice has; those to store, cut to what the database stores, if any."""
-        unseen = self.unseen.get(piece.file.partition, 0)
-        if piece.next_offset <= unseen:
-            return len(_rows(content, piece, ["offset"])), []
-        rejects = _rows(content, piece, REJECT_SCHEMA.names())
-        kept = rejects.filter(pl.col("offset") >= unseen)
-        cut = kept.with_columns(pl.col("value").bin.slice(0, STORED_VALUE_BYTES))
-        return len(rejects), [packed(cut)] if len(cut) else []
+
+def _lost(content: bytes, piece: Slice) -> tuple[Loss, ...]:
+    partition = piece.file.partition
+    return tuple(
+        Loss(partition, part.first_offset, part.next_offset, part.reason, is_gap=True)
+        for one in lost(content, piece.file.file_name)
+        for part in one.within(piece.first_offset, piece.next_offset)
+    )
+
+
+def rejects_of(files: Files, found: Iterable[Found]) -> Iterator[tuple[OffsetRange, pl.DataFrame]]:
+    """Ranges, in order, that have all offsets of the slices, each with its rejects: only those of one slice are in memory.
+
+    Slices without rejects are of one range with what follows them, since most have none.
+    """
+    clean: OffsetRange | None = None
+    for one in sorted(found, key=lambda one: one.offsets):
+        offsets = one.offsets
+        if clean and (clean.partition, clean.next_offset) == (offsets.partition, offsets.first_offset):
+            offsets = replace(offsets, first_offset=clean.first_offset)
+        elif clean:
+            yield clean, _NO_REJECTS
+        # guard: a range is judged to its end
+        clean = None if one.rejects else offsets
+        if one.rejects:
+            (content,) = files.read(QUARANTINE, [one.piece.file])
+            yield offsets, _rows(content, one.piece, REJECT_SCHEMA.names())
+    if clean:
+        yield clean, _NO_REJECTS
 
 
 def events_on(files: Files, share: Share, days: Collection[date], columns: Sequence[str]) -> Iterator[pl.DataFrame]:
@@ -131,6 +147,20 @@ def events_on(files: Files, share: Share, days: Collection[date], columns: Seque
         rows = _rows(content, piece, columns)
         inside = np.isin(days_of(rows), wanted)
         yield rows if inside.all() else rows.filter(inside)
+
+
+def portions(frames: Iterable[pl.DataFrame], most_bytes: int) -> Iterator[list[pl.DataFrame]]:
+    """The frames, in lists that are hardly larger in memory, each of one frame at least; whoever takes one may clear it."""
+    portion: list[pl.DataFrame] = []
+    held_bytes = 0.0
+    for frame in frames:
+        portion.append(frame)
+        held_bytes += frame.estimated_size()
+        if held_bytes >= most_bytes:
+            yield portion
+            portion, held_bytes = [], 0.0
+    if portion:
+        yield portion
 
 
 def hashes_of(files: Files, share: Share, days: Collection[date]) -> dict[date, Hashes]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contract.errors import ArchiveDamaged
+from contract.log_position import LogPosition
 from contract.master import OffsetRange
 
 # A dictionary of values that hardly repeat makes a file larger and slower to write and to read (measured: decision 39).
@@ -23,21 +25,47 @@ _RISING = {"offset", "kafka_time", "event_time"}
 _CONTENTS = "braid.contents"
 _FOOTER_END = b"PAR1"
 _FOOTER_LENGTH_BYTES = 4
+_TAIL_BYTES = 1 << 16
 _MARK = b"sha256:"
 _BLANK = b"0" * 64
+
+
+@dataclass(frozen=True, order=True)
+class Lost:
+    """Offsets of a range that were given up: no file has their records. Why, and when (RFC 3339) that was written down."""
+
+    first_offset: int
+    next_offset: int
+    reason: str
+    recorded_at: str
+
+    def within(self, first_offset: int, next_offset: int) -> tuple[Lost, ...]:
+        """The part between these offsets; none if there is no such part."""
+        first, after = max(self.first_offset, first_offset), min(self.next_offset, next_offset)
+        return (replace(self, first_offset=first, next_offset=after),) if first < after else ()
 
 
 @dataclass(frozen=True)
 class Contents:
     """What an offset range holds; its master and its quarantine file both say so, and either tells of the other.
 
-    `merged` names the files that the range was merged from, if it was.
+    `merged` names the files that the range was merged from, if it was. `topic_id`, `leader_epoch` and `shift` are those of
+    the position at its end. `lost` says which of its offsets nobody has any more.
     """
 
     offsets: OffsetRange
     events: int
     rejects: int
     merged: tuple[str, ...] = ()
+    topic_id: str | None = None
+    leader_epoch: int | None = None
+    shift: int = 0
+    lost: tuple[Lost, ...] = ()
+
+    @property
+    def position(self) -> LogPosition:
+        """Where a reader stands that has read the range."""
+        return LogPosition(self.offsets.next_offset, self.topic_id, self.leader_epoch, self.shift)
 
 
 @dataclass(frozen=True)
@@ -82,13 +110,29 @@ def decode(content: bytes, path: str) -> tuple[pa.Table, Contents]:
         raise ArchiveDamaged.of(path, f"its {len(content)} bytes are not those that were written")
     # Nothing is parsed before the digest has vouched for it.
     file = pq.ParquetFile(pa.BufferReader(content))
-    held = json.loads(file.metadata.metadata[_CONTENTS.encode()])
-    return file.read(), Contents(OffsetRange(**held["offsets"]), held["events"], held["rejects"], tuple(held["merged"]))
+    return file.read(), _contents(file.metadata)
 
 
-def footer_bytes(tail: bytes) -> int:
-    """How many bytes at the end of a file, of which the last eight are here, are its footer."""
-    return int.from_bytes(tail[-len(_FOOTER_END) - _FOOTER_LENGTH_BYTES : -len(_FOOTER_END)], "little") + 8
+def position(footer: bytes, path: str) -> LogPosition:
+    """Where a reader stands that has read the file, as its footer says; ArchiveDamaged if it is no footer of ours."""
+    try:
+        return _contents(_footer(footer, path)).position
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArchiveDamaged.of(path, "its footer does not say what it holds") from error
+
+
+def lost(footer: bytes, path: str) -> tuple[Lost, ...]:
+    """Which offsets of a file are lost for good, as its footer says; ArchiveDamaged if it is no footer of Parquet's."""
+    metadata = _footer(footer, path)
+    # A file of a version without checksums says nothing of itself.
+    return _contents(metadata).lost if _CONTENTS.encode() in (metadata.metadata or {}) else ()
+
+
+def read_footer(read_end: Callable[[int], bytes]) -> bytes:
+    """The end of a file with its footer; `read_end` gives so many bytes at the end, or all."""
+    tail = read_end(_TAIL_BYTES)
+    needed = int.from_bytes(tail[-len(_FOOTER_END) - _FOOTER_LENGTH_BYTES : -len(_FOOTER_END)], "little") + 8
+    return tail if needed <= len(tail) else read_end(needed)
 
 
 def span(footer: bytes, path: str) -> Span | None:
@@ -96,10 +140,7 @@ def span(footer: bytes, path: str) -> Span | None:
 
     The digest does not vouch for it: whoever then takes rows reads the whole file.
     """
-    try:
-        metadata = pq.ParquetFile(pa.BufferReader(footer)).metadata
-    except (pa.ArrowException, OSError) as error:
-        raise ArchiveDamaged.of(path, f"its last {len(footer)} bytes are no footer of Parquet's") from error
+    metadata = _footer(footer, path)
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     times = [_limits(group, "event_time", path) for group in groups if group.num_rows]
     arrivals = [_limits(group, "kafka_time", path) for group in groups if group.num_rows]
@@ -107,6 +148,20 @@ def span(footer: bytes, path: str) -> Span | None:
         return None
     first, last = min(low for low, _ in times), max(high for _, high in times)
     return Span(metadata.num_rows, first, last, min(low for low, _ in arrivals))
+
+
+def _footer(footer: bytes, path: str) -> pq.FileMetaData:
+    try:
+        return pq.ParquetFile(pa.BufferReader(footer)).metadata
+    except (pa.ArrowException, OSError) as error:
+        raise ArchiveDamaged.of(path, f"its last {len(footer)} bytes are no footer of Parquet's") from error
+
+
+def _contents(metadata: pq.FileMetaData) -> Contents:
+    held = json.loads(metadata.metadata[_CONTENTS.encode()])
+    offsets, merged = OffsetRange(**held.pop("offsets")), tuple(held.pop("merged"))
+    lost = tuple(Lost(**one) for one in held.pop("lost", ()))
+    return Contents(offsets, merged=merged, lost=lost, **held)
 
 
 def _limits(group: pq.RowGroupMetaData, name: str, path: str) -> tuple[int, int]:

@@ -39,7 +39,15 @@ class ArchiveGap(BraidError):
     def between(cls, partition: int, first_offset: int, next_offset: int) -> Self:
         return cls(
             f"the archive of partition {partition} lacks offsets [{first_offset}, {next_offset}); "
-            "no run can be exact without them: `make status` shows the archiver's position"
+            "no run can be exact without them: `make status` shows whether Kafka still has them"
+        )
+
+    @classmethod
+    def lost(cls, partition: int, first_offset: int, next_offset: int) -> Self:
+        return cls(
+            f"the archive of partition {partition} lacks offsets [{first_offset}, {next_offset}), and Kafka has them no "
+            "more: no run can be exact until their file is put back, or `make accept-gap` has written down that they are "
+            "lost; see docs/operations.md, 'a file of the archive is damaged or gone'"
         )
 
 
@@ -60,14 +68,48 @@ class ArchiveDamaged(BraidError):
 
 
 class ArchiveBehind(BraidError):
-    """The archive did not reach the cut of a run in time."""
+    """The archive stands still below the cut of a run."""
 
     @classmethod
-    def cut(cls, partition: int, archived_offset: int, cut_offset: int, waited_s: float) -> Self:
+    def cut(cls, partition: int, archived_offset: int, cut_offset: int, stood_s: float) -> Self:
         return cls(
-            f"after {waited_s:.0f} s the archive of partition {partition} ends at {archived_offset} but the cut is "
-            f"{cut_offset}; is the archiver running? `make status`"
+            f"the archive of partition {partition} ends at {archived_offset} but the cut is {cut_offset}, and nothing came "
+            f"for {stood_s:.0f} s; is the archiver running? `make status`"
         )
+
+
+class PositionLost(BraidError):
+    """The log that is there is not the one that a position was taken in: going on would skip records, or count others."""
+
+    cut_offset: int | None = None
+    """Up to which of the log's own offsets its records are still those that were read; None if nobody can tell."""
+    _SEE = "nothing is read until that is settled: `make resume-topic`; see docs/operations.md, 'the topic was replaced'"
+
+    @classmethod
+    def topic(cls, reader: str, topic: str, stored_id: str, found_id: str) -> Self:
+        return cls(
+            f"{reader} has read the topic with the id {stored_id}, but topic {topic} has the id {found_id}: "
+            f"it was made again, or it is another one; {cls._SEE}"
+        )
+
+    @classmethod
+    def shorter(cls, reader: str, topic: str, partition: int, next_offset: int, high_offset: int) -> Self:
+        return cls(
+            f"{reader} goes on at offset {next_offset} of partition {partition}, but topic {topic} ends at {high_offset}: "
+            f"{next_offset - high_offset} records that were read are gone from Kafka; {cls._SEE}"
+        )
+
+    @classmethod
+    def cut(cls, reader: str, topic: str, partition: int, next_offset: int, report: str) -> Self:
+        """`report` is the client's, with the epoch of the position and where that ends now."""
+        return cls(
+            f"{reader} goes on at offset {next_offset} of partition {partition}, but topic {topic} has lost records below "
+            f"it and taken others in their place ({report}); {cls._SEE}"
+        )
+
+    @classmethod
+    def because(cls, reason: str | None) -> Self:
+        return cls(f"{reason}; {cls._SEE}")
 
 
 class DataLost(BraidError):
@@ -150,12 +192,27 @@ class JobFailed(BraidError):
 
 
 class EngineUnavailable(BraidError):
-    """A server did not answer."""
+    """A server did not answer, or takes nothing now: what was asked is to be tried again."""
 
     @classmethod
     def at(cls, engine: str, address: str, cause: object) -> Self:
         detail = " ".join(str(cause).split())
         return cls(f"{engine} at {address} does not answer ({detail}); `make status` shows what is up")
+
+    @classmethod
+    def for_now(cls, engine: str, address: str, state: str, cause: object) -> Self:
+        """A server that is there, in a state that passes."""
+        detail = " ".join(str(cause).split())
+        return cls(f"{engine} at {address} {state} ({detail}); try again, `make status` shows what is up")
+
+
+class StatementRefused(BraidError):
+    """The database answers, and did not do what it was asked, because it has no room, no time or no means."""
+
+    @classmethod
+    def by(cls, engine: str, address: str, what: str, cause: object, advice: str) -> Self:
+        detail = " ".join(str(cause).split())[:500]
+        return cls(f"{engine} at {address} {what} ({detail}); {advice}")
 
 
 class LoginRefused(BraidError):
@@ -193,22 +250,14 @@ class TopicUnusable(BraidError):
     @classmethod
     def partitions(cls, topic: str, found: int, expected: int) -> Self:
         return cls(
-            f"topic {topic} has {found} partitions but BRAID_TOPIC_PARTITIONS is {expected}; "
-            "set it to what the topic has, or choose another topic with BRAID_TOPIC"
+            f"topic {topic} has {found} partitions but BRAID_TOPIC_PARTITIONS is {expected}; set it to what the topic has"
         )
 
     @classmethod
     def timestamps(cls, topic: str, found: str) -> Self:
         return cls(
             f"topic {topic} stamps records with {found}, but times are checked against LogAppendTime: "
-            "set message.timestamp.type=LogAppendTime on the topic, or choose another with BRAID_TOPIC"
-        )
-
-    @classmethod
-    def replaced(cls, reader: str, topic: str, partition: int, wanted_offset: int, high_offset: int) -> Self:
-        return cls(
-            f"{reader} goes on at offset {wanted_offset} of partition {partition}, but topic {topic} ends at {high_offset}: "
-            "it is not the topic that was read before; see docs/operations.md, 'the topic was replaced'"
+            "set message.timestamp.type=LogAppendTime on the topic"
         )
 
 
@@ -265,13 +314,20 @@ class QueryRefused(BraidError):
 
 
 class TimedOut(BraidError):
-    """Something that should happen by itself did not happen in time."""
+    """Something that should happen by itself did not happen, and nothing on the way to it."""
 
     @classmethod
-    def waiting_for_speed(cls, partition: int, next_offset: int, wanted_offset: int, waited_s: float) -> Self:
+    def waiting_for_speed(
+        cls, partition: int, next_offset: int, wanted_offset: int, stood_s: float, in_the_way: str | None
+    ) -> Self:
+        reason = (
+            f"{in_the_way}; all of it counts once that ends, `make transactions` names the producer"
+            if in_the_way
+            else "is the topology running? `make status`"
+        )
         return cls(
-            f"after {waited_s:.0f} s the speed layer stands at offset {next_offset} of partition {partition}, "
-            f"not yet at {wanted_offset}; is the topology running? `make status`"
+            f"for {stood_s:.0f} s the speed layer has stood still at offset {next_offset} of partition {partition}, "
+            f"{wanted_offset - next_offset} before {wanted_offset}; {reason}"
         )
 
     @classmethod
@@ -282,8 +338,8 @@ class TimedOut(BraidError):
         )
 
     @classmethod
-    def waiting_for_views(cls, view: str, last: str, waited_s: float) -> Self:
+    def waiting_for_views(cls, view: str, last: str, stood_s: float) -> Self:
         return cls(
-            f"after {waited_s:.0f} s view {view} has not both a batch and a speed part ({last}); "
+            f"for {stood_s:.0f} s nothing more has come, and view {view} has not both a batch and a speed part ({last}); "
             "`make status` shows which part is down or behind"
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, takewhile
 
 from confluent_kafka import Message
 
@@ -22,19 +23,41 @@ class Records:
     offsets: list[int] = field(default_factory=list)
     kafka_times_ms: list[int] = field(default_factory=list)
     values: list[bytes | None] = field(default_factory=list)
+    size_bytes: int = 0
+    """Of the values alone."""
 
-    def add(self, messages: Sequence[Message]) -> None:
-        """Append messages, none of which is an error."""
+    def add(self, messages: Sequence[Message], shift: int = 0) -> None:
+        """Append messages, none of which is an error; `shift` is added to their offsets."""
         # Records, unlike errors, always have an offset.
-        self.offsets.extend(map(Message.offset, messages))  # type: ignore[arg-type]
+        offsets: Iterable[int] = map(Message.offset, messages)  # type: ignore[arg-type]
+        self.offsets.extend(offsets if shift == 0 else [offset + shift for offset in offsets])
         self.kafka_times_ms.extend([time_ms for _, time_ms in map(Message.timestamp, messages)])
-        self.values.extend(map(Message.value, messages))
+        values = list(map(Message.value, messages))
+        self.values.extend(values)
+        self.size_bytes += _size_bytes(values)
 
     def take(self, count: int) -> Records:
         """Remove the first `count` records and return them."""
-        taken = Records(self.offsets[:count], self.kafka_times_ms[:count], self.values[:count])
+        if count == len(self.offsets):
+            taken = replace(self)
+            self.offsets, self.kafka_times_ms, self.values, self.size_bytes = [], [], [], 0
+            return taken
+        values = self.values[:count]
+        taken = Records(self.offsets[:count], self.kafka_times_ms[:count], values, _size_bytes(values))
         del self.offsets[:count], self.kafka_times_ms[:count], self.values[:count]
+        self.size_bytes -= taken.size_bytes
         return taken
+
+    def count_within(self, most_bytes: int) -> int:
+        """How many of the first records have at most so many bytes together; one at least, if there is one."""
+        if self.size_bytes <= most_bytes:
+            return len(self.values)
+        sizes = accumulate(len(value or b"") for value in self.values)
+        return max(1, sum(1 for _ in takewhile(lambda size: size <= most_bytes, sizes)))
+
+
+def _size_bytes(values: Iterable[bytes | None]) -> int:
+    return sum(map(len, filter(None, values)))
 
 
 def parted(messages: Sequence[Message]) -> tuple[Sequence[Message], Sequence[Message]]:

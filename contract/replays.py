@@ -1,7 +1,11 @@
-"""What ingest and serving tell each other of a replay: JSON that one command prints and another one reads."""
+"""What ingest and serving tell each other of a replay: JSON that one command prints and another one reads.
+
+Quarantined records may be millions, so they are told in parts, a line each: no command holds more than one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import date
 from typing import TypeVar
 
@@ -20,13 +24,13 @@ class Cover(msgspec.Struct, frozen=True):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """Quarantined records that are to be judged again: their offsets, by partition."""
+    """Quarantined records that are to be judged again, or a part of them: their offsets, by partition."""
 
     offsets: dict[int, list[int]]
 
 
 class Judged(msgspec.Struct):
-    """What became of quarantined records.
+    """What became of quarantined records, or of a part of them.
 
     `sent`: partition and offset of each that is an event by now, and those of its copy. `kept`: partition, offset, reason
     and detail of each that is none. `unread` ones were not in the archive, which happens for some seconds after they came.
@@ -45,7 +49,7 @@ class Judged(msgspec.Struct):
         return ends
 
 
-def to_json(told: Cover | Wanted | Judged) -> str:
+def to_json(told: msgspec.Struct) -> str:
     """For the other command, in one line."""
     return msgspec.json.encode(told).decode()
 
@@ -56,3 +60,13 @@ def from_json(kind: type[_T], text: str, verb: str) -> _T:
         return msgspec.json.decode(text, type=kind)
     except msgspec.MsgspecError as error:
         raise InputError(f"{text[:200]!r} is not what `python -m {verb}` prints: {error}") from error
+
+
+def parts_from_json(kind: type[_T], lines: Iterable[str], verb: str) -> Iterator[_T]:
+    """What the command `verb` has printed, line by line, one at least; InputError that names it if it has not."""
+    none = True
+    for line in lines:
+        none = False
+        yield from_json(kind, line, verb)
+    if none:
+        yield from_json(kind, "", verb)

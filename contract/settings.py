@@ -40,6 +40,12 @@ class Settings:
     archive_flush_ms: int = _setting(
         "BRAID_ARCHIVE_FLUSH_MS", 5_000, "age after which it is written anyway; a batch run waits this long for its cut", 1
     )
+    archive_flush_mb: int = _setting(
+        "BRAID_ARCHIVE_FLUSH_MB",
+        32,
+        "megabytes of a partition's values after which its file is written; the largest is, at twice that of all partitions",
+        1,
+    )
     archive_merge_files: int = _setting(
         "BRAID_ARCHIVE_MERGE_FILES", 24, "small neighbouring files that are merged into one", 2
     )
@@ -54,6 +60,9 @@ class Settings:
     bolts: int = _setting("BRAID_BOLTS", 2, "sketch bolts; at most one a partition has work", 1)
     range_max_offsets: int = _setting(
         "BRAID_RANGE_MAX_OFFSETS", 100_000, "largest range of offsets in one tuple; larger is faster, smaller is fresher", 1
+    )
+    range_max_mb: int = _setting(
+        "BRAID_RANGE_MAX_MB", 32, "megabytes of values that a bolt reads and commits at once: bounds its memory", 1
     )
     range_linger_ms: int = _setting(
         "BRAID_RANGE_LINGER_MS",
@@ -85,7 +94,9 @@ class Settings:
         "memory of a bolt for filters of the days that batch runs have computed; it loads again what does not fit",
         1,
     )
-    batch_wait_s: int = _setting("BRAID_BATCH_WAIT_S", 120, "how long a run waits for the archive to reach its cut", 1)
+    batch_wait_s: int = _setting(
+        "BRAID_BATCH_WAIT_S", 120, "how long a run that waits for its cut bears an archive that does not advance", 1
+    )
     rescue_offsets: int = _setting(
         "BRAID_RESCUE_OFFSETS",
         1_000_000,

@@ -9,12 +9,16 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from contract.errors import BraidError
-from contract.replays import Cover, Judged, Wanted, from_json, to_json
+from contract.losses import Losses
+from contract.replays import Cover, Wanted, from_json, parts_from_json, to_json
+from contract.resumption import Resumption
 from contract.settings import Settings
 from ingest import archive, simulate
+from ingest.accept import accept
 from ingest.archive_files import ArchiveFiles
 from ingest.background import Background
 from ingest.hdfs import Hdfs
@@ -24,10 +28,11 @@ from ingest.quarantine import replay_quarantined
 from ingest.replay import replay
 from ingest.replay_request import ReplayRequest
 from ingest.replay_result import Replayed
+from ingest.resume import resume
 from ingest.sample_log import ENDS, LOG_NAME, TRUTH_NAME, SampleLog
 from ingest.sample_log import FORMATS as LOG_FORMATS
 from ingest.stop import stop_on_signals
-from ingest.topics import ensure_topic
+from ingest.topics import ensure_topic, topic_id_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,29 +107,35 @@ def _replay(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _replay_quarantine(settings: Settings, options: argparse.Namespace) -> None:
-    wanted, judged = from_json(Wanted, sys.stdin.read(), "serving unresolved"), Judged()
-    try:
-        with stop_on_signals() as stop:
-            replay_quarantined(settings, wanted, stop, judged)
-    finally:
-        # What was sent is resolved, whatever came then.
-        print(to_json(judged))
+    parts = parts_from_json(Wanted, sys.stdin, "serving unresolved")
+    with stop_on_signals() as stop:
+        replay_quarantined(settings, parts, stop, lambda judged: print(to_json(judged), flush=True))
 
 
 def _archive(settings: Settings, options: argparse.Namespace) -> None:
     files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
-    consumer = archive.connect(settings)
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, Background() as background:
+        connect = partial(archive.connect, settings)
+        archiver = archive.Archiver(settings, connect, topic_id_of(settings), files, stop, _log, writer=background)
         try:
-            with Background() as background:
-                archiver = archive.Archiver(settings, consumer, files, stop, _log, writer=background)
-                archiver.run()
+            archiver.run()
         finally:
-            consumer.close()
+            archiver.close()
     position = f"with {archiver.next_offsets} on HDFS; the next start goes on there"
     if stop.interrupted:
         raise KeyboardInterrupt(f"interrupted {position}")
     _log(f"stopped {position}")
+
+
+def _resume(settings: Settings, options: argparse.Namespace) -> None:
+    resumption = from_json(Resumption, sys.stdin.read(), "serving resume-plan")
+    resume(ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root), resumption, _log)
+    print(to_json(resumption.losses))
+
+
+def _accept(settings: Settings, options: argparse.Namespace) -> None:
+    losses = from_json(Losses, sys.stdin.read(), "serving gap-plan")
+    accept(ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root), losses, _log)
 
 
 def _show(result: Result | Replayed, as_json: bool) -> None:
@@ -229,6 +240,18 @@ def _parser() -> argparse.ArgumentParser:
         help="send quarantined records that are events by now: those that `python -m serving unresolved` prints, by stdin",
     )
     judging.set_defaults(run=_replay_quarantine)
+
+    resuming = verbs.add_parser(
+        "resume",
+        help="let the archive go on in another log, as `python -m serving resume-plan`, by stdin, has planned; "
+        "prints what is lost, as JSON",
+    )
+    resuming.set_defaults(run=_resume)
+
+    accepting = verbs.add_parser(
+        "accept", help="write into the archive what is lost, as `python -m serving gap-plan`, by stdin, has planned"
+    )
+    accepting.set_defaults(run=_accept)
 
     archiving = verbs.add_parser("archive", help="copy the topic to HDFS, exactly once, until stopped")
     archiving.set_defaults(run=_archive)

@@ -6,29 +6,33 @@ Nothing breaks if a second archiver runs, or an old one wakes up: they write ove
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from contract.errors import ArchiveDamaged, DataLost, EngineUnavailable, TopicUnusable
+from contract.errors import ArchiveDamaged, ArchiveGap, EngineUnavailable, PositionLost, TopicUnusable
 from contract.event import decode
-from contract.master import OffsetRange, archived_next_offset
+from contract.log_position import TRUNCATED, LogPosition
+from contract.master import OffsetRange
 from contract.records import CONSUME_MESSAGES, Records, parted
 from contract.settings import Settings
 from ingest.archive_files import ArchiveFiles
-from ingest.archive_plan import current, plan_merge, superseded
+from ingest.archive_plan import SMALL_FILE_BYTES, current, plan_merge, superseded
 from ingest.background import AtOnce, Worker
 from ingest.hdfs import until_available
 from ingest.stop import Stop
 
-FLUSH_BYTES = 32 << 20
-"""Values of one partition after which its file is written whatever their number: bounds memory."""
 _CONSUME_S = 0.2
 _ANSWER_S = 10
+_MERGE_BYTES = 384 << 20
+"""What a merge holds in memory; of usual events MERGED_FILE_BYTES are two thirds of it."""
 _REPORT_EVERY_S = 60
+_LOOK_AGAIN_S = 5
+_READER = "the archiver"
 
 
 def connect(settings: Settings) -> Consumer:
@@ -49,21 +53,20 @@ def connect(settings: Settings) -> Consumer:
 
 @dataclass
 class _Buffer:
-    """Records of one partition from first_offset on that are not in a file yet."""
+    """Records of one partition from a position on that are not in a file yet."""
 
-    first_offset: int
+    position: LogPosition
     since_s: float | None = None
-    size_bytes: int = 0
     records: Records = field(default_factory=Records)
-
-    def add(self, messages: Sequence[Message]) -> None:
-        """Append records of the partition, in order."""
-        self.records.add(messages)
-        self.size_bytes += sum(map(len, filter(None, map(Message.value, messages))))
 
 
 class Archiver:
-    """Copies every partition of the topic; waits out an unavailable Kafka or HDFS, and stops only for lost data.
+    """Copies every partition of the topic; waits out an unavailable Kafka or HDFS.
+
+    Offsets that are in no file are archived again if Kafka has them. Those that Kafka has no more it names once, and goes
+    on behind them: what comes now must not be lost as well. A log that is not the one it has read is no reason to end
+    either: it says so once, takes nothing, and looks again.
+    `topic_id` asks Kafka which topic there is now; EngineUnavailable, TopicUnusable.
 
     Files are written one after the other by `writer`: if that has a thread of its own, while the next records are read.
     """
@@ -71,18 +74,31 @@ class Archiver:
     def __init__(
         self,
         settings: Settings,
-        consumer: Consumer,
+        connect: Callable[[], Consumer],
+        topic_id: Callable[[], str],
         files: ArchiveFiles,
         stop: Stop,
         log: Callable[[str], None],
-        clock_s: Callable[[], float] = time.time,
+        clock_s: Callable[[], float] = time.monotonic,
+        wall_s: Callable[[], float] = time.time,
         writer: Worker | None = None,
     ) -> None:
-        self._settings, self._consumer, self._files = settings, consumer, files
-        self._stop, self._log, self._clock_s, self._writer = stop, log, clock_s, writer or AtOnce()
+        self._settings, self._connect, self._topic_id, self._files = settings, connect, topic_id, files
+        self._consumer: Any = None
+        self._stop, self._log, self._writer = stop, log, writer or AtOnce()
+        # The time of day may be set; only what is compared with HDFS's own times is asked of it.
+        self._clock_s, self._wall_s = clock_s, wall_s
+        self._flush_bytes = settings.archive_flush_mb << 20
         self._buffers: dict[int, _Buffer] = {}
+        self._lost: set[OffsetRange] = set()
+        """Offsets that neither a file nor Kafka had at the last start."""
         self._archived: dict[int, int] = {}
+        self._started_in: str | None = None
+        self._looked_s = clock_s()
+        self._started_with = ""
+        self._named_lost: set[OffsetRange] = set()
         self._files_since_tidy: dict[int, int] = {}
+        self._unmergeable: set[OffsetRange] = set()
         self._reported_s, self._events, self._rejects = clock_s(), 0, 0
 
     @property
@@ -92,45 +108,70 @@ class Archiver:
 
     def run(self) -> None:
         """Archive until `stop` is set. What is not in a file then is read again at the next start."""
-        self.start()
+        said = ""
         while not self._stop.is_set():
-            self.step()
+            try:
+                self.start()
+                while not self._stop.is_set():
+                    self.step()
+            except (PositionLost, TopicUnusable) as error:
+                if str(error) != said:
+                    self._log(str(error))
+                    said = str(error)
+                self._stop.wait(_LOOK_AGAIN_S)
 
     def start(self) -> None:
-        """Find out from the file names where each partition goes on."""
-        until_available(self._open, self._stop.wait, self._log)
-        self._log(f"archive of topic {self._settings.topic} goes on at {self.next_offsets}")
+        """Find out from the file names where each partition goes on. Raises PositionLost if that is no place in this log."""
+        self._writer.settle()
+        if until_available(self._open, self._stop.wait, self._log):
+            text = f"archive of topic {self._settings.topic} goes on at {self.next_offsets}"
+            # guard: a gap is named at once
+            for lost in sorted(self._lost - self._named_lost):
+                self._log(str(ArchiveGap.lost(lost.partition, lost.first_offset, lost.next_offset)))
+            self._named_lost |= self._lost
+            if text != self._started_with:
+                self._log(text)
+            self._started_with = text
 
     def step(self) -> None:
         """Take what Kafka has, then write the files that are due."""
         self._writer.check()
         records, errors = parted(self._consumer.consume(CONSUME_MESSAGES, _CONSUME_S))
         for partition, of_partition in groupby(records, Message.partition):
-            self._buffers[partition].add(list(of_partition))
+            buffer = self._buffers[partition]
+            buffer.records.add(list(of_partition), buffer.position.shift)
         for message in errors:
             self._understand(message.partition() or 0, message.error())
         self._see_gaps()
+        # guard: a set clock neither holds nor hurries a file
         now_s = self._clock_s()
-        for partition, buffer in self._buffers.items():
-            if buffer.since_s is not None and not self._stop.is_set() and self._is_due(buffer, now_s):
+        due = [p for p, buffer in self._buffers.items() if buffer.since_s is not None and self._is_due(buffer, now_s)]
+        # A client that lives on may wait for ever for records of a topic that was deleted, and say nothing.
+        too_much = self._held_bytes() > 2 * self._flush_bytes
+        if (due or too_much or now_s - self._looked_s >= _LOOK_AGAIN_S) and self._is_same_topic():
+            self._looked_s = now_s
+            for partition in due:
                 self.flush(partition)
+            # guard: all partitions together are bounded
+            while self._held_bytes() > 2 * self._flush_bytes and not self._stop.is_set():
+                self.flush(max(self._buffers, key=lambda partition: self._buffers[partition].records.size_bytes))
         if now_s - self._reported_s >= _REPORT_EVERY_S:
             self._log(f"{self._events} events and {self._rejects} rejects archived since the start; at {self.next_offsets}")
             self._reported_s = now_s
 
     def flush(self, partition: int) -> None:
         """Write the partition's buffer as one file, named by the offsets from its start up to the consumer's position."""
-        buffer = self._buffers[partition]
-        offsets = OffsetRange(partition, buffer.first_offset, self._position(partition))
-        self._buffers[partition] = _Buffer(offsets.next_offset)
-        self._writer.do(partial(self._put, offsets, buffer.records))
+        buffer, position = self._buffers[partition], self._position(partition)
+        offsets = OffsetRange(partition, buffer.position.next_offset, position.next_offset)
+        self._buffers[partition] = _Buffer(position)
+        self._writer.do(partial(self._put, offsets, buffer.records, position))
 
-    def _put(self, offsets: OffsetRange, records: Records) -> None:
+    def _put(self, offsets: OffsetRange, records: Records, position: LogPosition) -> None:
         partition = offsets.partition
         decoded = decode(partition, records.offsets, records.kafka_times_ms, records.values)
 
         def put() -> bool:
-            self._files.put(offsets, decoded)
+            self._files.put(offsets, decoded, position)
             return True
 
         if not until_available(put, self._stop.wait, self._log):
@@ -147,19 +188,36 @@ class Archiver:
         self._files_since_tidy[partition] = 0
         try:
             files = self._files.ranges(partition)
-            for old in superseded(files, int(self._clock_s() * 1000) - self._settings.archive_grace_ms):
+            for old in superseded(files, int(self._wall_s() * 1000) - self._settings.archive_grace_ms):
                 self._files.delete(old)
                 del files[old]
-            if slices := plan_merge(current(partition, files), files, self._settings.archive_merge_files):
-                merged = self._files.merge(slices)
-                self._log(f"partition {partition}: merged {len(slices)} files into {merged.file_name}")
+            # A file that cannot be merged counts as a large one.
+            sizes = files | {
+                file: replace(files[file], size_bytes=SMALL_FILE_BYTES) for file in self._unmergeable & files.keys()
+            }
+            if slices := plan_merge(current(partition, files), sizes, self._settings.archive_merge_files):
+                # guard: a merge is bounded
+                merged = self._files.merge(slices, _MERGE_BYTES)
+                if merged is None:
+                    self._unmergeable.update(part.file for part in slices)
+                    self._log(f"partition {partition}: {len(slices)} files are too much to be merged in memory; they stay")
+                else:
+                    self._log(f"partition {partition}: merged {len(slices)} files into {merged.file_name}")
         except (ArchiveDamaged, EngineUnavailable) as error:
             self._log(f"{error}; small files stay for now")
 
-    def _open(self) -> None:
+    def _open(self) -> bool:
         topic = self._settings.topic
+        topic_id = self._topic_id()
+        self._lost = set()
         try:
-            metadata = self._consumer.list_topics(topic, timeout=_ANSWER_S).topics[topic]
+            asking = self._connect()
+            metadata = asking.list_topics(topic, timeout=_ANSWER_S).topics[topic]
+            watermarks = {
+                partition: asking.get_watermark_offsets(TopicPartition(topic, partition), timeout=_ANSWER_S)
+                for partition in ({} if metadata.error else metadata.partitions)
+            }
+            asking.close()
         except KafkaException as error:
             raise EngineUnavailable.at("Kafka", self._settings.kafka_bootstrap, error.args[0].str()) from error
         if metadata.error is not None:
@@ -167,43 +225,91 @@ class Archiver:
         for partition in metadata.partitions:
             if removed := self._files.clean(partition):
                 self._log(f"partition {partition}: removed {removed} file(s) that a crash left half done")
-            self._archived[partition] = archived_next_offset(self._files.ranges(partition))
-            self._buffers[partition] = _Buffer(self._archived[partition])
+            extent, (low, high) = self._files.extent(partition), watermarks[partition]
+            # guard: an archive goes on in its own topic
+            if extent.end.topic_id not in (None, topic_id):
+                raise PositionLost.topic(_READER, topic, extent.end.topic_id, topic_id)
+            position = extent.go_on(low)
+            # A client that goes on below the end does not ask whether the log still reaches that.
+            # guard: a log that ends below the archive fills no gap
+            if position.next_offset < extent.end.next_offset and extent.end.log_offset > high:
+                raise PositionLost.shorter(_READER, topic, partition, extent.end.log_offset, high)
+            self._lost.update(extent.lost(low))
+            self._archived[partition] = position.next_offset
+            self._buffers[partition] = _Buffer(replace(position, topic_id=topic_id))
             self._files_since_tidy[partition] = self._settings.archive_merge_files - 1
-        self._consumer.assign([TopicPartition(topic, *start) for start in self.next_offsets.items()])
+        self._started_in = topic_id
+        self.close()
+        # A client that has heard of the topic before does not ask whether the leader epoch reached so far.
+        # guard: a client that knows nothing goes on
+        self._consumer = self._connect()
+        self._consumer.assign([buffer.position.place(topic, partition) for partition, buffer in self._buffers.items()])
+        return True
+
+    def close(self) -> None:
+        """Let go of the broker."""
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+
+    def _is_same_topic(self) -> bool:
+        """Whether all that was read is of the topic that it started in, for ids never come back; False if asked to stop.
+
+        Raises PositionLost if it is another one: then nobody knows which of the two the last records are of.
+        """
+        found = until_available(self._topic_id, self._stop.wait, self._log)
+        # guard: a file holds records of one topic
+        if found is not None and found != self._started_in:
+            raise PositionLost.topic(_READER, self._settings.topic, str(self._started_in), found)
+        return found is not None and not self._stop.is_set()
 
     def _see_gaps(self) -> None:
         """Start the clock of partitions that moved: by records, or by offsets of transactions that hold none."""
         for partition, buffer in self._buffers.items():
-            if buffer.since_s is None and self._position(partition) > buffer.first_offset:
+            if buffer.since_s is None and self._position(partition).next_offset > buffer.position.next_offset:
                 buffer.since_s = self._clock_s()
 
-    def _position(self, partition: int) -> int:
+    def _held_bytes(self) -> int:
+        return sum(buffer.records.size_bytes for buffer in self._buffers.values())
+
+    def _position(self, partition: int) -> LogPosition:
+        begin = self._buffers[partition].position
+        found = self._consumer.position([TopicPartition(self._settings.topic, partition)])[0]
         # Before the first record the position is a negative constant.
-        position = self._consumer.position([TopicPartition(self._settings.topic, partition)])[0].offset
-        return max(position, self._buffers[partition].first_offset)
+        if found.offset <= begin.log_offset:
+            return begin
+        return replace(begin, next_offset=found.offset + begin.shift, leader_epoch=found.leader_epoch)
 
     def _is_due(self, buffer: _Buffer, now_s: float) -> bool:
         return (
             len(buffer.records.offsets) >= self._settings.archive_flush_rows
-            or buffer.size_bytes >= FLUSH_BYTES
+            or buffer.records.size_bytes >= self._flush_bytes
             or (now_s - (buffer.since_s or now_s)) * 1000 >= self._settings.archive_flush_ms
         )
 
     def _understand(self, partition: int, error: KafkaError) -> None:
-        """Stop for records that are gone; anything else the client tries again by itself."""
+        """Go on behind records that are gone, stop in another log; anything else the client tries again by itself."""
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise TopicUnusable.missing(self._settings.topic, self._settings.kafka_bootstrap)
         if error.code() != KafkaError._AUTO_OFFSET_RESET:
             self._log(f"Kafka at {self._settings.kafka_bootstrap}: {error.str()}")
             return
-        wanted = self._position(partition)
+        if not self._is_same_topic():
+            return
+        topic, wanted = self._settings.topic, self._position(partition).log_offset
         low, high = until_available(lambda: self._watermarks(partition), self._stop.wait, self._log) or (wanted, wanted)
-        if wanted < low:
-            raise DataLost.before_read("the archiver", partition, wanted, low)
+        is_cut = wanted >= low and TRUNCATED in error.str()
+        if not low <= wanted <= high or is_cut:
+            # What was read before the log lost it is nowhere else.
+            for known in self._buffers:
+                if self._position(known) != self._buffers[known].position:
+                    self.flush(known)
         if wanted > high:
-            raise TopicUnusable.replaced("the archiver", self._settings.topic, partition, wanted, high)
-        self._consumer.seek(TopicPartition(self._settings.topic, partition, wanted))
+            raise PositionLost.shorter(_READER, topic, partition, wanted, high)
+        if is_cut:
+            raise PositionLost.cut(_READER, topic, partition, wanted, error.str())
+        # What is in no file yet is read again: a client that was assigned anew does not know where it stood.
+        self.start()
 
     def _watermarks(self, partition: int) -> tuple[int, int]:
         try:

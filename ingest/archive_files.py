@@ -8,12 +8,15 @@ about to write the master file beside it.
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import polars as pl
 import pyarrow as pa
 
-from contract.archive_file import Contents, decode, encode
+from contract.archive_file import Contents, Lost, decode, encode, position, read_footer
 from contract.event import EVENT_SCHEMA, REJECT_SCHEMA, Decoded
+from contract.extent import Extent
+from contract.log_position import LogPosition
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, folder
 from ingest.hdfs import FileInfo, FileStore
 
@@ -25,6 +28,7 @@ def _arrow_schema(schema: pl.Schema) -> pa.Schema:
     return pa.schema([(column.name, plain.get(column.type, column.type)) for column in columns])
 
 
+_ASIDE = "without-master"
 _SCHEMAS = {MASTER: _arrow_schema(EVENT_SCHEMA), QUARANTINE: _arrow_schema(REJECT_SCHEMA)}
 
 
@@ -40,21 +44,53 @@ class ArchiveFiles:
         named = ((OffsetRange.of_file(partition, file.name), file) for file in files)
         return {offsets: file for offsets, file in named if offsets is not None}
 
-    def put(self, offsets: OffsetRange, decoded: Decoded) -> None:
-        """Store a range; a range that is there already stays, for it holds the same."""
+    def put(self, offsets: OffsetRange, decoded: Decoded, position: LogPosition | None = None) -> None:
+        """Store a range; a range that is there already stays, for it holds the same. `position` is the one at its end."""
         arrow = {
             dataset: frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(_SCHEMAS[dataset])
             for dataset, frame in ((MASTER, decoded.events), (QUARANTINE, decoded.rejects))
         }
-        self._put_tables(offsets, arrow[MASTER], arrow[QUARANTINE])
+        self._put_tables(offsets, arrow[MASTER], arrow[QUARANTINE], position)
 
-    def merge(self, slices: list[Slice]) -> OffsetRange:
-        """Store neighbouring slices as one range more; the old files stay until `delete`. ArchiveDamaged if one is."""
+    def put_empty(self, offsets: OffsetRange, position: LogPosition, lost: tuple[Lost, ...] = ()) -> None:
+        """Store a range without a record: readers go on behind it. `lost` says which of its offsets are given up."""
+        events, rejects = (_SCHEMAS[dataset].empty_table() for dataset in (MASTER, QUARANTINE))
+        self._put_tables(offsets, events, rejects, position, lost=lost)
+
+    def extent(self, partition: int) -> Extent:
+        """Where the files of the partition end, in which log, and what is missing. ArchiveDamaged if one cannot say it."""
+        files = self.ranges(partition)
+        return Extent.of(partition, files, lambda file: position(self.footer(file, files[file]), self.path(MASTER, file)))
+
+    def position(self, partition: int) -> LogPosition:
+        """Where the files of the partition end, and in which log, as the last one says. ArchiveDamaged if it cannot."""
+        return self.extent(partition).end
+
+    def merge(self, slices: list[Slice], most_bytes: int) -> OffsetRange | None:
+        """Store neighbouring slices as one range more; the old files stay until `delete`. ArchiveDamaged if one is.
+
+        Nothing is stored, and None returned, if they are more than so many bytes in memory.
+        """
         merged = OffsetRange(slices[0].file.partition, slices[0].first_offset, slices[-1].next_offset)
         quarantined = self.ranges(merged.partition, QUARANTINE)
-        rejected = [part for part in slices if part.file in quarantined]
+        tables: dict[str, list[pa.Table]] = {MASTER: [], QUARANTINE: []}
+        held_bytes = 0
+        end = LogPosition(0)
+        lost: list[Lost] = []
+        for part in slices:
+            for dataset in (QUARANTINE, MASTER) if part.file in quarantined else (MASTER,):
+                table, contents = self._read(dataset, part)
+                tables[dataset].append(table)
+                held_bytes += table.nbytes
+                end = contents.position
+            lost += [piece for one in contents.lost for piece in one.within(part.first_offset, part.next_offset)]
+            if held_bytes > most_bytes:
+                return None
+        events, rejects = (pa.concat_tables([_SCHEMAS[one].empty_table(), *tables[one]]) for one in (MASTER, QUARANTINE))
+        # Of an end inside a file it is not known.
+        position = end if end.next_offset == merged.next_offset else replace(end, leader_epoch=None)
         names = tuple(part.file.file_name for part in slices)
-        self._put_tables(merged, self.read(MASTER, slices), self.read(QUARANTINE, rejected), names)
+        self._put_tables(merged, events, rejects, position, names, tuple(lost))
         return merged
 
     def read(self, dataset: str, slices: list[Slice]) -> pa.Table:
@@ -62,18 +98,20 @@ class ArchiveFiles:
 
         Raises ArchiveDamaged if a file is not as it was written.
         """
-        tables = [_SCHEMAS[dataset].empty_table()]
-        for part in slices:
-            path = part.file.path(self._root, dataset)
-            table, _ = decode(self._store.read(path), path)
-            offset = table["offset"].to_numpy()
-            # guard: offset filter of a merge
-            tables.append(table.filter(pa.array((offset >= part.first_offset) & (offset < part.next_offset))))
-        return pa.concat_tables(tables)
+        return pa.concat_tables([_SCHEMAS[dataset].empty_table(), *(self._read(dataset, part)[0] for part in slices)])
 
-    def read_end(self, dataset: str, offsets: OffsetRange, file: FileInfo, size_bytes: int) -> bytes:
-        """The last bytes of a listed file, so many or all of them."""
-        return self._store.read(self.path(dataset, offsets), max(0, file.size_bytes - size_bytes))
+    def _read(self, dataset: str, part: Slice) -> tuple[pa.Table, Contents]:
+        """The rows of the slice, and what its file holds."""
+        path = part.file.path(self._root, dataset)
+        table, contents = decode(self._store.read(path), path)
+        offset = table["offset"].to_numpy()
+        # guard: offset filter of a merge
+        return table.filter(pa.array((offset >= part.first_offset) & (offset < part.next_offset))), contents
+
+    def footer(self, offsets: OffsetRange, file: FileInfo) -> bytes:
+        """The end of a listed master file, as far as its footer reaches or farther."""
+        path = self.path(MASTER, offsets)
+        return read_footer(lambda size_bytes: self._store.read(path, max(0, file.size_bytes - size_bytes)))
 
     def path(self, dataset: str, offsets: OffsetRange) -> str:
         """Where the range's file is."""
@@ -83,6 +121,17 @@ class ArchiveFiles:
         """Remove a range that others cover."""
         self._store.delete(offsets.path(self._root, MASTER))
         self._store.delete(offsets.path(self._root, QUARANTINE))
+
+    def set_aside(self, offsets: OffsetRange) -> list[str]:
+        """Quarantine files within the range whose master files are gone get a name that no reader takes; the new paths."""
+        moved = []
+        finished = self.ranges(offsets.partition)
+        for orphan in sorted(self.ranges(offsets.partition, QUARANTINE).keys() - finished.keys()):
+            if offsets.first_offset <= orphan.first_offset and orphan.next_offset <= offsets.next_offset:
+                path = orphan.path(self._root, QUARANTINE)
+                if self._store.rename(path, f"{path}.{_ASIDE}"):
+                    moved.append(f"{path}.{_ASIDE}")
+        return moved
 
     def clean(self, partition: int) -> int:
         """Remove what crashes left half done; returns how many files. A live archiver writes a lost temporary file anew."""
@@ -101,8 +150,17 @@ class ArchiveFiles:
             self._store.delete(path)
         return len(leftovers)
 
-    def _put_tables(self, offsets: OffsetRange, events: pa.Table, rejects: pa.Table, merged: tuple[str, ...] = ()) -> None:
-        contents = Contents(offsets, len(events), len(rejects), merged)
+    def _put_tables(
+        self,
+        offsets: OffsetRange,
+        events: pa.Table,
+        rejects: pa.Table,
+        position: LogPosition | None,
+        merged: tuple[str, ...] = (),
+        lost: tuple[Lost, ...] = (),
+    ) -> None:
+        at = position or LogPosition(offsets.next_offset)
+        contents = Contents(offsets, len(events), len(rejects), merged, at.topic_id, at.leader_epoch, at.shift, lost)
         # guard: quarantine before master
         if len(rejects):
             self._put_file(offsets, QUARANTINE, encode(rejects, contents))

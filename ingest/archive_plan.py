@@ -8,7 +8,7 @@ from contract.master import OffsetRange, Slice, archived_next_offset, covering
 from ingest.hdfs import FileInfo
 
 SMALL_FILE_BYTES = 8 << 20
-"""Only smaller files are merged; with MERGED_FILE_BYTES it bounds the memory of a merge."""
+"""Only smaller files are merged."""
 MERGED_FILE_BYTES = 16 << 20
 
 

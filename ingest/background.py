@@ -20,6 +20,9 @@ class Worker(Protocol):
     def check(self) -> None:
         """Raise what a piece of work has raised."""
 
+    def settle(self) -> None:
+        """Return once all work is done; raises what it has raised."""
+
 
 class AtOnce:
     """Without a thread: the work is done when `do` returns, and raises there."""
@@ -28,6 +31,9 @@ class AtOnce:
         work()
 
     def check(self) -> None:
+        pass
+
+    def settle(self) -> None:
         pass
 
 
@@ -54,6 +60,10 @@ class Background:
 
     def check(self) -> None:
         if self._under_way is not None and self._under_way.done():
+            self._under_way.result()
+
+    def settle(self) -> None:
+        if self._under_way is not None:
             self._under_way.result()
 
 

@@ -7,7 +7,7 @@ not sent; its reason may have changed.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import numpy as np
@@ -26,23 +26,38 @@ from ingest.sender import Sender, connect
 from ingest.stop import Stop
 
 
-def replay_quarantined(settings: Settings, wanted: Wanted, stop: Stop, judged: Judged) -> None:
-    """Judge and send; returns when Kafka has all that is sent. After Ctrl-C too `judged` has what was done until then."""
+def replay_quarantined(settings: Settings, parts: Iterable[Wanted], stop: Stop, tell: Callable[[Judged], None]) -> None:
+    """Judge and send part by part; `tell` hears of each when Kafka has all that is sent of it.
+
+    After Ctrl-C, or an error, it also hears what was done of the last one.
+    """
     sender = Sender(settings, connect(settings, report_all=True), stop)
     files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
-    try:
-        for partition, offsets in sorted(wanted.offsets.items()):
-            found = 0
-            for rejects in _rejects(files, partition, np.array(sorted(offsets), np.int64)):
-                _judge(partition, rejects, sender, judged)
-                found += len(rejects)
-            judged.unread += len(offsets) - found
-        sender.finish()
-    except KeyboardInterrupt:
-        sender.abandon()
-        raise KeyboardInterrupt(
-            f"interrupted: {len(judged.sent):,} records are in Kafka once more; the same command again goes on with the rest"
-        ) from None
+    sent = 0
+    for wanted in parts:
+        judged = Judged()
+        try:
+            _judge_part(files, wanted, sender, judged)
+        except KeyboardInterrupt:
+            sender.abandon()
+            sent += len(judged.sent)
+            raise KeyboardInterrupt(
+                f"interrupted: {sent:,} records are in Kafka once more; the same command again goes on with the rest"
+            ) from None
+        finally:
+            # What was sent is resolved, whatever came then.
+            tell(judged)
+        sent += len(judged.sent)
+
+
+def _judge_part(files: ArchiveFiles, wanted: Wanted, sender: Sender, judged: Judged) -> None:
+    for partition, offsets in sorted(wanted.offsets.items()):
+        found = 0
+        for rejects in _rejects(files, partition, np.array(sorted(offsets), np.int64)):
+            _judge(partition, rejects, sender, judged)
+            found += len(rejects)
+        judged.unread += len(offsets) - found
+    sender.finish()
 
 
 def _rejects(files: ArchiveFiles, partition: int, offsets: NDArray[np.int64]) -> Iterator[pl.DataFrame]:

@@ -62,7 +62,9 @@ def replay(settings: Settings, request: ReplayRequest, cover: Cover, stop: Stop,
         raise _nothing(request, selection)
     repeats = request.repeats_in(settings.topic)
     if repeats:
-        ends = {int(partition): offset for partition, offset in next_offsets(settings).items()}
+        own = {int(partition): offset for partition, offset in next_offsets(settings).items()}
+        # The archive's offsets may be others than the log's own.
+        ends = {partition: offset + files.position(partition).shift for partition, offset in own.items()}
         require_cover(settings, selection, cover, ends)
     result = _Replay(request, files, selection, sender, stop, repeats).run()
     if not result.events:

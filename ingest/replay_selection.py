@@ -16,7 +16,6 @@ from ingest.hdfs import FileInfo
 _DAY = timedelta(days=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_TAIL_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -123,10 +122,7 @@ def time_of(time_us: int) -> datetime:
 
 
 def _span(files: ArchiveFiles, offsets: OffsetRange, file: FileInfo) -> Span | None:
-    tail = files.read_end(MASTER, offsets, file, _TAIL_BYTES)
-    if archive_file.footer_bytes(tail) > len(tail):
-        tail = files.read_end(MASTER, offsets, file, archive_file.footer_bytes(tail))
-    return archive_file.span(tail, files.path(MASTER, offsets))
+    return archive_file.span(files.footer(offsets, file), files.path(MASTER, offsets))
 
 
 def _meets(span: Span, days: Days) -> bool:

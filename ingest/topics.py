@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     ConfigResource,
@@ -35,6 +36,24 @@ def ensure_topic(settings: Settings) -> bool:
         return _create(admin, settings) or _check(admin, settings)
     except KafkaException as error:
         raise EngineUnavailable.at("Kafka", settings.kafka_bootstrap, error.args[0].str()) from error
+
+
+def topic_id_of(settings: Settings) -> Callable[[], str]:
+    """Asks for the id of the topic: one that is made again has another. Raises EngineUnavailable, TopicUnusable."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2})
+
+    def ask() -> str:
+        try:
+            asked = admin.describe_topics(TopicCollection([settings.topic]), request_timeout=_ANSWER_S)
+            return str(asked[settings.topic].result(_ANSWER_S).topic_id)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise TopicUnusable.missing(settings.topic, settings.kafka_bootstrap) from None
+            raise EngineUnavailable.at("Kafka", settings.kafka_bootstrap, error.args[0].str()) from error
+        except TimeoutError as error:
+            raise EngineUnavailable.at("Kafka", settings.kafka_bootstrap, "no answer in time") from error
+
+    return ask
 
 
 def next_offsets(settings: Settings) -> dict[str, int]:

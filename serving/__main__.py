@@ -1,4 +1,4 @@
-"""python -m serving migrate | schema | query | status | rollback | wait | covered | unresolved | resolve | welcome | dsn"""
+"""python -m serving VERB: the database and its schema, questions to it, and what the other layers want to know of it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
 from contract.errors import BraidError, InputError
-from contract.replays import Judged, from_json, to_json
+from contract.losses import Losses
+from contract.replays import Judged, from_json, parts_from_json, to_json
 from contract.settings import Settings
 from serving.database import connect, reader_dsn
+from serving.gaps import describe, plan_acceptance
+from serving.handoff import record_lost
 from serving.migrate import migrate
 from serving.progress import wait_for_offsets, wait_for_views
 from serving.query import FORMATS, run_query, write_result
-from serving.replays import replay_cover, resolve, resolved, unresolved
+from serving.replays import Judgements, replay_cover, resolve, resolved, unresolved
 from serving.report import print_addresses, print_status
+from serving.resume import plan_resumption
 from serving.rollback import rollback
 from serving.schema import script
 from serving.status import addresses, read_status
@@ -38,6 +42,7 @@ WELCOME_QUERIES = (
     ),
     ("The ledger: nothing is lost, difference is 0", "SELECT * FROM ledger ORDER BY partition"),
 )
+_TIMEOUT_HELP = "give up after so long without progress (default: %(default)s)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,25 +89,38 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("wait", help="wait until the speed layer has counted up to given offsets")
     verb.add_argument("--partition-offsets", required=True, help='next offset by partition, e.g. \'{"0": 1200, "1": 900}\'')
-    verb.add_argument("--timeout-s", type=float, default=600.0)
+    verb.add_argument("--timeout-s", type=float, default=600.0, help=_TIMEOUT_HELP)
     verb.set_defaults(verb=_wait)
 
     verb = verbs.add_parser("covered", help="of which offsets and days repeats are recognised however old they are, as JSON")
     verb.set_defaults(verb=_covered)
 
-    verb = verbs.add_parser("unresolved", help="offsets of quarantined records that are no events as far as known, as JSON")
+    verb = verbs.add_parser(
+        "unresolved", help="offsets of quarantined records that are still no events, in parts: a line of JSON each"
+    )
     verb.add_argument("--reason", help="only those of this reason")
     verb.set_defaults(verb=_unresolved)
 
     verb = verbs.add_parser("resolve", help="record what became of quarantined records that were sent again")
     verb.add_argument("--no-wait", action="store_true", help="do not wait until they are counted")
     verb.add_argument("--format", choices=["text", "json"], default="text")
-    verb.add_argument("--timeout-s", type=float, default=600.0)
+    verb.add_argument("--timeout-s", type=float, default=600.0, help=_TIMEOUT_HELP)
     verb.set_defaults(verb=_resolve)
+
+    verb = verbs.add_parser("resume-plan", help="how readers go on where Kafka has another log than they read, as JSON")
+    verb.set_defaults(verb=_resume_plan)
+
+    verb = verbs.add_parser("gap-plan", help="which offsets neither a file of the archive nor Kafka has, as JSON")
+    verb.set_defaults(verb=_gap_plan)
+
+    verb = verbs.add_parser(
+        "record-lost", help="put into the ledger what is lost, as `serving gap-plan` or `ingest resume`, by stdin, say"
+    )
+    verb.set_defaults(verb=_record_lost)
 
     verb = verbs.add_parser("welcome", help="wait until the merged views answer, then show addresses and first queries")
     verb.add_argument("--traffic", default="", help="'none' if no events come by themselves; do not wait for any then")
-    verb.add_argument("--timeout-s", type=float, default=300.0)
+    verb.add_argument("--timeout-s", type=float, default=300.0, help=_TIMEOUT_HELP)
     verb.set_defaults(verb=_welcome)
 
     verb = verbs.add_parser("dsn", help="print what psql connects with inside the network, password included")
@@ -156,17 +174,40 @@ def _covered(settings: Settings, _: argparse.Namespace) -> None:
 
 def _unresolved(settings: Settings, options: argparse.Namespace) -> None:
     with connect(settings, "reader") as connection:
-        print(to_json(unresolved(connection, settings.topic, options.reason)))
+        for part in unresolved(connection, settings.topic, options.reason):
+            print(to_json(part))
 
 
 def _resolve(settings: Settings, options: argparse.Namespace) -> None:
-    judged = from_json(Judged, sys.stdin.read(), "ingest replay-quarantine")
     with connect(settings, "batch") as connection:
-        resolve(connection, settings.topic, judged)
+
+        def resolving() -> Iterator[Judged]:
+            for part in parts_from_json(Judged, sys.stdin, "ingest replay-quarantine"):
+                resolve(connection, settings.topic, part)
+                yield part
+
+        judged = Judgements.of(resolving())
         if not options.no_wait:
             wait_for_offsets(settings, judged.next_offsets, options.timeout_s, Console(stderr=True), "batch")
         result = resolved(connection, settings.topic, judged)
     print(json.dumps(result.as_dict()) if options.format == "json" else result.text())
+
+
+def _resume_plan(settings: Settings, _: argparse.Namespace) -> None:
+    print(to_json(plan_resumption(settings)))
+
+
+def _gap_plan(settings: Settings, _: argparse.Namespace) -> None:
+    plan = plan_acceptance(settings)
+    for line in describe(plan):
+        print(line, file=sys.stderr)
+    print(to_json(plan))
+
+
+def _record_lost(settings: Settings, _: argparse.Namespace) -> None:
+    losses = from_json(Losses, sys.stdin.read(), "serving gap-plan")
+    with connect(settings, "batch") as connection:
+        record_lost(connection, losses.lost)
 
 
 def _welcome(settings: Settings, options: argparse.Namespace) -> None:

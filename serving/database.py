@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 import psycopg
 
-from contract.errors import BraidError, CatalogueChanged, EngineUnavailable, LoginRefused, RollbackRefused, RunRefused
+from contract.errors import BraidError, CatalogueChanged, LoginRefused, PositionLost, RollbackRefused, RunRefused
 from contract.settings import Settings
+from serving.failures import failure, not_connected
 
 Role = Literal["reader", "speed", "batch", "postgres"]
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -22,6 +23,7 @@ _REFUSALS: dict[str, Callable[[str | None], BraidError]] = {
     "2BP01": RunRefused.because,  # somebody's own views depend on one that a publication takes away
     "BR002": CatalogueChanged.because,  # sql/75_catalogue.sql
     "BR003": RollbackRefused.because,  # sql/65_rollback.sql
+    "BR004": PositionLost.because,  # sql/40_speed.sql, sql/50_batch.sql
 }
 # libpq keeps no SQLSTATE of a connection that failed, so the text decides; our server's is English, whatever the client's.
 _NOT_LET_IN = re.compile(
@@ -53,7 +55,7 @@ def connect(settings: Settings, role: Role, database_name: str | None = None) ->
         )
     except psycopg.OperationalError as error:
         address = f"{settings.database_host}:{settings.database_port}"
-        raise _not_let_in(error, role, address, secret) or EngineUnavailable.at("TimescaleDB", address, error) from None
+        raise _not_let_in(error, role, address, secret) or not_connected(error, address) from None
 
 
 def _not_let_in(error: psycopg.OperationalError, role: Role, address: str, secret: str) -> LoginRefused | None:
@@ -67,11 +69,18 @@ def _not_let_in(error: psycopg.OperationalError, role: Role, address: str, secre
 
 @contextmanager
 def answering(connection: Connection) -> Iterator[None]:
-    """A server that goes away meanwhile raises EngineUnavailable; repeat the call on a new connection."""
+    """A server that goes away meanwhile raises EngineUnavailable; repeat the call on a new connection.
+
+    One that answers, and cannot, raises StatementRefused: for want of a lock, time, room or a connection, or because
+    something is too large. What is wrong with the statement itself raises what psycopg raises.
+    """
     try:
         yield
-    except psycopg.OperationalError as error:
-        raise EngineUnavailable.at("TimescaleDB", f"{connection.info.host}:{connection.info.port}", error) from error
+    except (psycopg.OperationalError, psycopg.InternalError) as error:
+        told = failure(error, f"{connection.info.host}:{connection.info.port}")
+        if told is None:
+            raise
+        raise told from error
 
 
 @contextmanager
@@ -88,7 +97,7 @@ def refusing() -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: Connection) -> Iterator[None]:
-    """Several statements, all or nothing; one alone is a transaction anyway. Raises EngineUnavailable too."""
+    """Several statements, all or nothing; one alone is a transaction anyway. Raises as `answering` does."""
     with answering(connection), connection.transaction():
         yield
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import date
 from typing import Any, Literal, LiteralString
 
+import msgspec
+import numpy as np
 import polars as pl
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from contract.errors import CatalogueError, OffsetRefused, PublicationRefused, RunRefused
+from contract.log_position import LogPosition
+from contract.losses import Loss
 from contract.master import OffsetRange
 from contract.views import VIEWS, View, catalogue_digest
 from serving.database import Connection, answering, one_row, one_value, refusing, transaction
@@ -27,7 +31,10 @@ STORED_VALUE_BYTES = 4_096
 LEDGER_SCHEMA = pl.Schema({"day": pl.Date, "partition": pl.Int32, "counted": pl.Int64, "duplicate": pl.Int64})
 _GARBAGE_ROWS = 20_000
 _ARGUMENT_ROWS = 20_000
-"""So many rows of a view, or rejects, are in memory as one argument of a batch run's call."""
+ARGUMENT_BYTES = 4 << 20
+"""So many rows of a view, or rejects, and so much of their contents, are one argument of a batch run's call: PostgreSQL
+takes some seven times as much memory for it."""
+_PLAIN_ROW_BYTES = 100
 
 
 Kind = Literal["full", "incremental", "audit"]
@@ -65,11 +72,11 @@ class Run:
     cut: dict[int, Cut]
 
 
-def positions(connection: Connection, partitions: int = 0) -> dict[int, int]:
-    """The next offset to commit of each partition; `partitions` of them exist afterwards, or more. Any writing role."""
+def positions(connection: Connection, partitions: int = 0) -> dict[int, LogPosition]:
+    """Where to go on in each partition; `partitions` of them exist afterwards, or more. Any writing role."""
     with answering(connection):
-        rows = connection.execute("SELECT partition, next_offset FROM serving.positions(%s)", [partitions]).fetchall()
-    return dict(rows)
+        rows = connection.execute("SELECT * FROM serving.positions(%s)", [partitions]).fetchall()
+    return {partition: LogPosition(*position) for partition, *position in rows}
 
 
 def commit_range(
@@ -81,17 +88,20 @@ def commit_range(
     topic: str,
     judged_generation: int | None = None,
     views: Sequence[View] = VIEWS,
+    position: LogPosition | None = None,
 ) -> bool:
     """The range counts from now on: True if this call did it, False if an earlier one did. Role speed.
 
     `judged_generation` is the publication whose day filters its events were held against; None: against none. `views` are
-    those that the rows are of. Changes nothing and raises OffsetRefused if the partition does not stand at the range's first
-    offset, PublicationRefused if another publication is live, CatalogueChanged if the database has other views.
+    those that the rows are of, `position` the one at the range's end, None if that is not known. Changes nothing and raises
+    OffsetRefused if the partition does not stand at the range's first offset, PublicationRefused if another publication is
+    live, CatalogueChanged if the database has other views, PositionLost if the partition stands in another log.
     """
+    at = position or LogPosition(offsets.next_offset)
     with refusing(), _of_catalogue(connection, views), answering(connection):
-        position, live_generation = one_row(
+        before, live_generation = one_row(
             connection,
-            "SELECT * FROM serving.commit_range(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            "SELECT * FROM serving.commit_range(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 catalogue_digest(views),
                 offsets.partition,
@@ -101,14 +111,17 @@ def commit_range(
                 counts.counted,
                 counts.duplicate,
                 view_rows(connection, rows),
-                None if rejects.is_empty() else _quarantined(connection, topic, rejects),
+                None if rejects.is_empty() else _quarantined(connection, topic, _as_stored(rejects)),
                 judged_generation,
+                at.topic_id,
+                at.leader_epoch,
+                None if position is None else at.shift,
             ],
         )
-    if position >= offsets.next_offset:
+    if before >= offsets.next_offset:
         return False
-    if position != offsets.first_offset:
-        raise OffsetRefused(offsets.partition, offsets.first_offset, position)
+    if before != offsets.first_offset:
+        raise OffsetRefused(offsets.partition, offsets.first_offset, before)
     if judged_generation is not None and judged_generation != live_generation:
         raise PublicationRefused(judged_generation, live_generation)
     return True
@@ -124,20 +137,34 @@ def merge_appended(connection: Connection, partition: int, least_rows: int) -> i
 
 
 def begin_run(
-    connection: Connection, kind: Kind, archive_next: Mapping[int, int] | None = None, views: Sequence[View] = VIEWS
+    connection: Connection,
+    kind: Kind,
+    archive_next: Mapping[int, int] | None = None,
+    views: Sequence[View] = VIEWS,
+    archive: Mapping[int, LogPosition] | None = None,
 ) -> Run:
     """All that the speed layer has committed belongs to the new run; what it commits from now on does not. Role batch.
 
     Where `archive_next`, by partition, is ahead of the speed layer the run takes the offsets between over, and the speed
     layer goes on after them. They are in flight until a run is published. An incremental run becomes a full one if one of
-    the views has no history yet. Raises CatalogueChanged if the database has other views.
+    the views has no history yet. `archive` says where, and in which log, the archive ends. Raises CatalogueChanged if the
+    database has other views, PositionLost if the archive is of another log than the speed layer's rows.
     """
-    archived = dict(archive_next or {})
+    archived, ends = dict(archive_next or {}), dict(archive or {})
     with refusing(), transaction(connection):
         run_id, generation, kind = one_row(
             connection,
-            "SELECT * FROM serving.begin_run(%s, %s, %s, %s)",
-            [catalogue_digest(views), kind, list(archived), list(archived.values())],
+            "SELECT * FROM serving.begin_run(%s, %s, %s, %s, %s, %s, %s, %s)",
+            [
+                catalogue_digest(views),
+                kind,
+                list(archived),
+                list(archived.values()),
+                list(ends),
+                [end.topic_id for end in ends.values()],
+                [end.leader_epoch for end in ends.values()],
+                [end.shift for end in ends.values()],
+            ],
         )
         cuts = connection.execute("SELECT * FROM serving.cuts(%s)", [run_id]).fetchall()
     return Run(
@@ -158,7 +185,7 @@ def add_surveyed(connection: Connection, found: Iterable[tuple[OffsetRange, Iter
 
 
 def surveyed_without(connection: Connection, days: Iterable[date]) -> list[OffsetRange]:
-    """Ranges of which it is known that none of their events is on any of the days; they may overlap. Role batch."""
+    """Ranges, in order and apart, of which it is known that none of their events is on any of the days. Role batch."""
     with answering(connection):
         rows = connection.execute("SELECT * FROM serving.surveyed_without(%s::date[])", [list(days)]).fetchall()
     return [OffsetRange(*row) for row in rows]
@@ -207,24 +234,46 @@ def end_audit(connection: Connection, run_id: int) -> None:
         connection.execute("SELECT serving.end_audit(%s)", [run_id])
 
 
+def record_lost(connection: Connection, lost: Iterable[Loss], is_known: bool = False) -> None:
+    """The ledger says from now on which offsets are lost; what was said before stays as it is. Role batch.
+
+    The next run that publishes takes them out of the views; one that began before does not, unless it `is_known` to the run
+    of this transaction.
+    """
+    if facts := [msgspec.to_builtins(loss) for loss in lost]:
+        with answering(connection):
+            connection.execute("SELECT serving.record_lost(%s, %s)", [Jsonb(facts), is_known])
+
+
 def publish(
-    connection: Connection, run_id: int, days: Iterable[date], received: Mapping[int, int], rejects: pl.DataFrame, topic: str
+    connection: Connection,
+    run_id: int,
+    days: Iterable[date],
+    received: Mapping[int, int],
+    rejects: Iterable[tuple[OffsetRange, pl.DataFrame]],
+    topic: str,
+    lost: Iterable[Loss] = (),
 ) -> int:
     """The run's rows answer for `days` from now on, a full run's for no other day; returns the generation. Role batch.
 
-    `received` counts the records below the cut by partition. `rejects` may hold any below the cut, and must hold those
-    above the base's cut: quarantine lacks the ones that no speed commit brought. Raises RunRefused if another
-    publication came between; the run has failed then.
+    `received` counts the records below the cut by partition. `rejects` are ranges below the cut, in order, with all that
+    the archive has of each: in these ranges they are what quarantine has from now on, whatever the speed layer has
+    rejected there. They are taken one after the other, and must cover what is above the base's cut.
+    `lost` is what the files that the run has read say is lost: a database that was made anew does not know it.
+    Raises RunRefused if another publication came between; the run has failed then.
     """
     try:
         with refusing(), transaction(connection):
+            for whole, frame in rejects:
+                for offsets, part in _judged_parts(whole, _as_stored(frame)):
+                    _judge(connection, offsets, part, topic)
+            record_lost(connection, lost, is_known=True)
+            # Last, because from here on locks are held that others wait for.
             generation = one_value(
                 connection,
                 "SELECT serving.publish(%s, %s::date[], %s, %s)",
                 [run_id, list(days), list(received), list(received.values())],
             )
-            for part in rejects.iter_slices(_ARGUMENT_ROWS):
-                connection.execute("SELECT serving.add_rejects(%s)", [_quarantined(connection, topic, part)])
             return int(generation)
     except RunRefused as refusal:
         fail_run(connection, run_id, str(refusal))
@@ -266,6 +315,26 @@ def vacuum(connection: Connection) -> None:
                 connection.execute(sql.SQL("VACUUM (ANALYZE, SKIP_LOCKED) {}").format(sql.Identifier("serving", table)))
 
 
+def _judge(connection: Connection, offsets: OffsetRange, rejects: pl.DataFrame, topic: str) -> None:
+    """Quarantine has these rejects of the range; the values of those that it has already are not sent."""
+    lacking = connection.execute(
+        "SELECT serving.judge_rejects(%s, %s, %s, %s::bigint[], %s::text[], %s::text[])",
+        [*astuple(offsets), *(rejects[name].to_list() for name in ("offset", "reason", "detail"))],
+    ).fetchall()
+    if lacking:
+        new = rejects.filter(pl.col("offset").is_in([offset for (offset,) in lacking]))
+        connection.execute("SELECT serving.add_rejects('batch', %s)", [_quarantined(connection, topic, new)])
+
+
+def _judged_parts(offsets: OffsetRange, rejects: pl.DataFrame) -> Iterator[tuple[OffsetRange, pl.DataFrame]]:
+    """The rejects of the range in parts of limited size, one at least, each with the offsets up to the next one's first."""
+    parts = list(_slices(rejects.sort("offset"))) or [rejects]
+    # guard: no offset is between two parts
+    firsts = [offsets.first_offset, *(int(part["offset"][0]) for part in parts[1:])]
+    for first, after, part in zip(firsts, [*firsts[1:], offsets.next_offset], parts, strict=True):
+        yield OffsetRange(offsets.partition, first, after), part
+
+
 def _until(connection: Connection, query: LiteralString, parameters: list[Any], done: Callable[[Any], bool]) -> int:
     total = 0
     while True:
@@ -278,15 +347,38 @@ def _until(connection: Connection, query: LiteralString, parameters: list[Any], 
 
 def _parts(rows: Mapping[str, pl.DataFrame]) -> Iterator[dict[str, pl.DataFrame]]:
     """The rows in parts of limited size, one at least."""
-    longest = max(map(len, rows.values()), default=0)
-    for first in range(0, max(longest, 1), _ARGUMENT_ROWS):
-        yield {name: frame[first : first + _ARGUMENT_ROWS] for name, frame in rows.items() if first < len(frame)}
+    parts = [{name: part} for name, frame in rows.items() for part in _slices(frame)]
+    yield from parts or [{}]
 
 
-def _quarantined(connection: Connection, topic: str, rejects: pl.DataFrame) -> Argument:
+def _slices(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The rows in slices of at most ARGUMENT_BYTES and _ARGUMENT_ROWS; a row that alone has more is one."""
+    sizes = np.full(len(frame), _PLAIN_ROW_BYTES, np.int64)
+    for column in frame.iter_columns():
+        if column.dtype == pl.String:
+            sizes += column.str.len_bytes().fill_null(0).to_numpy()
+        elif column.dtype == pl.Binary:
+            sizes += column.bin.size().fill_null(0).to_numpy()
+        elif isinstance(column.dtype, pl.List):
+            sizes += 8 * column.list.len().fill_null(0).to_numpy().astype(np.int64)
+    ends = np.cumsum(sizes)
+    first = 0
+    while first < len(frame):
+        before = int(ends[first - 1]) if first else 0
+        # guard: arguments are bounded
+        fitting = int(np.searchsorted(ends, before + ARGUMENT_BYTES, "right"))
+        after = min(max(first + 1, fitting), first + _ARGUMENT_ROWS)
+        yield frame[first:after]
+        first = after
+
+
+def _as_stored(rejects: pl.DataFrame) -> pl.DataFrame:
     """Rejects as contract.event.decode gives them; of the value only the first STORED_VALUE_BYTES."""
-    stored = rejects.with_columns(pl.lit(topic).alias("topic"), pl.col("value").bin.slice(0, STORED_VALUE_BYTES))
-    return row_array(connection, "public.quarantine", stored)
+    return rejects.with_columns(pl.col("value").bin.slice(0, STORED_VALUE_BYTES))
+
+
+def _quarantined(connection: Connection, topic: str, stored: pl.DataFrame) -> Argument:
+    return row_array(connection, "public.quarantine", stored.with_columns(pl.lit(topic).alias("topic")))
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -12,6 +14,9 @@ from contract.errors import InputError
 from contract.event import REASONS
 from contract.replays import Cover, Judged, Wanted
 from serving.database import Connection, answering
+
+PART_RECORDS = 100_000
+"""So many quarantined records are in memory, or in one call of the database."""
 
 
 @dataclass(frozen=True)
@@ -51,23 +56,88 @@ def replay_cover(connection: Connection) -> Cover:
     return Cover(tuple(day for (day,) in days), dict(offsets))
 
 
-def unresolved(connection: Connection, topic: str, reason: str | None) -> Wanted:
-    """The quarantined records that are open, of all reasons or of one. Any reader."""
+@dataclass
+class Judgements:
+    """All parts that were judged, as far as their result is asked for: of a record that was sent its offset, 8 bytes."""
+
+    sent: dict[int, array[int]] = field(default_factory=dict)
+    kept: Counter[str] = field(default_factory=Counter)
+    unread: int = 0
+    next_offsets: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, parts: Iterable[Judged]) -> Judgements:
+        """Of these parts, and of no more than one at a time."""
+        all_parts = cls()
+        for judged in parts:
+            for partition, offset, _, _ in judged.sent:
+                all_parts.sent.setdefault(partition, array("q")).append(offset)
+            all_parts.kept.update(reason for _, _, reason, _ in judged.kept)
+            all_parts.unread += judged.unread
+            for partition, next_offset in judged.next_offsets.items():
+                all_parts.next_offsets[partition] = max(next_offset, all_parts.next_offsets.get(partition, 0))
+        return all_parts
+
+
+def unresolved(connection: Connection, topic: str, reason: str | None, part_records: int = PART_RECORDS) -> Iterator[Wanted]:
+    """The quarantined records that are open, of all reasons or of one, in order and in parts, one at least. Any reader.
+
+    What becomes of a part before the next one is asked for changes nothing of that.
+    """
     if reason is not None and reason not in REASONS:
         raise InputError(f"REASON={reason!r} is none of {', '.join(REASONS)}")
+    told, last = False, (-1, -1)
+    while page := _page(connection, topic, last, part_records):
+        offsets: dict[int, list[int]] = {}
+        for partition, last_offset in page:
+            # A page is bounded by the records, open or not: to find so many open ones, all of them may have to be looked at.
+            rows = _open(connection, topic, reason, partition, last[1] if partition == last[0] else -1, last_offset)
+            if rows:
+                offsets[partition] = rows
+        if offsets:
+            told = True
+            yield Wanted(offsets)
+        last = page[-1]
+    if not told:
+        yield Wanted({})
+
+
+def _page(connection: Connection, topic: str, after: tuple[int, int], records: int) -> list[tuple[int, int]]:
+    """The last offset of each partition among the next so many quarantined records."""
+    with answering(connection):
+        return connection.execute(
+            'SELECT partition, max("offset") FROM (SELECT partition, "offset" FROM quarantine '
+            'WHERE topic = %s AND (partition, "offset") > (%s, %s) ORDER BY partition, "offset" LIMIT %s) AS page '
+            "GROUP BY partition ORDER BY partition",
+            [topic, *after, records],
+        ).fetchall()
+
+
+def _open(
+    connection: Connection, topic: str, reason: str | None, partition: int, after_offset: int, last_offset: int
+) -> list[int]:
     with answering(connection):
         rows = connection.execute(
-            'SELECT partition, array_agg("offset" ORDER BY "offset") FROM quarantine_state '
-            "WHERE topic = %s AND state = 'open' AND (%s::text IS NULL OR reason = %s) GROUP BY 1 ORDER BY 1",
-            [topic, reason, reason],
+            'SELECT "offset" FROM quarantine_state '
+            "WHERE topic = %s AND state = 'open' AND (%s::text IS NULL OR reason = %s) "
+            'AND partition = %s AND "offset" > %s AND "offset" <= %s ORDER BY "offset"',
+            [topic, reason, reason, partition, after_offset, last_offset],
         ).fetchall()
-    return Wanted(dict(rows))
+    return [offset for (offset,) in rows]
 
 
 def resolve(connection: Connection, topic: str, judged: Judged) -> None:
     """The judgements are known from now on; repeating the call changes nothing. Role batch."""
+    with answering(connection):
+        shifts: dict[int, int] = dict(connection.execute("SELECT partition, shift FROM log_positions").fetchall())
     facts: list[dict[str, Any]] = [
-        {"topic": topic, "partition": p, "offset": o, "sent_partition": sent_partition, "sent_offset": sent_offset}
+        {
+            "topic": topic,
+            "partition": p,
+            "offset": o,
+            "sent_partition": sent_partition,
+            "sent_offset": sent_offset + shifts.get(sent_partition, 0),
+        }
         for p, o, sent_partition, sent_offset in judged.sent
     ]
     facts += [{"topic": topic, "partition": p, "offset": o, "reason": why, "detail": how} for p, o, why, how in judged.kept]
@@ -75,15 +145,20 @@ def resolve(connection: Connection, topic: str, judged: Judged) -> None:
         connection.execute("SELECT serving.resolve(%s)", [Jsonb(facts)])
 
 
-def resolved(connection: Connection, topic: str, judged: Judged) -> Resolved:
+def resolved(connection: Connection, topic: str, judged: Judgements) -> Resolved:
     """How the judged records stand now. Role batch."""
-    partitions, offsets = [place[0] for place in judged.sent], [place[1] for place in judged.sent]
-    with answering(connection):
-        rows = connection.execute(
-            "SELECT s.state, s.reason FROM quarantine_state AS s "
-            'JOIN unnest(%s::int[], %s::bigint[]) AS j (partition, "offset") USING (partition, "offset") WHERE s.topic = %s',
-            [partitions, offsets, topic],
-        ).fetchall()
-    states = Counter(state for state, _ in rows)
-    kept = Counter(reason for _, _, reason, _ in judged.kept) + Counter(why for state, why in rows if state == "open")
-    return Resolved(len(judged.sent), states["resolved"], states["sent"], dict(kept), judged.unread)
+    states, kept = Counter[str](), Counter(judged.kept)
+    for partition, offsets in judged.sent.items():
+        for first in range(0, len(offsets), PART_RECORDS):
+            with answering(connection):
+                rows = connection.execute(
+                    "SELECT state, CASE WHEN state = 'open' THEN reason END, count(*) FROM quarantine_state "
+                    'WHERE topic = %s AND partition = %s AND "offset" = ANY(%s) GROUP BY 1, 2',
+                    [topic, partition, offsets[first : first + PART_RECORDS].tolist()],
+                ).fetchall()
+            for state, why, count in rows:
+                states[state] += count
+                if state == "open":
+                    kept[why] += count
+    sent = sum(map(len, judged.sent.values()))
+    return Resolved(sent, states["resolved"], states["sent"], dict(kept), judged.unread)

@@ -24,6 +24,7 @@ def print_status(status: Status, console: Console) -> None:
         {
             "partition": p.partition,
             "Kafka": p.kafka,
+            "held back": p.held_back,
             "archive": p.archive,
             "archive lag": p.archive_lag,
             "speed": p.speed,
@@ -32,7 +33,21 @@ def print_status(status: Status, console: Console) -> None:
         }
         for p in status.positions
     )
-    _print(console, "Next offset of each part, and how many offsets it is behind Kafka", positions)
+    _print(console, "Next offset of each part, and how many offsets it is behind Kafka, held back ones included", positions)
+    for transaction in status.open_transactions:
+        console.print(
+            f"  {transaction.text()}: readers wait until it ends; `make transactions` names its producer\n", soft_wrap=True
+        )
+    if status.lost_positions:
+        _print(
+            console, "Readers that stand still: Kafka has another log", [{"what": text} for text in status.lost_positions]
+        )
+    if status.archive_gaps:
+        gaps = [
+            {"partition": gap.partition, "offsets": f"[{gap.first_offset}, {gap.next_offset})", "what to do": gap.advice}
+            for gap in status.archive_gaps
+        ]
+        _print(console, "Gaps of the archive: runs whose cut is above one cannot publish", gaps)
     _print(console, "Last batch run", [status.last_run] if status.last_run else [])
     _print(console, "Ledger: received = counted + duplicate + quarantined", status.ledger)
     print_addresses(status.addresses, console)

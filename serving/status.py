@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import hdfs
 import requests
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 from psycopg.rows import dict_row
 
 from contract.errors import BraidError
-from contract.master import MASTER, OffsetRange, archived_next_offset, folder
+from contract.extent import Extent
+from contract.log_position import LogPosition
 from contract.settings import Settings
+from serving.archive_ends import archive_extents
 from serving.database import connect, reader_dsn
+from serving.gaps import OpenGap, open_gaps, unjudged_gaps, with_empty
+from serving.log_check import lost_positions
+from serving.log_ends import LogEnds, OpenTransaction, log_ends, open_transactions
 
 TIMEOUT_S = 4.0
 NIMBUS_PORT = 6627
@@ -36,13 +40,25 @@ class Health:
 
 @dataclass(frozen=True)
 class Position:
-    """Next offsets of one partition; None where the part that knows it is down. Lags count offsets behind Kafka's end."""
+    """Next offsets of one partition; None where the part that knows it is down.
+
+    `kafka` is the high watermark, and lags count offsets behind it. Readers are not given those from
+    `last_stable_offset` on, as long as the transaction that begins there is open.
+    """
 
     partition: int
     kafka: int | None
+    last_stable_offset: int | None
     archive: int | None
     speed: int | None
     batch: int | None
+
+    @property
+    def held_back(self) -> int | None:
+        """How many offsets no reader is given yet: a lag that is not the reader's."""
+        if self.kafka is None or self.last_stable_offset is None:
+            return None
+        return max(0, self.kafka - self.last_stable_offset)
 
     @property
     def archive_lag(self) -> int | None:
@@ -55,18 +71,27 @@ class Position:
 
 @dataclass(frozen=True)
 class Status:
-    """Everything that `status` shows."""
+    """Everything that `status` shows; `lost_positions` says which readers stand still because the log is another one, and
+    `archive_gaps` what no file of the archive has, as long as nobody has written down that it is lost."""
 
     health: list[Health]
     positions: list[Position]
+    open_transactions: list[OpenTransaction]
+    lost_positions: list[str]
+    archive_gaps: list[OpenGap]
     last_run: dict[str, Any] | None
     ledger: list[dict[str, Any]]
     addresses: dict[str, str]
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
-        lags = [{"archive_lag": p.archive_lag, "speed_lag": p.speed_lag} for p in self.positions]
-        return asdict(self) | {"positions": [asdict(p) | lag for p, lag in zip(self.positions, lags, strict=True)]}
+        positions = [
+            asdict(p) | {"held_back": p.held_back, "archive_lag": p.archive_lag, "speed_lag": p.speed_lag}
+            for p in self.positions
+        ]
+        transactions = [asdict(one) | {"since": one.since and one.since.isoformat()} for one in self.open_transactions]
+        gaps = [asdict(gap) | {"advice": gap.advice} for gap in self.archive_gaps]
+        return asdict(self) | {"positions": positions, "open_transactions": transactions, "archive_gaps": gaps}
 
 
 @dataclass
@@ -83,12 +108,32 @@ def read_status(settings: Settings) -> Status:
     with ThreadPoolExecutor(len(checks)) as pool:
         kafka, namenode, nimbus, spark, database = pool.map(lambda check: check(settings), checks)
     ledger = database.answer.get("ledger", [])
+    extents: dict[int, Extent] = namenode.answer
+    held = {partition: extent.end for partition, extent in extents.items()}
+    archived = {partition: end.next_offset for partition, end in held.items()}
+    stored = database.answer.get("log_positions", {})
     speed = {row["partition"]: row["next_offset"] for row in ledger}
+    # Kafka's own offsets, as the reader counts that is farther.
+    shifts = {p: max(at[p].shift for at in (held, stored) if p in at) for p in {*held, *stored}}
+    ends: dict[int, LogEnds] = kafka.answer.get("ends", {})
     batch = {row["partition"]: row["batch_next_offset"] for row in ledger}
-    partitions = sorted({*kafka.answer, *namenode.answer, *speed})
+    partitions = sorted({*ends, *archived, *speed})
     return Status(
         health=[probe.health for probe in (kafka, namenode, nimbus, spark, database)],
-        positions=[Position(p, kafka.answer.get(p), namenode.answer.get(p), speed.get(p), batch.get(p)) for p in partitions],
+        positions=[
+            Position(
+                p,
+                ends[p].high_watermark + shifts.get(p, 0) if p in ends else None,
+                ends[p].last_stable_offset + shifts.get(p, 0) if p in ends else None,
+                archived.get(p),
+                speed.get(p),
+                batch.get(p),
+            )
+            for p in partitions
+        ],
+        open_transactions=kafka.answer.get("open", []),
+        lost_positions=_lost(settings, held, stored) if kafka.health.up else [],
+        archive_gaps=_gaps(settings, extents) if kafka.health.up and namenode.health.up else unjudged_gaps(extents),
         last_run=database.answer.get("last_run"),
         ledger=ledger,
         addresses=addresses(settings),
@@ -116,8 +161,6 @@ def _probe(name: str, address: str, ask: Callable[[], tuple[str, dict[Any, Any]]
 
 
 def _first_line(error: Exception) -> str:
-    if isinstance(error, KafkaException):
-        return str(error.args[0].str())
     # Chained client errors bury the reason; the innermost says it.
     cause: BaseException = error
     while not isinstance(error, BraidError) and (cause.__cause__ or cause.__context__):
@@ -125,48 +168,35 @@ def _first_line(error: Exception) -> str:
     return (" ".join(str(cause).split()) or type(cause).__name__)[:200]
 
 
-def watermarks(settings: Settings) -> dict[int, tuple[int, int]]:
-    """The first offset that Kafka still has, and the end, of each partition of the topic. Raises what the client raises."""
-    errors: list[KafkaError] = []
-    consumer = Consumer(
-        {
-            "bootstrap.servers": settings.kafka_bootstrap,
-            "group.id": "braid-status",
-            "log_level": 0,
-            "error_cb": errors.append,
-        }
-    )
-    try:
-        topic = consumer.list_topics(settings.topic, timeout=TIMEOUT_S).topics[settings.topic]
-        if topic.error:
-            raise ConnectionError(f"topic {settings.topic}: {topic.error.str()}")
-        return {
-            partition: consumer.get_watermark_offsets(TopicPartition(settings.topic, partition), timeout=TIMEOUT_S)
-            for partition in topic.partitions
-        }
-    finally:
-        consumer.close()
-
-
 def _kafka(settings: Settings) -> _Probe:
-    def ask() -> tuple[str, dict[int, int]]:
-        ends = {partition: high for partition, (_, high) in watermarks(settings).items()}
-        return f"topic {settings.topic}, {len(ends)} partitions", ends
+    def ask() -> tuple[str, dict[str, Any]]:
+        ends = log_ends(settings)
+        return f"topic {settings.topic}, {len(ends)} partitions", {"ends": ends, "open": open_transactions(settings, ends)}
 
     return _probe("Kafka", settings.kafka_bootstrap, ask)
 
 
+def _lost(settings: Settings, archived: Mapping[int, LogPosition], stored: Mapping[int, LogPosition]) -> list[str]:
+    """Which positions are none of the log that Kafka has; that they could not be asked for, if so."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0})
+    try:
+        readers = (("the archiver", archived), ("the speed layer", stored))
+        return [str(lost) for name, held in readers for lost in lost_positions(settings, admin, name, held).values()]
+    except BraidError as error:
+        return [f"not known: {error}"]
+
+
+def _gaps(settings: Settings, extents: Mapping[int, Extent]) -> list[OpenGap]:
+    try:
+        return open_gaps(settings, with_empty(settings, extents))
+    except BraidError:
+        return unjudged_gaps(extents)
+
+
 def _namenode(settings: Settings) -> _Probe:
-    def ask() -> tuple[str, dict[int, int]]:
-        client = hdfs.InsecureClient(settings.webhdfs_url, timeout=TIMEOUT_S)
-        folders = (
-            client.list(f"{settings.archive_root}/{MASTER}") if client.status(settings.archive_root, strict=False) else []
-        )
-        partitions = sorted(int(name.partition("=")[2]) for name in folders if name.startswith("partition="))
-        files = {p: client.list(folder(settings.archive_root, MASTER, p)) for p in partitions}
-        ranges = {p: [found for name in names if (found := OffsetRange.of_file(p, name))] for p, names in files.items()}
-        detail = f"{sum(map(len, ranges.values()))} files of the master dataset"
-        return detail, {p: archived_next_offset(found) for p, found in ranges.items()}
+    def ask() -> tuple[str, dict[int, Extent]]:
+        files, extents = archive_extents(settings, TIMEOUT_S)
+        return f"{files} files of the master dataset", extents
 
     return _probe("HDFS NameNode", settings.webhdfs_url, ask)
 
@@ -197,11 +227,13 @@ def _database(settings: Settings) -> _Probe:
     def ask() -> tuple[str, dict[str, Any]]:
         with connect(settings, "reader") as connection, connection.cursor(row_factory=dict_row) as cursor:
             ledger = cursor.execute("SELECT * FROM ledger ORDER BY partition").fetchall()
+            positions = cursor.execute("SELECT * FROM log_positions").fetchall()
             last_run = cursor.execute(
                 "SELECT run_id, kind, state, started_at::text, published_at::text, "
                 "extract(epoch FROM duration)::float8 AS duration_s, is_live, error "
                 "FROM runs WHERE kind <> 'audit' ORDER BY run_id DESC LIMIT 1"
             ).fetchone()
-        return f"database {settings.database_name}", {"ledger": ledger, "last_run": last_run}
+        stored = {row.pop("partition"): LogPosition(**row) for row in positions}
+        return f"database {settings.database_name}", {"ledger": ledger, "last_run": last_run, "log_positions": stored}
 
     return _probe("TimescaleDB", f"{settings.database_host}:{settings.database_port}", ask)

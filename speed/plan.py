@@ -2,6 +2,10 @@
 
 Pure: positions, watermarks and the time come in, ranges go out. A failed range makes the plan of its partition void, because
 a commit is refused unless it starts where the one before it ended; the partition goes on from its committed position.
+
+Nothing is planned again as it has failed: the next range is half as long, down to one offset, and each that is committed
+allows one twice as long. So a record that cannot be counted is soon alone in its range, and holds up no record before it. A
+plan begins with one offset, because whoever planned before it may have ended with the worker that such a record has killed.
 """
 
 from __future__ import annotations
@@ -9,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from contract.errors import TopicUnusable
+from contract.errors import PositionLost
 from contract.master import OffsetRange
 
 # From so many on, what a commit costs whatever its size hardly shows.
 _WORTHWHILE_OFFSETS = 1_000
 # The first range after a restart takes as long as it takes to read the window of recent events again.
 _LONGEST_REST_S = 0.25
+# The cause of a failure, a server that is down for instance, is seldom over at once.
+_RETRY_S = 1.0
 
 
 @dataclass
@@ -24,7 +30,8 @@ class _PartitionPlan:
     attempt: int = 0
     emitted_s: float = float("-inf")
     not_before_s: float = float("-inf")
-    in_flight: set[str] = field(default_factory=set)
+    limit_offsets: int = 1
+    in_flight: dict[str, OffsetRange] = field(default_factory=dict)
     lags: bool = False
     few: bool = False
     void: bool = False
@@ -45,29 +52,29 @@ class RangePlan:
     def next_ranges(self, high_offsets: Mapping[int, int], now_s: float) -> list[tuple[str, OffsetRange]]:
         """Tuple ids and ranges to emit now, given the first offset of each partition that is not yet readable.
 
-        A full range goes at once, a shorter one when the one before it is committed. If it has less than a thousand offsets
-        it also waits until that one is `linger_s` old and half as much time has passed as that one took: a commit costs
-        about as much for ten events as for a thousand, and so few must leave a third of a bolt's time free.
-        Raises TopicUnusable if a partition ends before its position.
+        A range as long as may be goes at once, a shorter one when the one before it is committed. If it has less than a
+        thousand offsets it also waits until that one is `linger_s` old and half as much time has passed as that one took: a
+        commit costs about as much for ten events as for a thousand, and so few must leave a third of a bolt's time free.
+        Raises PositionLost if a partition ends before its position.
         """
         ranges: list[tuple[str, OffsetRange]] = []
         for partition, plan in self._partitions.items():
             high_offset = high_offsets.get(partition, 0)
             if plan.next_offset > high_offset and not plan.void:
-                raise TopicUnusable.replaced("the speed layer", self._topic, partition, plan.next_offset, high_offset)
+                raise PositionLost.shorter("the speed layer", self._topic, partition, plan.next_offset, high_offset)
             while not plan.void and plan.next_offset < high_offset and len(plan.in_flight) < self._max_in_flight:
                 waiting = high_offset - plan.next_offset
-                if waiting < self._max_offsets and plan.in_flight:
+                if waiting < plan.limit_offsets and plan.in_flight:
                     break
                 few = waiting < min(_WORTHWHILE_OFFSETS, self._max_offsets)
                 if few and now_s < plan.not_before_s:
                     break
-                planned = OffsetRange(partition, plan.next_offset, min(high_offset, plan.next_offset + self._max_offsets))
+                planned = OffsetRange(partition, plan.next_offset, min(high_offset, plan.next_offset + plan.limit_offsets))
                 tuple_id = f"{partition}:{plan.attempt}:{planned.first_offset}"
-                plan.in_flight.add(tuple_id)
+                plan.in_flight[tuple_id] = planned
                 plan.next_offset = planned.next_offset
                 plan.emitted_s = now_s
-                plan.lags = waiting >= self._max_offsets
+                plan.lags = waiting >= plan.limit_offsets
                 plan.few = few
                 ranges.append((tuple_id, planned))
         return ranges
@@ -76,16 +83,21 @@ class RangePlan:
         """The range is committed."""
         plan = self._plan_of(tuple_id)
         if tuple_id in plan.in_flight:
-            plan.in_flight.remove(tuple_id)
+            del plan.in_flight[tuple_id]
+            plan.limit_offsets = min(2 * plan.limit_offsets, self._max_offsets)
             rest_s = min((now_s - plan.emitted_s) / 2, _LONGEST_REST_S)
             plan.not_before_s = max(plan.emitted_s + self._linger_s, now_s + rest_s)
 
-    def fail(self, tuple_id: str) -> None:
+    def fail(self, tuple_id: str, now_s: float) -> None:
         """The range, and so every range after it, is not; unless it belongs to an earlier attempt."""
         plan = self._plan_of(tuple_id)
-        if tuple_id in plan.in_flight:
+        if tuple_id in plan.in_flight and not plan.void:
             # guard: a failed range voids its plan
             plan.void = True
+            plan.not_before_s = now_s + _RETRY_S
+            failed = plan.in_flight[tuple_id]
+            # guard: a failed range is planned shorter
+            plan.limit_offsets = max(1, (failed.next_offset - failed.first_offset) // 2)
 
     @property
     def next_look_s(self) -> float:
@@ -102,16 +114,21 @@ class RangePlan:
             default=float("inf"),
         )
 
-    @property
-    def is_void(self) -> bool:
-        """Whether a partition waits for `resume`."""
-        return any(plan.void for plan in self._partitions.values())
+    def may_resume(self, now_s: float) -> bool:
+        """Whether a partition waits for `resume`, and has waited for a second; the others go on meanwhile."""
+        return any(plan.void and plan.not_before_s <= now_s for plan in self._partitions.values())
 
-    def resume(self, positions: Mapping[int, int]) -> None:
-        """Partitions whose plan is void go on from their committed position; late acks of old ranges are ignored."""
+    def void_all(self) -> None:
+        """Every partition waits for `resume`: where they stand may have been moved."""
+        for partition in self._partitions.values():
+            partition.void = True
+
+    def resume(self, positions: Mapping[int, int], now_s: float) -> None:
+        """Partitions that may resume go on from their committed position; late acks of old ranges are ignored."""
         for partition, plan in self._partitions.items():
-            if plan.void:
-                self._partitions[partition] = _PartitionPlan(positions[partition], plan.attempt + 1)
+            if plan.void and plan.not_before_s <= now_s:
+                again = _PartitionPlan(positions[partition], plan.attempt + 1, limit_offsets=plan.limit_offsets)
+                self._partitions[partition] = again
 
     def _plan_of(self, tuple_id: str) -> _PartitionPlan:
         return self._partitions[int(tuple_id.split(":", 1)[0])]

@@ -1,9 +1,14 @@
-"""A range of offsets becomes one commit: read, decode, drop repeats, fold, hand over; twice is the same as once."""
+"""A range of offsets becomes one commit: read, decode, drop repeats, fold, hand over; twice is the same as once.
+
+One whose records or rows are too many bytes becomes several, one after the other: each is whole, and the fence allows any
+offsets to end at. What is in memory is bounded so, whatever the records are.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import polars as pl
@@ -11,25 +16,36 @@ import polars as pl
 from contract.aggregate import aggregate, first_of_each
 from contract.errors import OffsetRefused, PublicationRefused
 from contract.event import decode
+from contract.log_position import LogPosition
 from contract.master import OffsetRange
 from contract.records import Records
+from serving.handoff import STORED_VALUE_BYTES
 from speed.day_filters import DayFilters
 from speed.dedupe import Identities, RecentEvents
 
 _SAY_EVERY_CHUNKS = 10
+_SAY_EVERY_PARTS = 4
+COMMIT_BYTES = 8 << 20
+"""What a commit brings to the database, which takes several times as much for it; 100,000 usual events are 1 MB."""
 
 
 class Reader(Protocol):
-    """Where records come from; RangeReader is the real one."""
+    """Where records come from; RangeReader is the real one. It may give the beginning of a range alone."""
 
-    def read(self, wanted: OffsetRange) -> Records: ...
+    def read(self, wanted: OffsetRange) -> tuple[OffsetRange, Records]: ...
 
     def low_offset(self) -> int: ...
+
+    def stands_at(self, offset: int) -> bool: ...
+
+    def go_on(self, position: LogPosition) -> None: ...
+
+    def position(self) -> LogPosition: ...
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What a range holds: rows of every view, how its records were judged, and its rejects.
+    """What a range holds: rows of every view, how its records were judged, and its rejects; the position at its end.
 
     Repeats were judged by the day filters of publication `generation`.
     """
@@ -40,6 +56,39 @@ class Counted:
     duplicate: int
     rejects: pl.DataFrame
     generation: int
+    position: LogPosition
+
+    @property
+    def size_bytes(self) -> int:
+        """About what the database is given of it."""
+        stored = self.rejects["value_bytes"].clip(upper_bound=STORED_VALUE_BYTES).sum()
+        return int(stored) + sum(int(rows.estimated_size()) for rows in self.rows.values())
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The records of a part of a range: their offsets, and what they are."""
+
+    offsets: OffsetRange
+    record_offsets: list[int]
+    events: pl.DataFrame
+    rejects: pl.DataFrame
+
+    @property
+    def received(self) -> int:
+        """How many there are, which is counted apart from how they were judged."""
+        return len(self.record_offsets)
+
+    def halves(self) -> tuple[_Part, _Part]:
+        """Both have a record; the part must have two."""
+        middle = self.record_offsets[self.received // 2]
+        p, first, after = self.offsets.partition, self.offsets.first_offset, self.offsets.next_offset
+        return self._between(OffsetRange(p, first, middle)), self._between(OffsetRange(p, middle, after))
+
+    def _between(self, offsets: OffsetRange) -> _Part:
+        first, after = (bisect_left(self.record_offsets, offset) for offset in (offsets.first_offset, offsets.next_offset))
+        inside = pl.col("offset").is_between(offsets.first_offset, offsets.next_offset, closed="left")
+        return _Part(offsets, self.record_offsets[first:after], self.events.filter(inside), self.rejects.filter(inside))
 
 
 class RangeCounter:
@@ -51,48 +100,79 @@ class RangeCounter:
         recent: RecentEvents,
         counted_days: DayFilters,
         commit: Callable[[OffsetRange, Counted], object],
-        committed_offset: Callable[[int], int],
+        committed: Callable[[int], LogPosition],
         log: Callable[[str], None],
         chunk_offsets: int,
     ) -> None:
         self._reader, self._recent, self._commit, self._log = reader, recent, commit, log
         self._counted_days = counted_days
-        self._committed_offset = committed_offset
+        self._committed = committed
         self._chunk_offsets = chunk_offsets
+        self._shift = 0
 
     def count(self, wanted: OffsetRange) -> int:
-        """Commit the range unless it was committed before; OffsetRefused says where the partition really stands.
+        """Commit what of the range was not committed before; OffsetRefused says where the partition really stands.
 
-        Returns how many rows were brought to the views.
+        Whatever fails, what is committed by then stays so. Returns how many rows were brought to the views.
         """
-        if self._recent.next_offset != wanted.first_offset:
-            committed_offset = self._committed_offset(wanted.partition)
-            if committed_offset >= wanted.next_offset:
+        first_offset = wanted.first_offset
+        if self._recent.next_offset != first_offset or not self._reader.stands_at(first_offset):
+            committed = self._committed(wanted.partition)
+            first_offset = committed.next_offset
+            if first_offset >= wanted.next_offset:
                 return 0
-            if committed_offset != wanted.first_offset:
+            if first_offset < wanted.first_offset:
                 # Offsets that are not committed must not be remembered: they would be taken for repeats later.
-                raise OffsetRefused(wanted.partition, wanted.first_offset, committed_offset)
-            # guard: dedupe across restarts
-            self._remember_until(wanted)
-        events, rejects, received = self._decoded(wanted)
+                raise OffsetRefused(wanted.partition, wanted.first_offset, first_offset)
+            self._reader.go_on(committed)
+            if committed.shift != self._shift:
+                # Another log follows, and events of the one before that are lost are new if they are sent again.
+                # guard: what a lost log had is forgotten
+                self._recent.restart(0)
+                self._shift = committed.shift
+            if self._recent.next_offset != first_offset:
+                # guard: dedupe across restarts
+                self._remember_until(OffsetRange(wanted.partition, first_offset, wanted.next_offset))
+                # What was re-read came without a look at the log's epochs.
+                # guard: re-reading proves no position
+                self._reader.go_on(committed)
+        rows = parts = 0
+        while first_offset < wanted.next_offset:
+            part = self._decoded(OffsetRange(wanted.partition, first_offset, wanted.next_offset))
+            rows += self._count_part(part, self._reader.position())
+            first_offset = part.offsets.next_offset
+            parts += 1
+            if parts % _SAY_EVERY_PARTS == 0:
+                # To Storm every message is a sign of life.
+                self._log(f"partition {wanted.partition}: counted up to {first_offset} of {wanted.next_offset}")
+        return rows
+
+    def _count_part(self, part: _Part, read_to: LogPosition) -> int:
+        """Commit it, in halves if it is too much at once. `read_to` is where the reader stands, in its log."""
         # guard: dedupe within a range
-        distinct = first_of_each(events)
+        distinct = first_of_each(part.events)
         identities = Identities.of(distinct)
         # guard: dedupe across ranges
         recent = self._recent.repeats(identities)
+        position = replace(read_to, next_offset=part.offsets.next_offset)
         while True:
             # guard: dedupe against counted days
             repeats = recent | self._counted_days.repeats(identities)
             fresh = distinct.filter(~repeats) if repeats.any() else distinct
             rows = aggregate(fresh)
+            duplicate = len(part.events) - len(fresh)
             generation = self._counted_days.generation
+            counted = Counted(rows, part.received, len(fresh), duplicate, part.rejects, generation, position)
+            # guard: a commit is bounded
+            if counted.size_bytes > COMMIT_BYTES and part.received > 1:
+                return sum(self._count_part(half, read_to) for half in part.halves())
             try:
-                self._commit(wanted, Counted(rows, received, len(fresh), len(events) - len(fresh), rejects, generation))
+                self._commit(part.offsets, counted)
             except PublicationRefused:
                 self._counted_days.refresh()
             else:
                 break
-        self._recent.add(identities, wanted.next_offset)
+        self._recent.add(identities, part.offsets.next_offset)
         return sum(map(len, rows.values()))
 
     def _remember_until(self, wanted: OffsetRange) -> None:
@@ -106,18 +186,20 @@ class RangeCounter:
                     "repeats of events in them are counted until the next batch run"
                 )
             self._recent.restart(available)
-        for number, first in enumerate(range(self._recent.next_offset, wanted.first_offset, self._chunk_offsets), 1):
-            chunk = OffsetRange(wanted.partition, first, min(first + self._chunk_offsets, wanted.first_offset))
-            events, _, _ = self._decoded(chunk)
-            self._recent.add(Identities.of(events), chunk.next_offset)
+        number = 0
+        while (first := self._recent.next_offset) < wanted.first_offset:
+            until = min(first + self._chunk_offsets, wanted.first_offset)
+            chunk = self._decoded(OffsetRange(wanted.partition, first, until))
+            self._recent.add(Identities.of(chunk.events), chunk.offsets.next_offset)
+            number += 1
             if number % _SAY_EVERY_CHUNKS == 0:
-                # To Storm every message is a sign of life, and nothing else is heard of a bolt while it re-reads.
-                self._log(
-                    f"partition {wanted.partition}: recent events re-read up to {chunk.next_offset} of {wanted.first_offset}"
-                )
+                # A sign of life too: nothing else is heard of a bolt while it re-reads.
+                reached = self._recent.next_offset
+                self._log(f"partition {wanted.partition}: recent events re-read up to {reached} of {wanted.first_offset}")
         self._log(f"partition {wanted.partition}: recent events are known up to offset {wanted.first_offset}")
 
-    def _decoded(self, wanted: OffsetRange) -> tuple[pl.DataFrame, pl.DataFrame, int]:
-        records = self._reader.read(wanted)
+    def _decoded(self, wanted: OffsetRange) -> _Part:
+        """The range, or its beginning if that is all that fits into memory."""
+        offsets, records = self._reader.read(wanted)
         decoded = decode(wanted.partition, records.offsets, records.kafka_times_ms, records.values)
-        return decoded.events, decoded.rejects, len(records.values)
+        return _Part(offsets, records.offsets, decoded.events, decoded.rejects)

@@ -10,16 +10,18 @@ from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from streamparse import Spout
 
-from contract.errors import BraidError
+from contract.errors import BraidError, PositionLost
 from contract.settings import Settings
 from serving.database import connect
 from serving.handoff import positions
+from serving.log_check import require_positions, require_topic
 from speed.plan import RangePlan
 
 # Asking the broker takes about a millisecond: with traffic four are little, without it twenty are enough.
 _LOOK_S, _IDLE_S = 0.004, 0.02
 _BUSY_S = 1.0
 _RETRY_S = 1.0
+_LOOK_AGAIN_S = 5.0
 _TIMEOUT_S = 5.0
 
 
@@ -31,6 +33,13 @@ class RangeSpout(Spout):
         self._admin: AdminClient | None = None
         self._plan: RangePlan | None = None
         self._not_before = self._busy_until = 0.0
+        self._shifts: dict[int, int] = {}
+        # In which leader epochs the log was when the committed positions were held against it.
+        self._verified_in: dict[int, int] | None = None
+        self._seen: dict[int, int] = {}
+        self._topic_id: str | None = None
+        self._look_at_s = 0.0
+        self._said = ""
 
     def next_tuple(self) -> None:
         """Emit what became readable; otherwise give way for a moment, since Storm asks again at once."""
@@ -43,11 +52,17 @@ class RangeSpout(Spout):
             due = plan.next_look_s <= time.monotonic()
             ranges = plan.next_ranges(self._high_offsets(), time.monotonic()) if due else []
         except (psycopg.Error, BraidError, KafkaException) as error:
-            self.logger.warning("cannot plan now, next try in %.0f s: %s", _RETRY_S, error)
-            self._not_before = time.monotonic() + _RETRY_S
+            if str(error) != self._said:
+                self.logger.warning("cannot plan now: %s", error)
+                self._said = str(error)
+            self._not_before = time.monotonic() + (_LOOK_AGAIN_S if isinstance(error, PositionLost) else _RETRY_S)
             # A client keeps the leaders' epochs for five minutes, and a broker that has restarted refuses the old ones.
-            self._admin = None
+            self._admin = self._verified_in = None
+            if self._plan is not None and isinstance(error, PositionLost):
+                # Whoever settles it moves the positions.
+                self._plan.void_all()
             return
+        self._said = ""
         for tuple_id, planned in ranges:
             self.emit([planned.partition, planned.first_offset, planned.next_offset], tup_id=tuple_id)
         if ranges:
@@ -61,14 +76,18 @@ class RangeSpout(Spout):
 
     def fail(self, tup_id: str) -> None:
         if self._plan is not None:
-            self._plan.fail(tup_id)
-            # The cause of a failure, a server that is down for instance, is seldom over at once.
-            self._not_before = time.monotonic() + _RETRY_S
+            self._plan.fail(tup_id, time.monotonic())
 
     def _planned(self) -> RangePlan:
-        if self._plan is None or self._plan.is_void:
+        now_s = time.monotonic()
+        if self._plan is None or self._plan.may_resume(now_s):
             with connect(self._settings, "speed") as connection:
-                committed = positions(connection, self._settings.topic_partitions)
+                stored = positions(connection, self._settings.topic_partitions)
+            # A commit may have been refused because it was of another topic.
+            self._verified_in = None
+            self._shifts = {partition: at.shift for partition, at in stored.items()}
+            self._topic_id = next((at.topic_id for at in stored.values() if at.topic_id), None)
+            committed = {partition: at.next_offset for partition, at in stored.items()}
             if self._plan is None:
                 settings = self._settings
                 self._plan = RangePlan(
@@ -79,11 +98,15 @@ class RangeSpout(Spout):
                     settings.topic,
                 )
             else:
-                self._plan.resume(committed)
+                self._plan.resume(committed, now_s)
         return self._plan
 
     def _high_offsets(self) -> dict[int, int]:
-        """The last stable offset of each partition: below it, no open transaction keeps a reader waiting."""
+        """The last stable offset of each partition: below it, no open transaction keeps a reader waiting.
+
+        A broker that starts begins a new leader epoch. What it has lost, it has lost then, so that is when to look. Raises
+        PositionLost.
+        """
         if self._admin is None:
             self._admin = AdminClient({"bootstrap.servers": self._settings.kafka_bootstrap})
         asked = {
@@ -91,4 +114,17 @@ class RangeSpout(Spout):
             for partition in range(self._settings.topic_partitions)
         }
         answers = self._admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_TIMEOUT_S)
-        return {asked_of.partition: answer.result().offset for asked_of, answer in answers.items()}
+        ends = {place.partition: answer.result() for place, answer in answers.items()}
+        epochs = {partition: end.leader_epoch for partition, end in ends.items()}
+        has_shrunk = any(end.offset < self._seen.get(partition, 0) for partition, end in ends.items())
+        # guard: each leader epoch is looked at
+        if epochs != self._verified_in or has_shrunk:
+            with connect(self._settings, "speed") as connection:
+                committed = positions(connection)
+            require_positions(self._settings, self._admin, "the speed layer", committed)
+            self._verified_in = epochs
+        elif time.monotonic() >= self._look_at_s:
+            require_topic(self._settings, self._admin, "the speed layer", self._topic_id)
+            self._look_at_s = time.monotonic() + _LOOK_AGAIN_S
+        self._seen = {partition: end.offset for partition, end in ends.items()}
+        return {partition: end.offset + self._shifts[partition] for partition, end in ends.items()}

@@ -9,6 +9,7 @@ from confluent_kafka import KafkaException
 from pystorm.component import Tuple
 
 from contract.errors import BraidError, OffsetRefused
+from contract.log_position import LogPosition
 from contract.master import OffsetRange
 from serving.handoff import Counts, commit_range, positions
 from speed.database_bolt import DatabaseBolt
@@ -33,7 +34,7 @@ class SketchBolt(DatabaseBolt):
         self._counted_days = DayFilters.of_database(self.database, self.settings.day_filter_mb << 20)
 
     def process(self, tup: Tuple) -> None:
-        """Ack what is committed; fail what is not, and the spout plans it again from the committed position."""
+        """Ack what is committed; fail what is not, and the spout plans less of it again from the committed position."""
         wanted = OffsetRange(*tup.values)
         try:
             rows = self._counter_of(wanted.partition).count(wanted)
@@ -41,7 +42,13 @@ class SketchBolt(DatabaseBolt):
             self.logger.warning("%s", refused)
             self.fail(tup)
         except (psycopg.Error, BraidError, KafkaException) as error:
-            self.logger.warning("range %s is not committed and will be read again: %s", wanted, error)
+            self.logger.warning("%s; %s", _not_counted(wanted), error)
+            self.disconnect()
+            self.fail(tup)
+        except Exception:
+            # A mistake of ours, which some record brings to light. The bolt lives on, and the spout finds the record.
+            # guard: a bolt outlives a record
+            self.logger.exception("%s", _not_counted(wanted))
             self.disconnect()
             self.fail(tup)
         else:
@@ -56,17 +63,35 @@ class SketchBolt(DatabaseBolt):
                 RecentEvents(settings.dedupe_window_offsets, settings.filter_false_positive_rate),
                 self._counted_days,
                 self._commit,
-                self._committed_offset,
+                self._committed,
                 self.logger.info,
                 settings.range_max_offsets,
             )
         return self._counters[partition]
 
-    def _committed_offset(self, partition: int) -> int:
+    def _committed(self, partition: int) -> LogPosition:
         return positions(self.database())[partition]
 
     def _commit(self, committed: OffsetRange, counted: Counted) -> None:
         counts = Counts(counted.received, counted.counted, counted.duplicate)
         commit_range(
-            self.database(), committed, counted.rows, counts, counted.rejects, self.settings.topic, counted.generation
+            self.database(),
+            committed,
+            counted.rows,
+            counts,
+            counted.rejects,
+            self.settings.topic,
+            counted.generation,
+            position=counted.position,
         )
+
+
+def _not_counted(wanted: OffsetRange) -> str:
+    """For the log, where it names a single record as soon as the spout has got that far."""
+    partition, first, after = wanted.partition, wanted.first_offset, wanted.next_offset
+    if after - first > 1:
+        return f"partition {partition}: not all of offsets [{first}, {after}) is counted, and the rest is read again"
+    return (
+        f"partition {partition}: the record at offset {first} is not counted and is read again; "
+        "if it alone fails, see 'A record cannot be counted' in docs/operations.md"
+    )

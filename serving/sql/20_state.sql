@@ -8,6 +8,12 @@ CREATE TABLE IF NOT EXISTS serving.speed_progress (
     epoch       bigint NOT NULL DEFAULT 1
 );
 
+-- Which log that offset is of (contract.log_position): null until a commit has said so, as in rows of an older schema.
+ALTER TABLE serving.speed_progress
+    ADD COLUMN IF NOT EXISTS topic_id text,
+    ADD COLUMN IF NOT EXISTS leader_epoch int,
+    ADD COLUMN IF NOT EXISTS shift bigint NOT NULL DEFAULT 0;
+
 -- What speed commits took in, by epoch; received counts records, and offsets also the gaps that transactions leave.
 CREATE TABLE IF NOT EXISTS serving.speed_ledger (
     partition int,
@@ -54,6 +60,28 @@ CREATE TABLE IF NOT EXISTS serving.run_cut (
     received     bigint,
     PRIMARY KEY (run_id, partition)
 );
+ALTER TABLE serving.run_cut
+    ADD COLUMN IF NOT EXISTS topic_id text,
+    ADD COLUMN IF NOT EXISTS leader_epoch int,
+    ADD COLUMN IF NOT EXISTS shift bigint NOT NULL DEFAULT 0;
+
+-- Offsets whose records nobody has any more. The run that has taken them out of the views is run_id: null before its
+-- publication. Ranges of a partition do not overlap.
+CREATE TABLE IF NOT EXISTS serving.lost_offsets (
+    partition    int,
+    first_offset bigint NOT NULL,
+    next_offset  bigint,
+    reason       text NOT NULL,
+    recorded_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    run_id       bigint,
+    PRIMARY KEY (partition, next_offset)
+);
+
+-- is_gap: a file of the archive may have had them, and runs may have counted them; else only the speed layer had. Runs up to
+-- last_run_id had begun before this was known.
+ALTER TABLE serving.lost_offsets
+    ADD COLUMN IF NOT EXISTS is_gap boolean NOT NULL DEFAULT false,
+    ADD COLUMN IF NOT EXISTS last_run_id bigint NOT NULL DEFAULT 0;
 
 -- Tasks whose rows are written, so that a task that is tried again writes nothing.
 CREATE TABLE IF NOT EXISTS serving.run_task (
@@ -166,7 +194,7 @@ CREATE OR REPLACE VIEW serving.live_day AS
 SELECT day, run_id FROM serving.publication_day WHERE generation = (SELECT max(generation) FROM serving.publication);
 
 CREATE OR REPLACE VIEW serving.live_cut AS
-SELECT partition, next_offset, epoch, received
+SELECT partition, next_offset, epoch, received, topic_id, leader_epoch, shift
 FROM serving.run_cut
 WHERE run_id = (SELECT run_id FROM serving.publication ORDER BY generation DESC LIMIT 1);
 
@@ -178,7 +206,23 @@ CREATE OR REPLACE VIEW serving.kept_day AS
 SELECT k.kept_run_id, d.day, d.run_id
 FROM serving.kept_publication AS k JOIN serving.publication_day AS d USING (generation);
 
-CREATE TABLE IF NOT EXISTS public.quarantine (
+-- An older schema had the rejects in the table that is a view now.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('public.quarantine') AND relkind = 'r') THEN
+        ALTER TABLE public.quarantine SET SCHEMA serving;
+        ALTER TABLE serving.quarantine RENAME TO reject;
+        ALTER TABLE serving.reject DROP CONSTRAINT quarantine_pkey, ADD COLUMN judged_by text NOT NULL DEFAULT 'both',
+            ADD CONSTRAINT reject_judged_by_check CHECK (judged_by IN ('both', 'speed', 'batch')),
+            ADD CONSTRAINT reject_pkey PRIMARY KEY (partition, "offset", topic, judged_by);
+        REVOKE ALL ON serving.reject FROM reader;
+    END IF;
+END
+$$;
+
+-- Records that are no events. What the speed layer has rejected is judged by both until a publication says that the archive
+-- has it as an event, or for another reason: then it is judged by speed alone, and what the archive says by batch alone.
+CREATE TABLE IF NOT EXISTS serving.reject (
     topic       text,
     partition   int,
     "offset"    bigint,
@@ -187,12 +231,28 @@ CREATE TABLE IF NOT EXISTS public.quarantine (
     detail      text,
     value_bytes bigint,
     value       bytea,
-    PRIMARY KEY (topic, partition, "offset")
+    judged_by   text NOT NULL DEFAULT 'both',
+    CONSTRAINT reject_judged_by_check CHECK (judged_by IN ('both', 'speed', 'batch')),
+    CONSTRAINT reject_pkey PRIMARY KEY (partition, "offset", topic, judged_by)
 );
+CREATE INDEX IF NOT EXISTS reject_of_speed ON serving.reject (partition, "offset") WHERE judged_by = 'speed';
+
+-- As merged views have batch rows below the live cut and speed rows above it, so has this, whichever run is live.
+CREATE OR REPLACE VIEW public.quarantine AS
+SELECT r.topic, r.partition, r."offset", r.kafka_time, r.reason, r.detail, r.value_bytes, r.value
+FROM serving.reject AS r
+-- guard: below the cut the archive judges
+WHERE r.judged_by = 'both' OR r.judged_by = CASE
+    WHEN r."offset" < coalesce((SELECT c.next_offset FROM serving.live_cut AS c WHERE c.partition = r.partition), 0)
+    THEN 'batch' ELSE 'speed' END;
 COMMENT ON COLUMN public.quarantine.value IS 'the first 4,096 bytes of the record';
 
 -- What an older schema had and nothing calls any more.
 DROP FUNCTION IF EXISTS serving.open_staging(), serving.append_staged(int, bigint, bigint), serving.insert_staged(bigint),
     serving.insert_staged_quarantine(), serving.commit_range(int, bigint, bigint, bigint, bigint, bigint),
     serving.write_task(bigint, text), serving.begin_run(text, int[], bigint[]),
-    serving.compare_views(bigint, bigint, bigint, double precision);
+    serving.compare_views(bigint, bigint, bigint, double precision), serving.begin_run(text, text, int[], bigint[]),
+    serving.commit_range(text, int, bigint, bigint, bigint, bigint, bigint, serving.rows, serving.reject[], bigint),
+    serving.commit_range(text, int, bigint, bigint, bigint, bigint, bigint, serving.rows, serving.reject[], bigint, text, int,
+        bigint),
+    serving.add_rejects(serving.reject[]), serving.positions(int), serving.record_lost(jsonb);

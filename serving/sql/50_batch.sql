@@ -2,9 +2,11 @@
 
 -- Everything that is committed now belongs to the run; what comes after goes to new epochs. Where archived says that the
 -- archive is ahead of the speed layer, the run takes those offsets over and the speed layer goes on after them. It is a full
--- run if a view has no history yet, whatever was asked for.
+-- run if a view has no history yet, or if what earlier runs have counted is lost, whatever was asked for. The log_ arguments say in which log the archive of a partition ends:
+-- it must be the speed layer's, unless the run takes over what the archive has of a log that followed (its shift is greater).
 CREATE OR REPLACE FUNCTION serving.begin_run(
     code_catalogue text, asked_kind text, archived_partitions int[], archived_next_offsets bigint[],
+    log_partitions int[], log_topic_ids text[], log_leader_epochs int[], log_shifts bigint[],
     OUT run_id bigint, OUT base_generation bigint, OUT run_kind text
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -12,28 +14,78 @@ AS $$
 #variable_conflict use_column
 DECLARE
     new_run_id bigint;
+    other_log text;
 BEGIN
     INSERT INTO serving.speed_progress (partition) SELECT unnest(archived_partitions) ON CONFLICT DO NOTHING;
     -- In order of partition, so that two runs cannot lock each other out.
     PERFORM FROM serving.speed_progress ORDER BY partition FOR UPDATE;
     PERFORM serving.require_catalogue(code_catalogue);
+    SELECT format('the archive of partition %s ends in the topic with the id %s (shift %s), but the speed layer has read %s (shift %s)',
+        p.partition, l.topic_id, l.shift, p.topic_id, p.shift) INTO other_log
+    FROM serving.speed_progress AS p
+    JOIN unnest(log_partitions, log_topic_ids, log_leader_epochs, log_shifts) AS l (partition, topic_id, leader_epoch, shift)
+        USING (partition)
+    LEFT JOIN unnest(archived_partitions, archived_next_offsets) AS a (partition, next_offset) USING (partition)
+    WHERE (l.topic_id <> p.topic_id OR l.shift <> p.shift)
+        AND NOT (l.shift > p.shift AND coalesce(a.next_offset > p.next_offset, false))
+    ORDER BY p.partition LIMIT 1;
+    -- guard: a run has one log
+    IF other_log IS NOT NULL THEN
+        RAISE EXCEPTION '%', other_log USING ERRCODE = 'BR004';
+    END IF;
     run_kind := asked_kind;
     -- guard: a view without history is computed in full
     IF asked_kind = 'incremental' AND EXISTS (SELECT FROM serving.view_version WHERE state = 'building') THEN
         run_kind := 'full';
     END IF;
+    -- guard: a loss below the live cut is taken out of all days
+    IF asked_kind = 'incremental' AND EXISTS (
+        SELECT FROM serving.lost_offsets AS l JOIN serving.live_cut AS c ON c.partition = l.partition
+        WHERE l.run_id IS NULL AND l.is_gap AND l.first_offset < c.next_offset) THEN
+        run_kind := 'full';
+    END IF;
     SELECT coalesce(max(generation), 0) INTO base_generation FROM serving.publication;
     INSERT INTO serving.run (kind, base_generation) VALUES (begin_run.run_kind, begin_run.base_generation)
     RETURNING run.run_id INTO new_run_id;
-    INSERT INTO serving.run_cut (run_id, partition, next_offset, epoch, speed_offset)
-    SELECT new_run_id, partition, greatest(p.next_offset, a.next_offset), p.epoch, p.next_offset
+    INSERT INTO serving.run_cut (run_id, partition, next_offset, epoch, speed_offset, topic_id, leader_epoch, shift)
+    SELECT new_run_id, partition, greatest(p.next_offset, a.next_offset), p.epoch, p.next_offset,
+        CASE WHEN a.next_offset > p.next_offset THEN l.topic_id ELSE p.topic_id END,
+        CASE WHEN a.next_offset > p.next_offset THEN l.leader_epoch ELSE p.leader_epoch END,
+        CASE WHEN a.next_offset > p.next_offset THEN coalesce(l.shift, p.shift) ELSE p.shift END
     FROM serving.speed_progress AS p
-    LEFT JOIN unnest(archived_partitions, archived_next_offsets) AS a (partition, next_offset) USING (partition);
+    LEFT JOIN unnest(archived_partitions, archived_next_offsets) AS a (partition, next_offset) USING (partition)
+    LEFT JOIN unnest(log_partitions, log_topic_ids, log_leader_epochs, log_shifts) AS l (partition, topic_id, leader_epoch, shift)
+        USING (partition);
     -- guard: epoch increment
     -- guard: rescued offsets are skipped
-    UPDATE serving.speed_progress AS p SET next_offset = c.next_offset, epoch = p.epoch + 1
+    UPDATE serving.speed_progress AS p SET next_offset = c.next_offset, epoch = p.epoch + 1,
+        topic_id = c.topic_id, leader_epoch = c.leader_epoch, shift = c.shift
     FROM serving.run_cut AS c WHERE c.run_id = new_run_id AND c.partition = p.partition;
     run_id := new_run_id;
+END
+$$;
+
+-- What is recorded stays as it is, and only what is not yet is added; a further resumption of the same loss adds nothing.
+-- is_known: the run of this transaction has read the archive without these offsets.
+CREATE OR REPLACE FUNCTION serving.record_lost(facts jsonb, is_known boolean) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT is_known THEN
+        -- A run that begins waits for this, or is known to it: it locks the same rows.
+        PERFORM FROM serving.speed_progress AS p ORDER BY p.partition FOR UPDATE;
+    END IF;
+    INSERT INTO serving.lost_offsets (partition, first_offset, next_offset, reason, is_gap, last_run_id)
+    SELECT f.partition, lower(added.piece), upper(added.piece), f.reason, f.is_gap,
+        CASE WHEN is_known THEN 0 ELSE (SELECT coalesce(max(r.run_id), 0) FROM serving.run AS r) END
+    FROM jsonb_to_recordset(facts)
+        AS f (partition int, first_offset bigint, next_offset bigint, reason text, is_gap boolean)
+    CROSS JOIN LATERAL unnest(int8multirange(int8range(f.first_offset, f.next_offset)) - coalesce((
+        SELECT range_agg(int8range(l.first_offset, l.next_offset)) FROM serving.lost_offsets AS l
+        WHERE l.partition = f.partition), int8multirange())) AS added (piece)
+    WHERE f.is_gap OR NOT EXISTS (
+        SELECT FROM serving.lost_offsets AS l WHERE l.partition = f.partition AND l.next_offset = f.next_offset)
+    ON CONFLICT DO NOTHING;
 END
 $$;
 
@@ -59,12 +111,18 @@ AS $$
     INSERT INTO serving.surveyed SELECT * FROM jsonb_populate_recordset(NULL::serving.surveyed, facts) ON CONFLICT DO NOTHING
 $$;
 
--- Ranges of offsets in which no event is on any of the days.
+-- Ranges of offsets in which no event is on any of the days; as few as there can be, in order.
 CREATE OR REPLACE FUNCTION serving.surveyed_without(sought date[])
 RETURNS TABLE (partition int, first_offset bigint, next_offset bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT partition, first_offset, next_offset FROM serving.surveyed WHERE NOT days && sought ORDER BY 1, 2, 3
+    SELECT found.partition, lower(r), upper(r)
+    FROM (
+        SELECT s.partition, range_agg(int8range(s.first_offset, s.next_offset)) AS whole
+        FROM serving.surveyed AS s WHERE NOT s.days && sought GROUP BY s.partition
+    ) AS found
+    CROSS JOIN LATERAL unnest(found.whole) AS r
+    ORDER BY 1, 2
 $$;
 
 -- What a task writes is the run's; false if it was written before. Refuses if the run has ended.
@@ -130,6 +188,35 @@ AS $$
     WHERE run_id = ended_run_id AND state IN ('published', 'audited')
 $$;
 
+-- Of offsets [first_offset, range_next_offset) of a partition the archive has these rejects and no others; that is what it
+-- says from now on, and what the speed layer says stays beside it. Returns the offsets of those that add_rejects must bring.
+CREATE OR REPLACE FUNCTION serving.judge_rejects(
+    of_partition int, first_offset bigint, range_next_offset bigint, offsets bigint[], reasons text[], details text[]
+) RETURNS SETOF bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+-- The planner takes the arrays for short, and would go through them once for each row.
+SET enable_nestloop = off
+AS $$
+BEGIN
+    -- guard: a publication judges anew
+    UPDATE serving.reject AS r SET judged_by = 'speed'
+    WHERE r.judged_by = 'both'
+        AND r.partition = of_partition AND r."offset" >= first_offset AND r."offset" < range_next_offset
+        AND NOT EXISTS (SELECT FROM unnest(offsets, reasons, details) AS a (at_offset, reason, detail)
+            WHERE a.at_offset = r."offset" AND a.reason = r.reason AND a.detail IS NOT DISTINCT FROM r.detail);
+    -- Another file may have taken the place of the one that an earlier run read.
+    DELETE FROM serving.reject AS r
+    WHERE r.judged_by = 'batch'
+        AND r.partition = of_partition AND r."offset" >= first_offset AND r."offset" < range_next_offset
+        AND NOT EXISTS (SELECT FROM unnest(offsets, reasons, details) AS a (at_offset, reason, detail)
+            WHERE a.at_offset = r."offset" AND a.reason = r.reason AND a.detail IS NOT DISTINCT FROM r.detail);
+    RETURN QUERY
+    SELECT a.at_offset FROM unnest(offsets) AS a (at_offset)
+    WHERE NOT EXISTS (SELECT FROM serving.reject AS r WHERE r.judged_by <> 'speed' AND r."offset" = a.at_offset
+        AND r.partition = of_partition AND r."offset" >= first_offset AND r."offset" < range_next_offset);
+END
+$$;
+
 -- The run's rows answer for the given days from now on, and for no others if it was a full run. Refuses if another run was
 -- published, or one rolled back, since this one was planned: its rows would miss what that one covers.
 CREATE OR REPLACE FUNCTION serving.publish(
@@ -142,6 +229,8 @@ DECLARE
     planned serving.run;
     live serving.publication;
     missing text;
+    gap_count bigint;
+    has_shown boolean;
 BEGIN
     -- One publication at a time; readers are not held up.
     LOCK TABLE serving.publication IN EXCLUSIVE MODE;
@@ -172,8 +261,18 @@ BEGIN
     WHERE generation = live.generation AND planned.kind = 'incremental' AND day <> ALL (days);
     UPDATE serving.run SET state = 'published', published_at = clock_timestamp() WHERE run_id = published_run_id;
     PERFORM serving.sum_up(published_run_id);
-    -- Earlier runs have no rows of views that are shown from now on, and cannot be gone back to.
-    IF serving.show_views(published_run_id) THEN
+    -- A run that began before a loss was known may have counted it, so the next one takes it over.
+    WITH gone AS (
+        UPDATE serving.lost_offsets AS l SET run_id = published_run_id FROM serving.run_cut AS c
+        WHERE l.run_id IS NULL AND c.run_id = published_run_id AND c.partition = l.partition AND c.next_offset >= l.next_offset
+            AND l.last_run_id < published_run_id
+        RETURNING l.is_gap
+    )
+    SELECT count(*) INTO gap_count FROM gone WHERE gone.is_gap;
+    -- Earlier runs have no rows of views that are shown from now on, or have counted what is lost: they cannot be gone back to.
+    has_shown := serving.show_views(published_run_id);
+    -- guard: no rollback brings back what is lost
+    IF has_shown OR gap_count > 0 THEN
         PERFORM serving.prune_publications(0);
     END IF;
 END

@@ -2,7 +2,7 @@
 -- fixed once the run has begun, so nothing is locked and traffic goes on.
 
 -- Compares all rows that the run answers for and records the result; false, and nothing is recorded, if a run took offsets
--- below the cut over from the speed layer, for then readers had less. One snapshot: call it in REPEATABLE READ.
+-- below the cut over from the speed layer, for then readers had less, or if readers have what is lost by now. One snapshot: call it in REPEATABLE READ.
 CREATE OR REPLACE FUNCTION serving.compare(compared_run_id bigint, false_positive_rate double precision, OUT compared boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -24,6 +24,9 @@ BEGIN
         SELECT coalesce(sum(l.offsets), 0) AS offsets, sum(l.counted) AS counted FROM serving.speed_ledger AS l
         WHERE l.partition = c.partition AND l.epoch > coalesce(c.base_epoch, 0) AND l.epoch <= c.epoch
     ) AS s;
+    compared := compared AND NOT EXISTS (
+        SELECT FROM serving.lost_offsets AS l JOIN serving.run_cut AS c ON c.partition = l.partition
+        WHERE l.run_id IS NULL AND c.run_id = compared_run_id AND l.first_offset < c.next_offset);
     IF NOT compared OR EXISTS (SELECT FROM serving.drift_view AS d WHERE d.run_id = compared_run_id) THEN
         RETURN;
     END IF;

@@ -51,22 +51,29 @@ BEGIN
 END
 $$;
 
--- Epochs up to these are absorbed by every kept publication, so no reader and no rollback needs them.
+-- Epochs up to these, and offsets below, are absorbed by every kept publication, so no reader and no rollback needs what the
+-- speed layer has of them.
 CREATE OR REPLACE VIEW serving.absorbed_epoch AS
 -- guard: epochs of kept publications stay
-SELECT p.partition, min(coalesce(c.epoch, 0)) AS epoch
+SELECT p.partition, min(coalesce(c.epoch, 0)) AS epoch, min(coalesce(c.next_offset, 0)) AS next_offset
 FROM serving.speed_progress AS p
 CROSS JOIN serving.publication AS kept
 LEFT JOIN serving.run_cut AS c ON c.run_id = kept.run_id AND c.partition = p.partition
 GROUP BY p.partition;
 
--- Deletes at most row_limit absorbed rows of each speed table; 0 when none is left.
+-- Deletes at most row_limit absorbed rows of each speed table, and rejects of the speed layer alone; 0 when none is left.
 CREATE OR REPLACE FUNCTION serving.collect_epochs(row_limit int) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    rejects bigint;
 BEGIN
     DELETE FROM serving.speed_ledger AS l USING serving.absorbed_epoch AS a
     WHERE a.partition = l.partition AND l.epoch <= a.epoch;
-    RETURN serving.delete_absorbed(row_limit);
+    DELETE FROM serving.reject WHERE ctid = ANY (ARRAY(
+        SELECT r.ctid FROM serving.reject AS r JOIN serving.absorbed_epoch AS a
+        ON a.partition = r.partition AND r."offset" < a.next_offset WHERE r.judged_by = 'speed' LIMIT row_limit));
+    GET DIAGNOSTICS rejects = ROW_COUNT;
+    RETURN rejects + serving.delete_absorbed(row_limit);
 END
 $$;

@@ -2,9 +2,13 @@
 
 -- Nothing disappears: received = counted + duplicate + quarantined. The three sides come from different places: received
 -- from reading Kafka and the archive, counted and duplicate from the layers' kernels, quarantined from the table's rows.
+-- What Kafka lost before it was archived, and what the archive lost after that, is in none of the three once a run has been
+-- published that knows it; `lost` counts those offsets, and lost_offsets names them.
 -- in_flight offsets were taken over from a lagging speed layer by a run that is not live (yet).
 CREATE OR REPLACE VIEW public.ledger AS
-SELECT *, received - counted - duplicate - quarantined AS difference
+SELECT *, received - counted - duplicate - quarantined AS difference,
+       (SELECT coalesce(sum(l.next_offset - l.first_offset), 0)::bigint FROM serving.lost_offsets AS l
+        WHERE l.partition = sides.partition) AS lost
 FROM (
     SELECT p.partition,
            p.next_offset,
@@ -31,6 +35,13 @@ FROM (
         WHERE q.partition = p.partition AND q."offset" < p.next_offset
     ) AS q
 ) AS sides;
+
+CREATE OR REPLACE VIEW public.lost_offsets AS
+SELECT partition, first_offset, next_offset, reason, recorded_at, run_id FROM serving.lost_offsets;
+
+-- Where the speed layer stands in which log: next_offset is shift more than the log's own offset.
+CREATE OR REPLACE VIEW public.log_positions AS
+SELECT partition, next_offset, topic_id, leader_epoch, shift FROM serving.speed_progress;
 
 -- `cut` is the next offset by partition; days, rows and events are what the run computed, null unless it ended well. A kept
 -- run is one that `make rollback` can make the live one, and that <view>_as_of(run_id) can answer from.

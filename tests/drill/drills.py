@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import count, islice
 
 from confluent_kafka import Producer
 
-from ingest.simulate import Shares, events
+from contract.event import MAX_VALUE_BYTES
+from tests.drill import edges
 from tests.drill.faults import BatchRun
 from tests.drill.scene import Scene
 from tests.fixtures.corpus import MALFORMED
@@ -22,13 +23,17 @@ GIVEN_UP_S = 150
 FLOOD, FLOOD_DAYS = 100_000, 30
 HISTORY, HISTORY_DAYS = 20_000, 10
 _TIMES = 5
+HUGE, REJECTED, REJECTED_BYTES = 12_000, 200_000, 5_000
+BOUNDED = ("kafka", "archiver", "supervisor", "timescaledb", "datanode-1", "spark-worker")
 
 
 @dataclass(frozen=True)
 class Drill:
     """`healed`, if there is one, raises AssertionError until what readers do not see is whole again too.
 
-    Fast ones take some 20 s without their batch run, and need no disk of known size: `make test` runs them.
+    Fast ones take some 20 s without their batch run, and need no disk of known size: `make test` runs them. One that `loses`
+    records of Kafka for good has traffic of which it is known where each record was; Kafka's offsets and Braid's differ
+    afterwards. With `full`, the batch run in the end reads all that is on HDFS.
     """
 
     name: str
@@ -37,6 +42,8 @@ class Drill:
     healed: Callable[[Scene], None] = lambda scene: None
     fast: bool = False
     malformed: float = 0.001
+    loses: bool = False
+    full: bool = False
 
 
 def kill_broker(scene: Scene) -> None:
@@ -176,7 +183,7 @@ def _one_is_published(batches: list[BatchRun]) -> None:
 
 def flood_with_late_events(scene: Scene) -> None:
     start = datetime.now(UTC) - timedelta(days=FLOOD_DAYS)
-    flood = _stretch(scene, start, timedelta(hours=24), FLOOD)
+    flood = scene.stretch(start, timedelta(hours=24), FLOOD)
     last = scene.last_run()
     batch = BatchRun(scene.faults)
     run_id = scene.next_run(last, batch)
@@ -187,19 +194,72 @@ def flood_with_late_events(scene: Scene) -> None:
 
 def send_history_thrice(scene: Scene) -> None:
     start = datetime.now(UTC) - timedelta(days=HISTORY_DAYS)
-    history = _stretch(scene, start, timedelta(hours=1), HISTORY)
+    history = scene.stretch(start, timedelta(hours=1), HISTORY)
     for _ in range(3):
         scene.produce(history)
 
 
 def send_malformed(scene: Scene) -> None:
     """The simulator's mistakes are in the traffic; beside it, whole classes of records that no producer of ours sends."""
-    producer = Producer({"bootstrap.servers": scene.stack.settings.kafka_bootstrap, "acks": "all"})
-    values = [value for values in MALFORMED.values() for value in values]
-    for number, value in enumerate(_TIMES * values):
-        producer.produce(scene.stack.settings.topic, value, f"{number}")
-    assert producer.flush(60) == 0
-    scene.acknowledged += _TIMES * len(values)
+    _send(scene, _TIMES * [value for values in MALFORMED.values() for value in values])
+
+
+def send_huge_records(scene: Scene) -> None:
+    """Events of up to 64 KiB, whose further fields are ignored, and between them what is none, of 1 byte to 64 KiB."""
+    scene.started = scene.faults.started(*BOUNDED)
+    start = datetime.now(UTC) - timedelta(days=1)
+    chance = random.Random(1)
+
+    def padded(event: bytes) -> bytes:
+        room = MAX_VALUE_BYTES - len(event) - len(b',"more":""')
+        return (
+            event[:-1]
+            + b',"more":"'
+            + chance.choice([b"x", b"\xc3\xbc", b"\xf0\x9f\x98\x80"]) * chance.randrange(room // 4)
+            + b'"}'
+        )
+
+    values = [padded(event) for event in scene.stretch(start, timedelta(hours=1), HUGE)]
+    _send(
+        scene,
+        [one for value in values for one in (value, b"x" * chance.choice([1, 100, chance.randrange(1, MAX_VALUE_BYTES)]))],
+    )
+
+
+def send_rejects_only(scene: Scene) -> None:
+    """Half as many in one commit took PostgreSQL 3 GB."""
+    scene.started = scene.faults.started(*BOUNDED)
+    _send(scene, (b"%d" % number + b"\xff" * REJECTED_BYTES for number in range(REJECTED)))
+
+
+def none_ran_out_of_memory(scene: Scene) -> None:
+    """The kernel has ended no process because its container was at its limit, nor a container for it."""
+    assert scene.faults.started(*BOUNDED) == scene.started, f"started anew: {scene.started} were the starts before"
+    for service in BOUNDED:
+        # The first is there with cgroups of version 2, the second with version 1.
+        files = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+        said = scene.faults.inside(service, "cat", *files, check=False)
+        ended = [int(count) for count in re.findall(r"^oom_kill (\d+)$", said, re.MULTILINE)]
+        assert ended, f"{service} does not tell how many processes were ended"
+        assert ended == [0], f"{ended[0]} processes of {service} were ended for want of memory"
+
+
+def _send(scene: Scene, values: Iterable[bytes]) -> None:
+    """Records as they are, all of them acknowledged when this returns."""
+    options = {"acks": "all", "compression.type": "lz4", "linger.ms": 20, "message.max.bytes": 2 * MAX_VALUE_BYTES}
+    # By itself the client would hold a gigabyte.
+    options["queue.buffering.max.kbytes"] = 65_536
+    producer = Producer({"bootstrap.servers": scene.stack.settings.kafka_bootstrap, **options})
+    sent = 0
+    for sent, value in enumerate(values, 1):
+        while True:
+            try:
+                producer.produce(scene.stack.settings.topic, value, f"{sent}")
+                break
+            except BufferError:
+                producer.poll(0.1)
+    assert producer.flush(120) == 0
+    scene.acknowledged += sent
 
 
 def fill_datanodes(scene: Scene) -> None:
@@ -213,16 +273,9 @@ def fill_database(scene: Scene) -> None:
         assert not scene.is_fresh(), "the database went on counting without disk"
 
 
-def _stretch(scene: Scene, start: datetime, length: timedelta, number: int) -> list[bytes]:
-    """Valid events of the drill's site, spread over a time, none twice."""
-    ticks = count()
-    stream = events(1, lambda: start + length * next(ticks) / number, "history", [scene.site], Shares(0, 0, 0))
-    return [value for _, value in islice(stream, number)]
-
-
 DRILLS = (
     Drill("kill-broker", "kill -9 of the broker", kill_broker, fast=True),
-    Drill("kill-bolt", "kill -9 of a sketch bolt's Python process", kill_bolt, fast=True),
+    Drill("kill-bolt", "kill -9 of a sketch bolt's Python process", kill_bolt),
     Drill("kill-worker", "kill -9 of the Storm worker's JVM", kill_worker, fast=True),
     Drill("kill-supervisor", "kill -9 of the Storm supervisor", kill_supervisor, fast=True),
     Drill(
@@ -248,8 +301,27 @@ DRILLS = (
     Drill("cut-archiver-hdfs", f"no network from the archiver to HDFS for {PARTITION_S} s", cut_archiver_from_hdfs),
     Drill("two-batches", "two batch runs at once", run_two_batches),
     Drill("late-flood", f"{FLOOD:,} events {FLOOD_DAYS} days late during a batch run", flood_with_late_events),
-    Drill("history-thrice", "the same hour of history sent three times", send_history_thrice, fast=True),
+    Drill("history-thrice", "the same hour of history sent three times", send_history_thrice),
     Drill("malformed", "20 % malformed records of every class", send_malformed, fast=True, malformed=0.2),
+    Drill("huge-records", f"{2 * HUGE:,} records of 1 B to 64 KiB", send_huge_records, none_ran_out_of_memory),
+    Drill(
+        "all-rejected",
+        f"{REJECTED:,} malformed records of {REJECTED_BYTES:,} bytes",
+        send_rejects_only,
+        none_ran_out_of_memory,
+    ),
     Drill("full-datanodes", f"both DataNodes' disks full for {FULL_S} s", fill_datanodes, replicated),
     Drill("full-database", f"the database's disk full for {FULL_S} s", fill_database),
+    Drill("open-transaction", "somebody's transaction open, then aborted", edges.leave_transaction_open),
+    Drill("clock-steps", "clocks set one hour on and back, twice", edges.step_clocks),
+    Drill("volume-lost-zookeeper", "ZooKeeper's volume lost", edges.lose_zookeeper, nimbus_leads),
+    Drill("volume-lost-datanode", "a DataNode's volume lost", edges.lose_datanode_volume, replicated, full=True),
+    Drill("volume-lost-namenode", "the NameNode's volume lost", edges.lose_namenode, replicated, full=True),
+    Drill("volume-lost-timescaledb", "the database's volume lost", edges.lose_database, full=True),
+    # These take records from Kafka, so what needs all of them is before.
+    Drill(
+        "power-loss", "broker and archiver killed, the end of Kafka's log cut off", edges.lose_power, fast=True, loses=True
+    ),
+    Drill("topic-replaced", "the topic deleted and made again", edges.replace_topic, loses=True),
+    Drill("volume-lost-kafka", "Kafka's volume lost", edges.lose_kafka, loses=True),
 )

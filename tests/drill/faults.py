@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,27 @@ class Faults:
         assert done.returncode in (0, _KILLED_WITH_ITS_CONTAINER), f"{name} in {service}: {done.stdout}{done.stderr}"
         return done.stdout
 
+    def beside(self, service: str, name: str, *arguments: str) -> str:
+        """Standard output of inside/<name>, run by Python on the volumes of a service that may be down, by their owner."""
+        program = (_INSIDE / name).read_text(encoding="utf-8")
+        helper = ("run", "--rm", "-i", "--network", "none", "--volumes-from", self.container(service))
+        return self._docker(*helper, "--entrypoint", "python", f"{self.project}-app", "-", *arguments, text=program).stdout
+
+    def lose_volume(self, *services: str) -> None:
+        """kill -9 of the services and of whatever else has their volumes mounted; containers and volumes are gone then."""
+        for service in services:
+            volume = f"{self.project}_{service}"
+            users = self._docker("ps", "--all", "--quiet", "--filter", f"volume={volume}").stdout.split()
+            self._docker("rm", "--force", *users)
+            self._docker("volume", "rm", volume)
+
+    def started(self, *services: str) -> dict[str, str]:
+        """When each service's container was last started."""
+        return {
+            service: self._docker("inspect", "--format", "{{.State.StartedAt}}", self.container(service)).stdout.strip()
+            for service in services
+        }
+
     def kill_and_keep_down(self, *services: str) -> None:
         """kill -9 of whole containers; the engine does not start again what it was told to kill."""
         self._docker("kill", "--signal", "KILL", *(self.container(service) for service in services))
@@ -83,6 +104,28 @@ class Faults:
             yield
         finally:
             self.inside("ballast", "find", "/ballast", "-maxdepth", "2", "-name", "ballast-*", "-delete")
+
+    @contextmanager
+    def own_clock(self, *services: str) -> Iterator[Callable[[int], None]]:
+        """Within the block the Python processes of the services have a clock of their own (clock/).
+
+        What is yielded sets it so many seconds ahead of the machine's. The containers are made anew at both ends.
+        """
+        images = ("compose/engine", "compose", "-f", "tests/drill/clock/compose.yaml")
+        started = ("up", "--detach", "--no-deps", "--wait", *services)
+
+        def set_clock(ahead_s: int) -> None:
+            # Renamed, so that nobody reads half of it.
+            command = f"echo {ahead_s} >/tmp/clock.new && mv /tmp/clock.new /tmp/clock"
+            for service in services:
+                self.inside(service, "sh", "-c", command)
+
+        self.stack.run(*images, "build", *services)
+        try:
+            self.stack.run(*images, *started)
+            yield set_clock
+        finally:
+            self.stack.run("compose/engine", "compose", *started)
 
     @contextmanager
     def held(self, statement: str, *parameters: Any) -> Iterator[None]:

@@ -27,9 +27,11 @@ def _question(sketches: bool) -> sql.Composed:
     """One statement, so one snapshot: the ledger's rows, each view's sums, and the sketches if wanted."""
     parts: list[sql.Composable] = [
         sql.SQL(
-            "(SELECT array_agg(ARRAY[partition, next_offset, received, counted, duplicate, quarantined,"
-            " abs(difference) + abs(in_flight)]) FROM ledger)"
-        )
+            "(SELECT array_agg(ARRAY[partition, next_offset, in_flight, received, counted, duplicate, quarantined,"
+            " abs(difference)]) FROM ledger)"
+        ),
+        sql.SQL("(SELECT cut FROM runs WHERE kind <> 'audit' ORDER BY run_id DESC LIMIT 1)"),
+        sql.SQL("(SELECT coalesce(sum(next_offset - first_offset), 0)::bigint FROM lost_offsets WHERE run_id IS NOT NULL)"),
     ]
     parts += [
         sql.SQL(
@@ -55,8 +57,9 @@ def poll(connection: Connection, sites: Sequence[str], sketches: bool = False) -
     """What the views and the ledger show now."""
     row = connection.execute(_SUMS_AND_SKETCHES if sketches else _SUMS, {"sites": list(sites)}).fetchone()
     assert row is not None
-    ledger, by_view = row[0] or [], row[1 : 1 + len(VIEWS)]
-    totals = [sum(column) for column in zip(*ledger, strict=True)][2:] or [0] * 5
+    ledger, cut, gone, *by_view = row[: 3 + len(VIEWS)]
+    ledger = ledger or []
+    totals = [sum(column) for column in zip(*ledger, strict=True)][3:] or [0] * 5
     seen = None
     if sketches and row[-2] is not None:
         seen = (bytes.fromhex(row[-2].removeprefix("\\x")), row[-1])
@@ -66,6 +69,9 @@ def poll(connection: Connection, sites: Sequence[str], sketches: bool = False) -
         {view: tuple(sums) for view, sums in zip(VIEWS, by_view, strict=True)},
         *totals,
         seen,
+        {line[0]: line[2] for line in ledger if line[2]},
+        {int(partition): offset for partition, offset in (cut or {}).items()},
+        gone,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.drill.run import Result
 
 _COLUMNS = (
-    ("drill", 21),
+    ("drill", 23),
     ("fault", 59),
     ("views, s", 8),
     ("archive, s", 10),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,14 +17,15 @@ from contract.views import VIEWS, with_rollups
 from serving.database import connect
 from tests.drill.drills import Drill
 from tests.drill.faults import BATCH, Faults
-from tests.drill.judge import Poll, judge
+from tests.drill.judge import Announced, Poll, judge
+from tests.drill.loss import Loss, numbered
 from tests.drill.reader import Reader, poll
 from tests.drill.scene import Scene
-from tests.drill.traffic import RATE, Traffic
+from tests.drill.traffic import RATE, RecordedTraffic, Traffic
 from tests.drill.truth import Truth
 from tests.fixtures.eventually import eventually
-from tests.fixtures.kafka import next_offsets_of, records_of
-from tests.fixtures.stack import Stack
+from tests.fixtures.kafka import each_record_of, next_offsets_of
+from tests.fixtures.stack import Stack, shifted
 from tests.oracle import expected_rows
 
 RECOVERY_LIMIT_S = 60
@@ -78,11 +79,11 @@ def _run(
     site = f"{drill.name}-{uuid.uuid4().hex[:6]}"
     with connect(stack.settings, "reader") as connection:
         before = poll(connection, [site])
-    others = digest(stack, site)
+    shifts, others = stack.shifts(), digest(stack, site)
 
     with Reader(stack.settings, [site]) as reader:
-        scene = Scene(stack, faults, reader, site, folder, say)
-        with Traffic(stack, site, _SEED, drill.malformed) as traffic:
+        with (RecordedTraffic if drill.loses else Traffic)(stack, site, _SEED, drill.malformed) as traffic:
+            scene = Scene(stack, faults, reader, traffic, before.positions, site, folder, say, shifts=shifts)
             scene.until(lambda: reader.views >= _WARM_EVENTS)
             say(drill.fault)
             drill.inject(scene)
@@ -95,26 +96,51 @@ def _run(
             last_part()
         wait_for_rest(stack)
         say("comparing with ground truth")
-        ends = next_offsets_of(stack.settings)
-        result.events = sum(ends.values()) - sum(before.positions.values())
-        if result.events != scene.acknowledged:
-            result.complaints.append(f"{scene.acknowledged} records were acknowledged, the topic has {result.events}")
-        records = records_of(stack.settings, before.positions)
-        truth = Truth((r.partition(), r.offset(), r.timestamp()[1], r.value()) for r in records)  # type: ignore[misc]
-        result.difference = rows_that_differ(stack, truth, site)
+        truth, kept = _truths(scene, shifts, result)
+        result.difference = rows_that_differ(stack, kept, site)
         _changes_nothing(stack, others, site, "the fault", result)
         if with_batch:
             say("one batch run")
             now = digest(stack)
-            stack.run(*BATCH, "batch")
+            stack.run(*BATCH, "batch", "python", "-m", "batch", "run", *(("--full",) if drill.full else ()))
             _changes_nothing(stack, now, "", "the batch run", result)
-            _batch_covers(stack, ends, result)
-    _judge(reader, truth, before, result)
+            _batch_covers(stack, scene.ends(), before.received + kept.outcome.received, result)
+    lost = kept if scene.plan else None
+    announced = Announced(lost, scene.anew_s, takes_over=scene.plan is not None or scene.anew_s < float("inf"))
+    _judge(reader, truth, before, announced, result)
+
+
+def _truths(scene: Scene, shifts: Mapping[int, int], result: Result) -> tuple[Truth, Truth]:
+    """Of all records that counted at some time, and of those that count in the end; what was acknowledged must be there."""
+    kafka = scene.stack.settings
+    if scene.plan is None:
+        first = {partition: position - shifts.get(partition, 0) for partition, position in scene.before.items()}
+        messages = each_record_of(kafka, first)
+        records = ((m.partition(), m.offset(), m.timestamp()[1], m.value()) for m in messages)
+        truth = Truth(numbered(records, shifts))  # type: ignore[arg-type]
+        result.events = truth.outcome.received
+        if result.events != scene.acknowledged:
+            result.complaints.append(f"{scene.acknowledged} records were acknowledged, the topic has {result.events}")
+        return truth, truth
+    assert isinstance(scene.traffic, RecordedTraffic)
+    old, new = scene.traffic.logs
+    loss = Loss(scene.plan, (old, new), scene.archived, shifts)
+    result.complaints += loss.complaints()
+    # What came after the loss: none of it may be missing.
+    first = {part.partition: part.log_offset for part in scene.plan.partitions}
+    found = {(m.partition(), m.offset()) for m in each_record_of(kafka, first)}
+    if found != {record[:2] for record in new}:
+        result.complaints.append(f"{len(new)} records were acknowledged after the loss, the topic has {len(found)}")
+    truth, kept = Truth(loss.counted()), Truth(loss.kept())
+    result.events = truth.outcome.received
+    announced = dict(scene.stack.ask("SELECT partition, lost FROM ledger"))
+    scene.say(f"{len(loss.lost())} acknowledged records are lost, and announced: {announced}")
+    return truth, kept
 
 
 def wait_for_rest(stack: Stack) -> None:
     """Until speed layer and archive are at the end of the topic, and the ledger's difference is 0."""
-    ends = next_offsets_of(stack.settings)
+    ends = shifted(next_offsets_of(stack.settings), stack.shifts())
 
     def at_rest() -> None:
         try:
@@ -189,15 +215,18 @@ def _changes_nothing(stack: Stack, before: list[tuple[object, ...]], but_site: s
         result.complaints.append(f"{what} changed rows of other sites or of earlier events: {before} became {after}")
 
 
-def _batch_covers(stack: Stack, ends: dict[int, int], result: Result) -> None:
-    ledger = stack.ask("SELECT partition, batch_next_offset, received, difference, in_flight FROM ledger ORDER BY partition")
-    expected = [(partition, end, end, 0, 0) for partition, end in sorted(ends.items())]
+def _batch_covers(stack: Stack, ends: Mapping[int, int], received: int, result: Result) -> None:
+    ledger = stack.ask("SELECT partition, batch_next_offset, difference, in_flight FROM ledger ORDER BY partition")
+    expected = [(partition, end, 0, 0) for partition, end in sorted(ends.items())]
     if ledger != expected:
         result.complaints.append(f"after the batch run the ledger is {ledger} instead of {expected}")
+    ((accounted,),) = stack.ask("SELECT sum(received)::bigint FROM ledger")
+    if accounted != received:
+        result.complaints.append(f"after the batch run the ledger has {accounted} records instead of {received}")
 
 
-def _judge(reader: Reader, truth: Truth, before: Poll, result: Result) -> None:
-    judgement = judge(reader.polls, truth, before)
+def _judge(reader: Reader, truth: Truth, before: Poll, announced: Announced, result: Result) -> None:
+    judgement = judge(reader.polls, truth, before, announced)
     result.polls, result.failed_polls = len(reader.polls), reader.failed
     result.largest_error = judgement.largest_error
     result.complaints += judgement.complaints.values()

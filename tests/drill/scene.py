@@ -5,16 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import count, islice
 from pathlib import Path
 
 from confluent_kafka import KafkaException
 
+from batch.archive import Archive
+from contract.resumption import Resumption
+from ingest.simulate import Shares, events
 from tests.drill.faults import BatchRun, Faults
 from tests.drill.reader import Reader
-from tests.drill.traffic import produce
+from tests.drill.traffic import RecordedTraffic, Traffic, produce
 from tests.fixtures.eventually import eventually
 from tests.fixtures.kafka import next_offsets_of
-from tests.fixtures.stack import Stack
+from tests.fixtures.stack import Stack, shifted
 
 _WITHIN_S = 600
 _LOOK_S = 0.05
@@ -22,11 +27,18 @@ _LOOK_S = 0.05
 
 @dataclass
 class Scene:
-    """One drill while it runs. What a fault puts into `later` is done when the traffic has ended; the reader polls on."""
+    """One drill while it runs. What a fault puts into `later` is done when the traffic has ended; the reader polls on.
+
+    `before` is where the speed layer stood at rest before it. A fault that loses records of Kafka sets `plan` and
+    `archived`, as loss.Loss has them, and `shifts`, by which Braid counts from then on; one that loses the database
+    sets `anew_s`.
+    """
 
     stack: Stack
     faults: Faults
     reader: Reader
+    traffic: Traffic | RecordedTraffic
+    before: Mapping[int, int]
     site: str
     folder: Path
     say: Callable[[str], None]
@@ -34,6 +46,11 @@ class Scene:
     over_s: float | None = None
     marks: Mapping[int, int] = field(default_factory=dict)
     later: list[Callable[[], None]] = field(default_factory=list)
+    shifts: Mapping[int, int] = field(default_factory=dict)
+    started: Mapping[str, str] = field(default_factory=dict)
+    plan: Resumption | None = None
+    archived: Mapping[int, int] = field(default_factory=dict)
+    anew_s: float = float("inf")
 
     def hold(self, seconds: float) -> None:
         """A fault's length; the reader polls on."""
@@ -47,19 +64,37 @@ class Scene:
 
         def ask() -> None:
             try:
-                self.marks = next_offsets_of(self.stack.settings, timeout_s=2)
+                self.marks = self.ends(timeout_s=2)
             except KafkaException as error:
                 raise AssertionError(f"Kafka does not answer: {error}") from error
 
         eventually(ask, _WITHIN_S)
 
-    def produce(self, events: list[bytes]) -> None:
+    def ends(self, timeout_s: float = 10) -> dict[int, int]:
+        """Where each partition of the topic ends, as Braid counts."""
+        return shifted(next_offsets_of(self.stack.settings, timeout_s), self.shifts)
+
+    def is_counted(self) -> bool:
+        """Whether readers have seen all that is in Kafka."""
+        return all(self.reader.positions.get(partition, 0) >= end for partition, end in self.ends().items())
+
+    def archive_ends(self) -> dict[int, int]:
+        """Up to where each partition is on HDFS."""
+        return Archive(self.stack.settings).next_offsets()
+
+    def stretch(self, start: datetime, length: timedelta, number: int) -> list[bytes]:
+        """Valid events of the drill's site, spread over a time, none twice."""
+        ticks = count()
+        stream = events(1, lambda: start + length * next(ticks) / number, "history", [self.site], Shares(0, 0, 0))
+        return [value for _, value in islice(stream, number)]
+
+    def produce(self, values: list[bytes]) -> None:
         """Send events as a file, all of them acknowledged when this returns."""
-        self.acknowledged += produce(self.stack, events, self.folder / "events.jsonl")
+        self.acknowledged += produce(self.stack, values, self.folder / "events.jsonl")
 
     def is_fresh(self) -> bool:
         """Whether readers see what was in Kafka a moment ago, which takes half a second."""
-        ends = next_offsets_of(self.stack.settings)
+        ends = self.ends()
         self.hold(5)
         return all(self.reader.positions.get(partition, 0) >= end for partition, end in ends.items())
 

@@ -6,12 +6,25 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from confluent_kafka import KafkaError, Message
+
+from contract.errors import BraidError
+from ingest.sender import Record as Sent
+from ingest.sender import Sender, connect
+from ingest.simulate import Shares, events, pace
+from ingest.stop import Stop
+from tests.fixtures.eventually import eventually
 from tests.fixtures.stack import ROOT, Stack
+from tests.oracle import Record
 
 RATE = 2_000
 _LATE, _TWICE = 0.05, 0.01
@@ -56,6 +69,84 @@ class Traffic:
         finally:
             self._producer.kill()
             self._producer.wait()
+
+
+class RecordedTraffic:
+    """The same traffic, of which it is known where each record is: what Kafka loses afterwards is known all the same.
+
+    `logs` are the records that were acknowledged, by Kafka's own offsets, those between two pauses together.
+    """
+
+    def __init__(self, stack: Stack, site: str, seed: int, malformed: float) -> None:
+        self._stack, self._site, self._seed = stack, site, seed
+        self._shares = Shares(_LATE, _TWICE, malformed)
+        self._again: deque[Sent] = deque()
+        self.logs: list[list[Record]] = []
+        self.keys: dict[bytes, str] = {}
+        self.go_on()
+
+    @property
+    def acknowledged(self) -> int:
+        """How many records Kafka has ever acknowledged."""
+        return sum(map(len, self.logs))
+
+    def go_on(self) -> None:
+        """Send as soon as the broker answers, with a new producer: a broker that lost records knows the old one no more."""
+        self._stop, self._error, acknowledged = Stop(), list[BraidError](), list[Record]()
+
+        def report(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                sender.on_failure(error, message)
+                return
+            place, value = (message.partition() or 0, message.offset() or 0), message.value() or b""
+            acknowledged.append((*place, message.timestamp()[1], value))
+            self.keys[value] = (message.key() or b"").decode()
+
+        def connected() -> None:
+            try:
+                senders.append(Sender(self._stack.settings, connect(self._stack.settings, report_all=True), self._stop))
+            except BraidError as error:
+                raise AssertionError(str(error)) from error
+
+        def run() -> None:
+            try:
+                for _ in pace(self._records(), lambda: RATE, lambda part: sender.send(part, None, repeat(report)), wait):
+                    sender.poll()
+                sender.finish()
+            except BraidError as error:
+                self._error.append(error)
+
+        senders: list[Sender] = []
+        eventually(connected, _ENDS_WITHIN_S)
+        sender, wait = senders[0], self._stop.wait
+        self.logs.append(acknowledged)
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
+
+    def pause(self) -> None:
+        """All that was sent is acknowledged when this returns; BraidError if it was not."""
+        self._stop.set()
+        self._thread.join(_ENDS_WITHIN_S)
+        assert not self._thread.is_alive(), "Kafka did not acknowledge all records"
+        for error in self._error:
+            raise error
+
+    def send_again(self, values: Iterable[bytes]) -> None:
+        """Records that were sent before, beside the others, with the keys that they had."""
+        self._again.extend((self.keys[value], value) for value in values)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self.pause()
+        self._stop.set()
+
+    def _records(self) -> Iterator[Sent]:
+        new = events(self._seed, lambda: datetime.now(UTC), "drill", [self._site], self._shares)
+        while True:
+            yield self._again.popleft() if self._again else next(new)
 
 
 def produce(stack: Stack, events: Iterable[bytes], file: Path) -> int:

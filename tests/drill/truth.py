@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tests.oracle import Outcome, Record, histogram_of, sketch_of
+
+Holes = Mapping[int, tuple[int, int]]
+"""Offsets [first, next) by partition that are in nobody's rows."""
+NO_HOLES: Holes = {}
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,15 @@ class _Partition:
 class Truth:
     """The oracle's answer for a drill's records, whole (`outcome`) and below given positions.
 
-    A repeat must be in the partition of its first copy, as with every producer that keys by visitor.
+    Records come by offset within their partition. A repeat must be in the partition of its first copy, as with every
+    producer that keys by visitor.
     """
 
     def __init__(self, records: Iterable[Record]) -> None:
         self.outcome = Outcome()
         self._partitions: dict[int, _Partition] = {}
-        for partition, offset, kafka_time_ms, value in sorted(records, key=lambda record: record[:2]):
+        # One after the other: a drill may send more of them than fit into memory.
+        for partition, offset, kafka_time_ms, value in records:
             part = self._partitions.setdefault(partition, _Partition())
             duplicates, rejects = self.outcome.duplicate, self.outcome.rejects.total()
             event = self.outcome.take(value, kafka_time_ms)
@@ -71,20 +77,25 @@ class Truth:
             part.totals.append(part.totals[-1] + change)
             part.timed.append(len(part.durations))
 
-    def totals(self, positions: Mapping[int, int]) -> Totals:
-        """Over the records below `positions`, by partition."""
-        return sum((part.totals[before] for part, before in self._below(positions)), Totals())
+    def totals(self, positions: Mapping[int, int], holes: Holes = NO_HOLES) -> Totals:
+        """Over the records below `positions` and in none of the `holes`, by partition."""
+        return sum(
+            (part.totals[after] - part.totals[first] for part, first, after in self._seen(positions, holes)), Totals()
+        )
 
-    def sketches(self, positions: Mapping[int, int]) -> tuple[bytes, list[int]]:
-        """The visitors' hll and the latency's histogram of the records below `positions`."""
+    def sketches(self, positions: Mapping[int, int], holes: Holes = NO_HOLES) -> tuple[bytes, list[int]]:
+        """The visitors' hll and the latency's histogram of the same records."""
         visitors: set[str] = set()
         durations: list[float] = []
-        for part, before in self._below(positions):
-            visitors.update(part.visitors[: part.totals[before].views])
-            durations += part.durations[: part.timed[before]]
+        for part, first, after in self._seen(positions, holes):
+            visitors.update(part.visitors[part.totals[first].views : part.totals[after].views])
+            durations += part.durations[part.timed[first] : part.timed[after]]
         return sketch_of(visitors), histogram_of(durations)
 
-    def _below(self, positions: Mapping[int, int]) -> list[tuple[_Partition, int]]:
-        return [
-            (part, bisect_left(part.offsets, positions.get(partition, 0))) for partition, part in self._partitions.items()
-        ]
+    def _seen(self, positions: Mapping[int, int], holes: Holes) -> Iterator[tuple[_Partition, int, int]]:
+        """Which records of a partition are seen: those from the first index up to the second."""
+        for partition, part in self._partitions.items():
+            position = positions.get(partition, 0)
+            first, after = holes.get(partition, (position, position))
+            yield part, 0, bisect_left(part.offsets, min(first, position))
+            yield part, bisect_left(part.offsets, min(after, position)), bisect_left(part.offsets, position)

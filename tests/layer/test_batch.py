@@ -202,7 +202,7 @@ def test_spark_has_ended_when_its_result_was_used_whatever_happens(batch: Settin
 
     def compute() -> AbstractContextManager[Result]:
         cut = {0: end, 1: 0, 2: 0, 3: 0}
-        return computed(batch, Archive(batch), run_id, cut, {}, {}, lambda line: None, with_filters=False)
+        return computed(batch, Archive(batch), run_id, cut, {}, lambda line: None, with_filters=False)
 
     def use() -> None:
         with compute() as result:
@@ -291,7 +291,7 @@ def test_a_run_rescues_a_speed_layer_that_is_far_behind(batch: Settings):
     for view in with_rollups(VIEWS):
         assert merged(batch, view) == expected_rows(truth, view.name)
     with connect(batch, "speed") as connection:
-        assert positions(connection, PARTITIONS) == dict(enumerate(ends))
+        assert [at.next_offset for at in positions(connection, PARTITIONS).values()] == ends
     with connect(batch, "reader") as connection:
         assert connection.execute("SELECT count(*) FROM quarantine").fetchall() == [(truth.rejects.total(),)]
 

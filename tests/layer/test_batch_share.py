@@ -10,8 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
-from batch.fold import unpacked
-from batch.share import Describer, Files, events_on
+from batch.share import Describer, Files, events_on, rejects_of
 from contract.errors import ArchiveDamaged
 from contract.event import decode
 from contract.master import MASTER, OffsetRange, Slice
@@ -26,19 +25,21 @@ def settings(archive_root: str) -> Settings:
     return replace(Settings.from_env(), archive_root=archive_root)
 
 
-def test_a_share_counts_all_rejects_and_brings_those_that_nobody_has_seen(settings: Settings):
+def test_a_share_counts_all_rejects_and_brings_them(settings: Settings):
     values = enumerate(traffic(400, seed=8))
     records = [(0, offset, time_ms, value if offset % 4 else b"no event") for offset, (*_, time_ms, value) in values]
     archive(settings, records, 0, (0, 400))
     file, odd = OffsetRange(0, 0, 400), {offset for _, offset, _, value in records if value == b"no event"}
     share = [Slice(file, 5, 200), Slice(file, 200, 350)]
-    described = Describer(settings, {file}, {0: 200}).describe(share)
-    assert [(one.offsets, one.rejects) for one in described.found] == [
+    found = Describer(settings, {file}).describe(share)
+    assert [(one.offsets, one.rejects) for one in found] == [
         (OffsetRange(0, first, after), len(odd & set(range(first, after)))) for first, after in ((5, 200), (200, 350))
     ]
-    brought = [offset for content in described.rejects for offset in unpacked(content)["offset"]]
-    assert brought == sorted(odd & set(range(200, 350))) != []
-    days = {day for one in described.found for day in one.days}
+    brought = [(offsets, rejects["offset"].to_list()) for offsets, rejects in rejects_of(Files(settings, None), found)]
+    assert brought == [
+        (OffsetRange(0, first, after), sorted(odd & set(range(first, after)))) for first, after in ((5, 200), (200, 350))
+    ]
+    days = {day for one in found for day in one.days}
     assert len(days) > 1
     for wanted in (days, sorted(days)[1:]):
         columns = ["offset", "event_time"]

@@ -160,6 +160,13 @@ def test_ctrl_c_says_how_far_it_came_and_the_same_command_sends_the_rest(history
     assert set(places(records_of(other_topic))) == {f"e:{number}" for number in range(1_440)}
 
 
+def judge_again(settings: Settings, wanted: dict[int, list[int]]) -> Judged:
+    told: list[Judged] = []
+    replay_quarantined(settings, [Wanted(wanted)], Stop(), told.append)
+    (judged,) = told
+    return judged
+
+
 def test_quarantined_records_that_are_events_by_now_are_sent(archived_topic: Settings):
     ahead_s = 4
     cured = event(1, datetime.now(UTC) + timedelta(days=1, seconds=ahead_s))
@@ -180,8 +187,7 @@ def test_quarantined_records_that_are_events_by_now_are_sent(archived_topic: Set
 
     def is_cured() -> None:
         nonlocal judged
-        judged = Judged()
-        replay_quarantined(archived_topic, Wanted(wanted), Stop(), judged)
+        judged = judge_again(archived_topic, wanted)
         assert judged.sent, judged
 
     eventually(is_cured, within_s=60)
@@ -192,6 +198,5 @@ def test_quarantined_records_that_are_events_by_now_are_sent(archived_topic: Set
     ]
     (copy,) = records_of(archived_topic, {p: sent_offset if p == sent_partition else 10**9 for p in range(4)})
     assert (copy.key(), copy.value(), copy.offset()) == (cured.visitor_id.encode(), encode(cured), sent_offset)
-    judged = Judged()
-    replay_quarantined(archived_topic, Wanted({0: [10**6]}), Stop(), judged)
+    judged = judge_again(archived_topic, {0: [10**6]})
     assert (judged.sent, judged.kept, judged.unread) == ([], [], 1)

@@ -22,7 +22,7 @@ from serving.handoff import begin_run, collect_garbage, merge_appended, publish
 from serving.migrate import migrate
 from serving.rollback import rollback
 from tests.fixtures.handoff import TOPIC, assert_merged, commit, compute, full_run, ledger
-from tests.fixtures.pageviews import NO_REJECTS, events
+from tests.fixtures.pageviews import events
 
 ADDED = View(
     "visitor_views",
@@ -101,7 +101,7 @@ def test_a_new_view_is_shown_with_all_its_history_and_never_with_less(
         view.name: "equal" for view in VIEWS
     }
     assert not is_visible(reader, "visitor_views")
-    publish(batch, run.run_id, days, {0: 300, 1: 0, 2: 0, 3: 0}, NO_REJECTS, TOPIC)
+    publish(batch, run.run_id, days, {0: 300, 1: 0, 2: 0, 3: 0}, [], TOPIC)
     assert catalogue(reader)["visitor_views", 1] == "live"
     assert_merged(reader, frame, views)
     assert begin_run(batch, "incremental", views=views).kind == "incremental"
@@ -210,7 +210,7 @@ def test_layers_with_another_catalogue_are_refused(
         with pytest.raises((CatalogueChanged, RunRefused), match=r"catalogue"):
             compute(batch, begun, frame[:100], views=old)
         with pytest.raises(RunRefused, match=r"is failed, not running \(the catalogue of views has changed\)"):
-            publish(batch, begun.run_id, [], {}, NO_REJECTS, TOPIC)
+            publish(batch, begun.run_id, [], {}, [], TOPIC)
         with connect(empty_database, "speed") as later:
             commit(later, frame[100:], views=new)
         with connect(empty_database, "batch") as later, connect(empty_database, "reader") as reader:

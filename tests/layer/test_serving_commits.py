@@ -23,7 +23,7 @@ def test_commits_add_up_to_the_kernels_rows_of_all_events(speed: Connection, rea
     for first in range(0, 900, 300):
         assert commit(speed, frame[first : first + 300])
     assert_merged(reader, frame)
-    assert positions(speed) == {0: 900, 1: 0, 2: 0, 3: 0}
+    assert {p: at.next_offset for p, at in positions(speed).items()} == {0: 900, 1: 0, 2: 0, 3: 0}
 
 
 def test_commits_into_one_row_add_up_with_many_bins(speed: Connection, reader: Connection) -> None:
@@ -60,7 +60,7 @@ def test_merged_rows_are_one_a_key_and_epoch_and_change_no_view(
     assert_merged(reader, pl.concat([frame, more]))
     # What was committed before the run began is the run's from now on, and what came after is not.
     days = compute(batch, run, frame[:500])
-    publish(batch, run.run_id, days, {0: 500, 1: 0, 2: 0, 3: 0}, NO_REJECTS, TOPIC)
+    publish(batch, run.run_id, days, {0: 500, 1: 0, 2: 0, 3: 0}, [], TOPIC)
     assert_merged(reader, pl.concat([frame, more]))
 
 
@@ -94,12 +94,12 @@ def test_rows_are_merged_while_others_commit_and_garbage_is_collected(
 
     def merge() -> None:
         with connect(database, "speed") as connection:
-            while positions(connection)[0] < 600:
+            while positions(connection)[0].next_offset < 600:
                 merge_appended(connection, 0, least_rows=1)
 
     def collect() -> None:
         with connect(database, "batch") as connection:
-            while positions(connection)[0] < 600:
+            while positions(connection)[0].next_offset < 600:
                 collect_garbage(connection, 1)
 
     others = [threading.Thread(target=work) for work in (merge, merge, collect)]
@@ -195,7 +195,7 @@ def test_the_ledger_balances_and_shows_what_is_missing(speed: Connection, batch:
     )
     assert ledger(reader)[0] == {
         "partition": 0, "next_offset": 110, "batch_next_offset": 0, "in_flight": 0, "received": 108, "counted": 100,
-        "duplicate": 5, "quarantined": 3, "difference": 0,
+        "duplicate": 5, "quarantined": 3, "difference": 0, "lost": 0,
     }  # fmt: skip
     commit_range(speed, OffsetRange(0, 110, 120), {}, Counts(10, 0, 8), NO_REJECTS, TOPIC)
     assert ledger(reader)[0]["difference"] == 2
@@ -205,7 +205,7 @@ def test_a_server_that_goes_away_is_named(speed: Connection, database: Settings)
     with connect(database, "postgres") as owner:
         owner.execute("SELECT pg_terminate_backend(%s)", [speed.info.backend_pid])
     with pytest.raises(
-        BraidError, match=rf"TimescaleDB at {database.database_host}:{database.database_port} does not answer"
+        BraidError, match=rf"TimescaleDB at {database.database_host}:{database.database_port} is shutting down, or some"
     ):
         positions(speed)
 

@@ -284,7 +284,7 @@ def test_drift_of_buckets_goes_with_its_run_and_the_summary_stays(
         run = begin_run(batch, "full")
         days = compute(batch, run, frame[: first + 100])
         drifts = compare(batch, run.run_id, RATE)
-        publish(batch, run.run_id, days, {0: first + 100, 1: 0, 2: 0, 3: 0}, NO_REJECTS, TOPIC)
+        publish(batch, run.run_id, days, {0: first + 100, 1: 0, 2: 0, 3: 0}, [], TOPIC)
     collect_garbage(batch, keep_runs=1)
     assert reader.execute("SELECT count(DISTINCT run_id) FROM drift").fetchone() == (2,)
     assert reader.execute("SELECT count(*) FROM drift_summary WHERE verdict = 'equal'").fetchone() == (3 * len(drifts),)

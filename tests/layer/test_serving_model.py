@@ -42,21 +42,23 @@ FILTER_PARTS = 2
 
 @dataclass(frozen=True)
 class Event:
-    """An event of a day, by number; `again` if another record had it before."""
+    """An event of a day, by number; `again` if another record had it before. A layer may take it for none."""
 
     number: int
     day: date
     again: bool = False
+    to_speed: bool = True
+    to_batch: bool = True
 
 
 class Pipeline:
     """The whole pipeline in one thread: a log a partition in memory, and the real functions."""
 
     def __init__(self, seed: int, speed: Connection, batch: Connection, owner: Connection) -> None:
-        self.chance = random.Random(seed)
+        self.chance, self.layers = random.Random(seed), random.Random(f"layers of {seed}")
         self.speed, self.batch, self.owner = speed, batch, owner
         self.partitions = self.chance.randint(1, 3)
-        # The event of each offset; None is a reject.
+        # The event of each offset; None is a reject, to both layers for the same reason.
         self.log: list[list[Event | None]] = [[] for _ in range(self.partitions)]
         self.numbers = 0
         self.counted_days = DayFilters.of_database(lambda: speed, most_bytes=1)
@@ -68,13 +70,15 @@ class Pipeline:
         late = (0, 0, 0, 1, 2, 9)
         for _ in range(self.chance.randint(1, 4)):
             self.numbers += 1
-            event = Event(self.numbers, TODAY.date() - timedelta(days=self.chance.choice(late)))
+            layers = self.layers.choice([(True, True)] * 7 + [(True, False), (False, True), (False, False)])
+            event = Event(self.numbers, TODAY.date() - timedelta(days=self.chance.choice(late)), False, *layers)
             self.chance.choice(self.log).append(None if self.chance.random() < 0.1 else event)
 
     def replay(self) -> None:
         """Events that the live run has counted come again, in any partition; they count once, whatever the run becomes."""
         cut = dict(self.owner.execute("SELECT partition, next_offset FROM serving.live_cut").fetchall())
-        counted = [event for p in cut for event in self.log[p][: cut[p]] if event and not event.again]
+        records = [event for p in cut for event in self.log[p][: cut[p]] if event and not event.again]
+        counted = [event for event in records if event.to_speed and event.to_batch]
         partition = self.chance.randrange(self.partitions)
         for event in self.chance.sample(counted, min(len(counted), 3)):
             self.log[partition].append(Event(event.number, event.day, again=True))
@@ -98,8 +102,12 @@ class Pipeline:
 
     def _commit(self, partition: int, first: int, following: int) -> bool:
         records = self.log[partition][first:following]
-        events = [event for event in records if event]
-        rejects = [reject(partition, first + i) for i, event in enumerate(records) if event is None]
+        events = [event for event in records if event and event.to_speed]
+        rejects = [
+            rejected(partition, first + i, event, "speed")
+            for i, event in enumerate(records)
+            if event is None or not event.to_speed
+        ]
         while True:
             fresh = [event for event, known in zip(events, self._known(events), strict=True) if not known]
             try:
@@ -146,7 +154,7 @@ class Pipeline:
             (partition, offset, event)
             for partition in range(self.partitions)
             for offset, event in enumerate(self.log[partition][: run.cut[partition].next_offset])
-            if event
+            if event and event.to_batch
         ]
         dirty = {
             event.day for partition, offset, event in below
@@ -181,18 +189,26 @@ class Pipeline:
         entry = self._some_run(computed=True)
         if entry is None:
             return
-        run, _, days = entry
+        run, kind, days = entry
         del self.runs[run.run_id]
         cut = {p: run.cut[p].next_offset for p in run.cut}
+        first = {p: run.base[p].next_offset if kind != "full" and p in run.base else 0 for p in run.cut}
         rejects = [
-            reject(p, offset) for p in range(self.partitions) for offset, event in enumerate(self.log[p][: cut[p]])
-            if event is None and offset >= (run.base[p].next_offset if p in run.base else 0)
-        ]  # fmt: skip
+            (OffsetRange(p, first[p], cut[p]), pl.concat([NO_REJECTS, *self._archived_rejects(p, first[p], cut[p])]))
+            for p in range(self.partitions)
+        ]
         live = self._live()
         try:
-            publish(self.batch, run.run_id, days or [], cut, pl.concat([NO_REJECTS, *rejects]), "pageviews")
+            publish(self.batch, run.run_id, days or [], cut, rejects, "pageviews")
         except RunRefused:
             assert live != run.base_generation
+
+    def _archived_rejects(self, partition: int, first: int, following: int) -> list[pl.DataFrame]:
+        return [
+            rejected(partition, offset, self.log[partition][offset], "batch")
+            for offset in range(first, following)
+            if not is_event(self.log[partition][offset], "batch")
+        ]
 
     def die(self) -> None:
         if self.runs:
@@ -250,8 +266,14 @@ class Pipeline:
         counted = [self.committed[p] | set(range(ledger[p][4])) for p in range(self.partitions)]
         in_flight = [self.position[p] - len(counted[p]) for p in range(self.partitions)]
         assert [ledger[p][2] for p in range(self.partitions)] == in_flight
-        records = (self.log[p][offset] for p in range(self.partitions) for offset in counted[p])
-        truth = Counter(event.day for event in records if event and not event.again)
+        places = [
+            (p, offset, "batch" if offset < ledger[p][4] else "speed") for p in ledger for offset in sorted(counted[p])
+        ]
+        judged = [(p, offset, self.log[p][offset], layer) for p, offset, layer in places]
+        truth = Counter(event.day for _, _, event, layer in judged if event and is_event(event, layer) and not event.again)
+        quarantine = [(p, offset, detail(event, layer)) for p, offset, event, layer in judged if not is_event(event, layer)]
+        if self.owner.execute(QUARANTINE).fetchall() != sorted(quarantine):
+            return f"quarantine is not {sorted(quarantine)}"
         merged = dict(
             self.owner.execute(
                 "SELECT (bucket AT TIME ZONE 'UTC')::date, sum(views)::bigint FROM site_traffic GROUP BY 1"
@@ -260,8 +282,24 @@ class Pipeline:
         return None if merged == truth else f"merged {merged} truth {dict(truth)}"
 
 
+QUARANTINE = 'SELECT partition, "offset", detail FROM quarantine ORDER BY 1, 2, 3'
 LEDGER = {"day": pl.Date, "partition": pl.Int32, "counted": pl.Int64, "duplicate": pl.Int64}
 _events: dict[date, pl.DataFrame] = {}
+
+
+def is_event(event: Event | None, layer: str) -> bool:
+    """Whether the layer takes the record for an event."""
+    return event is not None and (event.to_speed if layer == "speed" else event.to_batch)
+
+
+def detail(event: Event | None, layer: str) -> str:
+    """What the layer says of a record that is none to it."""
+    return "nothing" if event is None else f"to {layer}"
+
+
+def rejected(partition: int, offset: int, event: Event | None, layer: str) -> pl.DataFrame:
+    """The same as the decoder of the layer says it."""
+    return reject(partition, offset).with_columns(detail=pl.lit(detail(event, layer)))
 
 
 def hashes_of(events: list[Event]) -> Hashes:
@@ -285,7 +323,7 @@ def rows_of(days: Counter[date]) -> dict[str, pl.DataFrame]:
 CLEAR = "; ".join(
     f"DELETE FROM {table}"
     for table in (
-        *("quarantine", "serving.speed_progress", "serving.speed_ledger", "serving.run_cut", "serving.run_task"),
+        *("serving.reject", "serving.speed_progress", "serving.speed_ledger", "serving.run_cut", "serving.run_task"),
         *("serving.run_day", "serving.day_filter", "serving.batch_ledger", "serving.publication", "serving.run"),
         *(f"serving.speed_{view.name}" for view in VIEWS),
         *(f"serving.batch_{view.name}" for view in with_rollups(VIEWS)),
@@ -324,7 +362,8 @@ def test_merged_is_truth_after_every_step(database: Settings) -> None:
         ("begin_run", "epoch = p.epoch + 1", "epoch = p.epoch"),
         ("write_task", "IF NOT written", "IF false"),
         ("publish", "<> planned.base_generation", "< 0"),
-        ("add_rejects", "FROM unnest(rejects)", "FROM unnest(rejects) WHERE session_user <> 'batch'"),
+        ("add_rejects", "FROM unnest(rejects) AS n", "FROM unnest(rejects) AS n WHERE layer <> 'batch'"),
+        ("judge_rejects", "r.judged_by = 'both'", "false"),
         ("absorbed_epoch", "min(", "max("),
         ("collect_run_day", "serving.publication_day AS p", "serving.live_day AS p"),
         ("require_kept", "missing IS NOT NULL", "false"),

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import polars as pl
 import psycopg
@@ -94,19 +95,21 @@ def test_a_view_that_changed_before_views_had_versions_is_refused(database: Sett
         ("reader", "CREATE TEMP TABLE t ()"),
         ("reader", "SET default_transaction_read_only = off; CREATE TABLE t ()"),
         ("reader", "SELECT pg_read_file('/etc/passwd')"),
-        ("speed", "SELECT serving.begin_run('', 'full', '{}', '{}')"),
+        ("speed", "SELECT serving.begin_run('', 'full', '{}', '{}', '{}', '{}', '{}', '{}')"),
         ("speed", "SELECT serving.publish(1, '{}', '{}', '{}')"),
         ("speed", "SELECT serving.append_rows(NULL, 0, 1)"),
         ("speed", "SELECT serving.rollback(1)"),
         ("speed", "SELECT serving.drop_version()"),
-        ("speed", "SELECT serving.add_rejects(NULL)"),
+        ("reader", "SELECT * FROM serving.reject"),
+        ("speed", "SELECT serving.add_rejects('batch', NULL)"),
+        ("speed", "SELECT serving.judge_rejects(0, 0, 1, '{}', '{}', '{}')"),
         ("speed", "UPDATE serving.speed_progress SET next_offset = 0"),
         ("speed", "SELECT * FROM page_traffic"),
         ("speed", "CREATE TEMP TABLE t ()"),
         ("speed", "SELECT serving.write_filters(1, 0, 1, '{}', '{}', '{}', '{}')"),
         ("reader", "SELECT serving.filtered_days()"),
         ("reader", "SELECT * FROM serving.day_filter"),
-        ("batch", "SELECT serving.commit_range('', 0, 0, 1, 1, 1, 0, NULL, NULL, NULL)"),
+        ("batch", "SELECT serving.commit_range('', 0, 0, 1, 1, 1, 0, NULL, NULL, NULL, NULL, NULL, NULL)"),
         ("batch", "SELECT serving.merge_appended(0, 1)"),
         ("batch", "SELECT serving.set_catalogue('', '[]')"),
         ("batch", "SELECT serving.show_views(1)"),
@@ -143,7 +146,7 @@ def test_predicates_reach_the_indexes_of_both_halves(database: Settings, reader:
                 "generate_series('2026-10-10'::timestamptz, '2026-11-20', '6 hours') AS bucket, "
                 "generate_series(1, 10) AS s, generate_series(1, 80) AS p) AS rows".encode()
             )
-        publish(batch, run.run_id, days, dict.fromkeys(run.cut, 0), NO_REJECTS, "pageviews")
+        publish(batch, run.run_id, days, dict.fromkeys(run.cut, 0), [], "pageviews")
         owner.execute("ANALYZE")
     plans = {
         "key": "site = 'site 3' AND page = '/page/4'",
@@ -204,7 +207,7 @@ def test_query_prints_only_the_result(database: Settings, capsys: pytest.Capture
         ("SELECT viws FROM page_traffic", 'braid: column "viws" does not exist'),
         ("SELEC 1", 'braid: syntax error at or near "SELEC"'),
         ("SELECT 1; SELECT 2", "braid: cannot insert multiple commands into a prepared statement"),
-        ("SELECT value FROM quarantine", "braid: permission denied for table quarantine"),
+        ("SELECT value FROM quarantine", "braid: permission denied for view quarantine"),
         ("COPY (SELECT 1) TO STDOUT", "braid: "),
         ("DELETE FROM quarantine", "braid: "),
         ("", "braid: "),
@@ -237,7 +240,8 @@ def test_status_shows_what_is_down_and_what_is_known(database: Settings, capsys:
         "Kafka": False, "HDFS NameNode": False, "Storm Nimbus": False, "Spark master": False, "TimescaleDB": True,
     }  # fmt: skip
     assert status["positions"][0] == {
-        "partition": 0, "kafka": None, "archive": None, "speed": 100, "batch": 0, "archive_lag": None, "speed_lag": None,
+        "partition": 0, "kafka": None, "last_stable_offset": None, "archive": None, "speed": 100, "batch": 0,
+        "held_back": None, "archive_lag": None, "speed_lag": None,
     }  # fmt: skip
     assert (status["last_run"]["state"], status["last_run"]["kind"]) == ("running", "full")
     assert status["ledger"][0]["received"] == 100
@@ -268,9 +272,32 @@ def test_wait_returns_when_offsets_are_counted_and_says_what_is_missing(
     assert main(["wait", "--partition-offsets", '{"0": 100, "1": 0}']) == 0
     assert capsys.readouterr().out == ""
     assert main(["wait", "--partition-offsets", '{"0": 101}', "--timeout-s", "0.3"]) == 1
-    assert "stands at offset 100 of partition 0, not yet at 101" in capsys.readouterr().err
+    assert "has stood still at offset 100 of partition 0, 1 before 101; is the topology running?" in capsys.readouterr().err
     assert main(["wait", "--partition-offsets", "[1]"]) == 1
     assert "is not a JSON object" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("cli")
+def test_wait_goes_on_while_the_speed_layer_advances(
+    database: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock_s, commits = 0.0, [Range.of(events(1, 0, first, 10)) for first in (100, 110, 120)]
+    fill(database)
+
+    def sleep(_: float) -> None:
+        nonlocal clock_s
+        clock_s += 400
+        if commits:
+            with connect(database, "speed") as speed:
+                commit_range(speed, (part := commits.pop(0)).offsets, part.rows, Counts(10, 10, 0), NO_REJECTS, "pageviews")
+
+    monkeypatch.setattr("serving.progress.time", SimpleNamespace(monotonic=lambda: clock_s, sleep=sleep))
+    # Each step takes less than the 600 s that are the default, all together take twice as long.
+    assert main(["wait", "--partition-offsets", '{"0": 130}']) == 0
+    assert clock_s == 1_200
+    capsys.readouterr()
+    assert main(["wait", "--partition-offsets", '{"0": 140}']) == 1
+    assert "for 800 s the speed layer has stood still at offset 130 of partition 0, 10 before 140" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("cli")

@@ -16,7 +16,7 @@ from contract.settings import Settings
 from serving.__main__ import main
 from serving.database import Connection, connect
 from serving.handoff import Counts, begin_run, commit_range
-from serving.replays import replay_cover, resolve, resolved, unresolved
+from serving.replays import Judgements, replay_cover, resolve, resolved, unresolved
 from tests.fixtures.handoff import TOPIC, commit, full_run, ledger
 from tests.fixtures.pageviews import TODAY, Range, events
 
@@ -45,28 +45,45 @@ def quarantined(speed: Connection) -> Connection:
 
 
 def test_records_are_open_until_they_are_judged_again(quarantined: Connection, reader: Connection) -> None:
-    assert unresolved(reader, TOPIC, None) == Wanted({0: [100, 101, 102]})
-    assert unresolved(reader, TOPIC, "not_json") == Wanted({0: [100, 102]})
-    assert unresolved(reader, TOPIC, "too_deep") == Wanted({})
-    assert unresolved(reader, "other", None) == Wanted({})
+    assert list(unresolved(reader, TOPIC, None)) == [Wanted({0: [100, 101, 102]})]
+    assert list(unresolved(reader, TOPIC, "not_json")) == [Wanted({0: [100, 102]})]
+    assert list(unresolved(reader, TOPIC, "too_deep")) == [Wanted({})]
+    assert list(unresolved(reader, "other", None)) == [Wanted({})]
     with pytest.raises(InputError, match="REASON='not_jsn' is none of empty_value, too_large"):
-        unresolved(reader, TOPIC, "not_jsn")
+        list(unresolved(reader, TOPIC, "not_jsn"))
+
+
+def test_open_records_are_listed_in_parts_whatever_becomes_of_them_meanwhile(
+    quarantined: Connection, batch: Connection, reader: Connection
+) -> None:
+    commit_next(quarantined, 103, 0, rejects((103, "not_json"), (104, "not_json")))
+    assert commit_range(quarantined, OffsetRange(1, 0, 1), {}, Counts(1, 0, 0), rejects((0, "not_json")).with_columns(
+        partition=pl.lit(1, pl.Int32)), TOPIC)  # fmt: skip
+    parts = unresolved(reader, TOPIC, None, part_records=2)
+    seen = []
+    for part in parts:
+        seen.append(part.offsets)
+        kept = [(partition, offset, "not_json", "still") for partition, some in part.offsets.items() for offset in some]
+        resolve(batch, TOPIC, Judged(kept=kept[1:], sent=[(*kept[0][:2], 3, 7)]))
+    assert seen == [{0: [100, 101]}, {0: [102, 103]}, {0: [104], 1: [0]}]
+    again = [part.offsets for part in unresolved(reader, TOPIC, None, part_records=2)]
+    assert again == [{0: [101]}, {0: [103]}, {1: [0]}]
 
 
 def test_sent_records_are_resolved_once_they_are_counted(
     quarantined: Connection, batch: Connection, reader: Connection
 ) -> None:
     judged = Judged(sent=[(0, 100, 0, 103), (0, 102, 0, 104)], kept=[(0, 101, "out_of_range", "now this")], unread=2)
-    assert judged.next_offsets == {0: 105}
+    assert Judgements.of([judged, Judged()]).next_offsets == {0: 105}
     resolve(batch, TOPIC, judged)
     assert reader.execute(STATE).fetchall() == [
         (100, "sent", "not_json", "not_json", "detail of 100"),
         (101, "open", "bad_time", "out_of_range", "now this"),
         (102, "sent", "not_json", "not_json", "detail of 102"),
     ]
-    assert unresolved(reader, TOPIC, None) == Wanted({0: [101]})
-    assert unresolved(reader, TOPIC, "bad_time") == Wanted({})
-    assert resolved(batch, TOPIC, judged).text() == (
+    assert list(unresolved(reader, TOPIC, None)) == [Wanted({0: [101]})]
+    assert list(unresolved(reader, TOPIC, "bad_time")) == [Wanted({})]
+    assert resolved(batch, TOPIC, Judgements.of([judged])).text() == (
         "2 of 5 quarantined records sent again; 0 resolved; 2 not counted yet; 1 stay: out_of_range; "
         "2 are not in the archive yet, try again"
     )
@@ -78,7 +95,7 @@ def test_sent_records_are_resolved_once_they_are_counted(
         (102, "open", "not_json", "missing_field", "detail of 104"),
         (104, "open", "missing_field", "missing_field", "detail of 104"),
     ]
-    result = resolved(batch, TOPIC, judged)
+    result = resolved(batch, TOPIC, Judgements.of([judged]))
     assert result.as_dict() == {
         "sent": 2, "resolved": 1, "pending": 0, "kept": {"out_of_range": 1, "missing_field": 1}, "unread": 2,
     }  # fmt: skip
@@ -119,7 +136,7 @@ def test_what_was_never_quarantined_is_left_out(quarantined: Connection, batch: 
     resolve(batch, TOPIC, Judged(sent=[(0, 7, 0, 103), (1, 100, 0, 104)], kept=[], unread=0))
     with connect(Settings.from_env(), "postgres", batch.info.dbname) as owner:
         assert owner.execute("SELECT count(*) FROM serving.resolution").fetchone() == (0,)
-    assert unresolved(reader, TOPIC, None) == Wanted({0: [100, 101, 102]})
+    assert list(unresolved(reader, TOPIC, None)) == [Wanted({0: [100, 101, 102]})]
 
 
 def test_cover_is_what_the_live_run_has_filters_of(speed: Connection, batch: Connection, reader: Connection) -> None:
@@ -141,7 +158,8 @@ def test_the_verbs_hand_json_to_each_other(
     assert json.loads(capsys.readouterr().out) == {"offsets": {"0": [101]}}
     assert main(["covered"]) == 0
     assert json.loads(capsys.readouterr().out)["uncovered_days"] == []
-    judged = json.dumps({"sent": [[0, 101, 0, 103]], "kept": [], "unread": 0})
+    nothing = json.dumps({"sent": [], "kept": [], "unread": 0})
+    judged = json.dumps({"sent": [[0, 101, 0, 103]], "kept": [], "unread": 0}) + "\n" + nothing + "\n"
     monkeypatch.setattr("sys.stdin", io.StringIO(judged))
     assert main(["resolve", "--no-wait"]) == 0
     assert capsys.readouterr().out == "1 of 1 quarantined records sent again; 0 resolved; 1 not counted yet\n"

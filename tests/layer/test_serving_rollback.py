@@ -19,7 +19,7 @@ from serving.database import Connection, connect
 from serving.handoff import begin_run, collect_garbage, end_audit, fail_run, publish
 from serving.rollback import rollback
 from tests.fixtures.handoff import TOPIC, assert_merged, batch_rows, commit, compute, full_run, ledger, parts
-from tests.fixtures.pageviews import NO_REJECTS, events, reject
+from tests.fixtures.pageviews import events, reject
 
 KEPT = '; nothing was changed, `make query SQL="select * from runs where is_kept"` shows the kept runs'
 
@@ -98,7 +98,7 @@ def test_numbers_of_a_wrong_run_are_gone_at_once_and_the_next_run_goes_on_from_t
     frame, _ = history(speed, batch, 2)
     wrong = begin_run(batch, "full")
     days = compute(batch, wrong, frame.with_columns(pl.col("bytes_sent") * 2))
-    publish(batch, wrong.run_id, days, {0: 300, 1: 0, 2: 0, 3: 0}, NO_REJECTS, TOPIC)
+    publish(batch, wrong.run_id, days, {0: 300, 1: 0, 2: 0, 3: 0}, [], TOPIC)
     (doubled,) = reader.execute("SELECT sum(bytes_sent) FROM site_traffic").fetchone() or (0,)
     assert doubled == 2 * frame["bytes_sent"].sum()
     rollback(batch)
@@ -106,7 +106,7 @@ def test_numbers_of_a_wrong_run_are_gone_at_once_and_the_next_run_goes_on_from_t
     run = begin_run(batch, "incremental")
     assert run.base[0].next_offset == 200
     compute(batch, run, frame)
-    publish(batch, run.run_id, days, {0: 300, 1: 0, 2: 0, 3: 0}, NO_REJECTS, TOPIC)
+    publish(batch, run.run_id, days, {0: 300, 1: 0, 2: 0, 3: 0}, [], TOPIC)
     assert_merged(reader, frame)
     assert parts(reader) == (300, 0)
 
@@ -129,7 +129,7 @@ def test_a_run_planned_before_a_rollback_is_refused(speed: Connection, batch: Co
     rollback(batch)
     compute(batch, run, frame)
     with pytest.raises(RunRefused, match=r"planned on generation 2, but generation 3"):
-        publish(batch, run.run_id, [], dict.fromkeys(range(4), 0), NO_REJECTS, TOPIC)
+        publish(batch, run.run_id, [], dict.fromkeys(range(4), 0), [], TOPIC)
 
 
 def test_runs_that_cannot_be_brought_back_are_named_with_the_reason(
@@ -224,7 +224,7 @@ def test_a_days_rows_of_an_incremental_run_are_those_of_the_run_that_computed_th
     run = begin_run(batch, "incremental")
     days = compute(batch, run, frame.filter(pl.col("event_time").dt.date() == newest))
     assert days == [newest]
-    publish(batch, run.run_id, days, {0: 200, 1: 0, 2: 0, 3: 0}, NO_REJECTS, TOPIC)
+    publish(batch, run.run_id, days, {0: 200, 1: 0, 2: 0, 3: 0}, [], TOPIC)
     now = {view.name: rows_of(reader, view.name, view.schema.names()) for view in with_rollups(VIEWS)}
     assert as_of(reader, first) == as_of(reader, run.run_id) == now
     assert_merged(reader, frame)

@@ -10,13 +10,14 @@ import psycopg
 import pytest
 
 from contract.errors import OffsetRefused, RunRefused
+from contract.master import OffsetRange
 from contract.settings import Settings
 from contract.views import VIEWS
 from serving.database import Connection, connect, one_row
 from serving.handoff import LEDGER_SCHEMA, Cut, begin_run, collect_garbage, fail_run, publish, vacuum, write_task
 from serving.rollback import rollback
 from tests.fixtures.handoff import TOPIC, assert_merged, batch_rows, commit, compute, full_run, ledger, ledger_of, parts
-from tests.fixtures.pageviews import NO_REJECTS, PAGES, events, reject
+from tests.fixtures.pageviews import PAGES, events, reject
 
 
 def test_a_run_takes_over_what_was_committed_without_a_change_to_readers(
@@ -34,7 +35,7 @@ def test_a_run_takes_over_what_was_committed_without_a_change_to_readers(
     days = compute(batch, run, frame)
     assert_merged(reader, everything)
     assert parts(reader) == (0, 450)
-    assert publish(batch, run.run_id, days, {0: 300, 1: 0, 2: 100, 3: 0}, NO_REJECTS, TOPIC) == 1
+    assert publish(batch, run.run_id, days, {0: 300, 1: 0, 2: 100, 3: 0}, [], TOPIC) == 1
     assert_merged(reader, everything)
     assert parts(reader) == (400, 50)
     second = begin_run(batch, "incremental")
@@ -57,13 +58,13 @@ def test_an_incremental_run_replaces_its_days_and_a_full_run_all(
     everything = pl.concat([old, new])
     run = begin_run(batch, "incremental")
     compute(batch, run, everything.filter(pl.col("event_time").dt.date() == days[0]))
-    publish(batch, run.run_id, days[:1], {0: len(everything), 1: 0, 2: 0, 3: 0}, NO_REJECTS, TOPIC)
+    publish(batch, run.run_id, days[:1], {0: len(everything), 1: 0, 2: 0, 3: 0}, [], TOPIC)
     assert_merged(reader, everything)
     assert parts(reader) == (len(everything), 0)
     assert ledger(reader)[0]["difference"] == 0
     run = begin_run(batch, "full")
     compute(batch, run, everything.filter(pl.col("event_time").dt.date() == days[0]))
-    publish(batch, run.run_id, days[:1], dict.fromkeys(range(4), 0), NO_REJECTS, TOPIC)
+    publish(batch, run.run_id, days[:1], dict.fromkeys(range(4), 0), [], TOPIC)
     assert_merged(reader, everything.filter(pl.col("event_time").dt.date() == days[0]))
 
 
@@ -73,7 +74,7 @@ def test_a_task_writes_once(speed: Connection, batch: Connection, reader: Connec
     run = begin_run(batch, "full")
     days = compute(batch, run, frame)
     assert not write_task(batch, run.run_id, "all", batch_rows(frame), pl.DataFrame(schema=LEDGER_SCHEMA))
-    publish(batch, run.run_id, days, {0: 100, 1: 0, 2: 0, 3: 0}, NO_REJECTS, TOPIC)
+    publish(batch, run.run_id, days, {0: 100, 1: 0, 2: 0, 3: 0}, [], TOPIC)
     assert_merged(reader, frame)
     assert ledger(reader)[0]["difference"] == 0
 
@@ -98,7 +99,7 @@ def test_tasks_that_share_days_write_side_by_side(
 
     with ThreadPoolExecutor(len(PAGES)) as pool:
         list(pool.map(work, PAGES))
-    publish(batch, run.run_id, set(days), {0: 800, 1: 0, 2: 0, 3: 0}, NO_REJECTS, TOPIC)
+    publish(batch, run.run_id, set(days), {0: 800, 1: 0, 2: 0, 3: 0}, [], TOPIC)
     assert_merged(reader, frame)
     assert parts(reader) == (800, 0)
     assert ledger(reader)[0]["difference"] == 0
@@ -111,7 +112,7 @@ def test_of_two_runs_at_once_the_second_is_refused(speed: Connection, batch: Con
     days = compute(batch, late, frame)
     winner = full_run(batch, frame)
     with pytest.raises(RunRefused) as refusal:
-        publish(batch, late.run_id, days, dict.fromkeys(range(4), 0), NO_REJECTS, TOPIC)
+        publish(batch, late.run_id, days, dict.fromkeys(range(4), 0), [], TOPIC)
     assert str(refusal.value) == (
         f"run {late.run_id} was planned on generation 0, but generation 1 (run {winner.run_id}) is live; "
         "nothing was changed, `make batch` starts a new run"
@@ -129,7 +130,7 @@ def test_a_run_that_ended_can_neither_write_nor_publish(speed: Connection, batch
     with pytest.raises(RunRefused, match=r"is failed, not running \(the driver was killed\); nothing was changed"):
         compute(batch, run, frame)
     with pytest.raises(RunRefused, match="is failed, not running"):
-        publish(batch, run.run_id, [], dict.fromkeys(range(4), 0), NO_REJECTS, TOPIC)
+        publish(batch, run.run_id, [], dict.fromkeys(range(4), 0), [], TOPIC)
     with pytest.raises(RunRefused, match="run 4711 is unknown, not running"):
         write_task(batch, 4711, "all", batch_rows(frame), pl.DataFrame(schema=LEDGER_SCHEMA))
     assert_merged(reader, frame)
@@ -139,7 +140,7 @@ def test_a_run_that_ended_can_neither_write_nor_publish(speed: Connection, batch
 def test_a_publication_names_the_partitions_it_says_nothing_about(batch: Connection) -> None:
     run = begin_run(batch, "full")
     with pytest.raises(RunRefused, match=rf"run {run.run_id} does not say how many records it received of partition 1, 3"):
-        publish(batch, run.run_id, [], {0: 0, 2: 0}, NO_REJECTS, TOPIC)
+        publish(batch, run.run_id, [], {0: 0, 2: 0}, [], TOPIC)
 
 
 def test_a_run_rescues_a_lagging_speed_layer(speed: Connection, batch: Connection, reader: Connection) -> None:
@@ -216,7 +217,7 @@ def test_a_task_and_rejects_of_several_arguments_are_written_whole_or_not_at_all
             assert owner.execute(f"SELECT count(*) FROM serving.{table}".encode()).fetchone() == (0,), table
     days = compute(batch, run, frame)
     assert not write_task(batch, run.run_id, "all", rows, ledger_of(frame))
-    publish(batch, run.run_id, days, {0: 320, 1: 0, 2: 0, 3: 0}, rejects, TOPIC)
+    publish(batch, run.run_id, days, {0: 320, 1: 0, 2: 0, 3: 0}, [(OffsetRange(0, 0, 320), rejects)], TOPIC)
     assert_merged(reader, frame)
     state = ledger(reader)[0]
     assert (state["counted"], state["quarantined"], state["difference"]) == (300, 20, 0)

@@ -21,17 +21,17 @@ from tests.simulate.world import World
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_300_histories_are_exact_after_every_step() -> None:
-    command = [sys.executable, "-m", "tests.simulate", "--seeds", "300", "--json"]
+def test_150_histories_are_exact_after_every_step() -> None:
+    command = [sys.executable, "-m", "tests.simulate", "--seeds", "150", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert (result["histories"], result["wrong_seeds"]) == (300, [])
+    assert (result["histories"], result["wrong_seeds"]) == (150, [])
     # Histories in which nothing happens would prove nothing.
-    assert result["publications"] > 300
-    assert result["kills"] > 1_000
-    assert result["rescues"] > 30
-    assert result["rollbacks"] > 15
+    assert result["publications"] > 150
+    assert result["kills"] > 500
+    assert result["rescues"] > 15
+    assert result["rollbacks"] > 7
 
 
 def test_a_seed_tells_the_same_history_again() -> None:

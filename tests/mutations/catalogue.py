@@ -44,8 +44,37 @@ MUTATIONS = (
     Mutation(
         "quarantine once",
         "serving/sql/40_speed.sql",
-        "FROM unnest(rejects) ON CONFLICT DO NOTHING",
-        "FROM unnest(rejects)",
+        "FROM unnest(rejects) AS n ON CONFLICT DO NOTHING;",
+        "FROM unnest(rejects) AS n;",
+        _test("layer/test_serving_judgements.py::test_two_runs_may_bring_the_same_reject_at_once"),
+    ),
+    Mutation(
+        "a publication judges anew",
+        "serving/sql/50_batch.sql",
+        "WHERE r.judged_by = 'both'",
+        "WHERE false",
+        _test("layer/test_serving_judgements.py"),
+    ),
+    Mutation(
+        "below the cut the archive judges",
+        "serving/sql/20_state.sql",
+        "THEN 'batch' ELSE 'speed' END",
+        "THEN 'batch' ELSE 'batch' END",
+        _test("layer/test_serving_judgements.py"),
+    ),
+    Mutation(
+        "a range is judged to its end",
+        "batch/share.py",
+        "clean = None if one.rejects else offsets",
+        "clean = None",
+        _test("unit/test_batch_parts.py"),
+    ),
+    Mutation(
+        "no offset is between two parts",
+        "serving/handoff.py",
+        "for first, after, part in zip(firsts, [*firsts[1:], offsets.next_offset], parts, strict=True):",
+        'for first, after, part in zip(firsts, [int(part["offset"].max() or 0) + 1 for part in parts], parts, strict=True):',
+        _test("unit/test_batch_parts.py"),
     ),
     Mutation(
         "merged rows take the place of their parts",
@@ -95,13 +124,9 @@ MUTATIONS = (
         "serving/handoff.py",
         """                [run_id, list(days), list(received), list(received.values())],
             )
-            for part in rejects.iter_slices(_ARGUMENT_ROWS):
-                connection.execute("SELECT serving.add_rejects(%s)", [_quarantined(connection, topic, part)])
 """,
         """                [run_id, [], list(received), list(received.values())],
             )
-            for part in rejects.iter_slices(_ARGUMENT_ROWS):
-                connection.execute("SELECT serving.add_rejects(%s)", [_quarantined(connection, topic, part)])
         with transaction(connection):
             connection.execute("SELECT serving.publish_days(%s, %s::date[], %s)", [generation, list(days), run_id])
         with transaction(connection):
@@ -225,8 +250,8 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "offset filter of a merge",
         "ingest/archive_files.py",
-        "tables.append(table.filter(pa.array((offset >= part.first_offset) & (offset < part.next_offset))))",
-        "tables.append(table)",
+        "return table.filter(pa.array((offset >= part.first_offset) & (offset < part.next_offset))), contents",
+        "return table, contents",
     ),
     Mutation(
         "grace of merged-away files",
@@ -258,7 +283,41 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "shared = ordered[:0]",
     ),
     Mutation("a run waits for its cut", "batch/run.py", "archive.wait_for(cut)", "pass"),
-    Mutation("dedupe within a range", "speed/range_counter.py", "distinct = first_of_each(events)", "distinct = events"),
+    Mutation(
+        "a set clock neither holds nor hurries a file",
+        "ingest/archive.py",
+        "now_s = self._clock_s()",
+        "now_s = self._wall_s()",
+        _test("unit/test_ingest_archive.py::test_a_clock_that_is_set_neither_holds_nor_hurries_a_file"),
+    ),
+    Mutation(
+        "a server that answers is not unavailable",
+        "serving/failures.py",
+        'reason = _REASONS.get(state or "") or _REASONS.get((state or "")[:2])',
+        "reason = None",
+        _test("layer/test_serving_failures.py::test_a_server_that_answers_says_what_it_cannot"),
+    ),
+    Mutation(
+        "the high watermark is asked first",
+        "serving/log_ends.py",
+        """        high = _offsets(admin, places, _LAST, IsolationLevel.READ_UNCOMMITTED)
+        stable = _offsets(admin, places, _LAST, IsolationLevel.READ_COMMITTED)
+""",
+        """        stable = _offsets(admin, places, _LAST, IsolationLevel.READ_COMMITTED)
+        high = _offsets(admin, places, _LAST, IsolationLevel.READ_UNCOMMITTED)
+""",
+        _test("layer/test_open_transactions.py::test_traffic_without_transactions_never_seems_held_back"),
+    ),
+    Mutation(
+        "a wait that advances goes on",
+        "serving/standstill.py",
+        "advanced = position > self._furthest",
+        "advanced = self._furthest == float('-inf')",
+        _test("unit/test_waits.py::test_a_run_waits_for_an_archive_that_advances_however_long_that_takes"),
+    ),
+    Mutation(
+        "dedupe within a range", "speed/range_counter.py", "distinct = first_of_each(part.events)", "distinct = part.events"
+    ),
     Mutation(
         "dedupe across ranges",
         "speed/range_counter.py",
@@ -274,8 +333,64 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "dedupe across restarts",
         "speed/range_counter.py",
-        "            self._remember_until(wanted)\n",
-        "            self._recent.restart(wanted.first_offset)\n",
+        "            self._remember_until(OffsetRange(wanted.partition, first_offset, wanted.next_offset))\n",
+        "            self._recent.restart(first_offset)\n",
+    ),
+    Mutation(
+        "a range is read in parts",
+        "speed/reader.py",
+        "count = min(inside, self._prefetched.count_within(self._most_bytes))",
+        "count = inside",
+        _test("unit/test_speed_bounds.py"),
+    ),
+    Mutation(
+        "a commit is bounded",
+        "speed/range_counter.py",
+        "if counted.size_bytes > COMMIT_BYTES and part.received > 1:",
+        "if False:",
+        _test("unit/test_speed.py::test_what_a_commit_brings_is_bounded_by_rows_and_by_rejects"),
+    ),
+    Mutation(
+        "all partitions together are bounded",
+        "ingest/archive.py",
+        "while self._held_bytes() > 2 * self._flush_bytes and not self._stop.is_set():",
+        "while False:",
+        _test("unit/test_ingest_archive.py::test_what_is_held_of_all_partitions_is_bounded_by_bytes"),
+    ),
+    Mutation(
+        "a merge is bounded",
+        "ingest/archive.py",
+        "merged = self._files.merge(slices, _MERGE_BYTES)",
+        "merged = self._files.merge(slices, 1 << 60)",
+        _test("unit/test_ingest_archive.py::test_files_that_are_too_much_for_memory_stay_as_they_are"),
+    ),
+    Mutation(
+        "a task folds what fits into memory",
+        "batch/job.py",
+        "portions(events_on(files_at_hand(settings), shares.value[number], days, columns_read()), _TASK_BYTES)",
+        "[list(events_on(files_at_hand(settings), shares.value[number], days, columns_read()))]",
+        _test("unit/test_batch_job.py::test_a_task_folds_its_events_in_portions"),
+    ),
+    Mutation(
+        "arguments are bounded",
+        "serving/handoff.py",
+        'fitting = int(np.searchsorted(ends, before + ARGUMENT_BYTES, "right"))',
+        "fitting = len(frame)",
+        _test("unit/test_batch_parts.py"),
+    ),
+    Mutation(
+        "a failed range is planned shorter",
+        "speed/plan.py",
+        "plan.limit_offsets = max(1, (failed.next_offset - failed.first_offset) // 2)",
+        "plan.limit_offsets = failed.next_offset - failed.first_offset",
+        _test("unit/test_speed_bounds.py"),
+    ),
+    Mutation(
+        "a bolt outlives a record",
+        "speed/sketch_bolt.py",
+        "        except Exception:\n",
+        "        except ():\n",
+        _test("unit/test_speed_bounds.py"),
     ),
     Mutation(
         "a replay sends one of all copies",
@@ -304,6 +419,146 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "WHERE old.sent_offset IS NULL OR EXCLUDED.sent_offset IS NOT NULL;",
         ";",
         _test("layer/test_serving_replays.py::test_a_record_that_was_sent_stays_so"),
+    ),
+    Mutation(
+        "an archive goes on in its own topic",
+        "ingest/archive.py",
+        "if extent.end.topic_id not in (None, topic_id):",
+        "if False:",
+        _test("unit/test_ingest_archive.py"),
+    ),
+    Mutation(
+        "a client that knows nothing goes on",
+        "ingest/archive.py",
+        "        self._consumer = self._connect()\n",
+        "        self._consumer = asking\n",
+        _test("unit/test_ingest_archive.py"),
+    ),
+    Mutation(
+        "a file holds records of one topic",
+        "ingest/archive.py",
+        "if found is not None and found != self._started_in:",
+        "if False:",
+        _test("unit/test_ingest_archive.py"),
+    ),
+    Mutation(
+        "a log that was cut below a position is noticed",
+        "contract/log_position.py",
+        "epoch = -1 if self.leader_epoch is None else self.leader_epoch",
+        "epoch = -1",
+        _test("unit/test_ingest_archive.py"),
+    ),
+    Mutation(
+        "the speed layer goes on in its own topic",
+        "serving/log_check.py",
+        "if at.topic_id not in (None, found_id):",
+        "if False:",
+        _test("unit/test_speed_positions.py"),
+    ),
+    Mutation(
+        "each leader epoch is looked at",
+        "speed/range_spout.py",
+        "if epochs != self._verified_in or has_shrunk:",
+        "if False:",
+        _test("unit/test_speed_positions.py"),
+    ),
+    Mutation(
+        "re-reading proves no position",
+        "speed/range_counter.py",
+        "                # guard: re-reading proves no position\n                self._reader.go_on(committed)\n",
+        "",
+        _test("unit/test_speed.py"),
+    ),
+    Mutation(
+        "a reader's client knows nothing",
+        "speed/reader.py",
+        "        if self._knows_topic:\n",
+        "        if False:\n",
+        _test("unit/test_speed_positions.py"),
+    ),
+    Mutation(
+        "what a lost log had is forgotten",
+        "speed/range_counter.py",
+        "                self._recent.restart(0)\n",
+        "",
+        _test("unit/test_speed_positions.py"),
+    ),
+    Mutation(
+        "a resumption is of the archive's end",
+        "ingest/resume.py",
+        "if end.next_offset != part.archived_offset:",
+        "if False:",
+        _test("unit/test_ingest_resume.py"),
+    ),
+    Mutation(
+        "what Kafka still has of a gap is archived",
+        "contract/extent.py",
+        "first = next((max(gap.first_offset, kept) for gap in self.gaps if gap.next_offset > kept), max(end, kept))",
+        "first = max(end, kept)",
+        _test("unit/test_ingest_archive.py"),
+    ),
+    Mutation(
+        "a gap of an earlier log is not read from this one",
+        "contract/extent.py",
+        "if (at := position_of(before) if before else LogPosition(0)).shift != end.shift:",
+        "if (at := end).shift != end.shift:",
+        _test("unit/test_ingest_archive.py"),
+    ),
+    Mutation(
+        "a gap is named at once",
+        "ingest/archive.py",
+        "for lost in sorted(self._lost - self._named_lost):",
+        "for lost in ():",
+        _test("unit/test_ingest_archive.py"),
+    ),
+    Mutation(
+        "a log that ends below the archive fills no gap",
+        "ingest/archive.py",
+        "if position.next_offset < extent.end.next_offset and extent.end.log_offset > high:",
+        "if False:",
+        _test("unit/test_ingest_archive.py"),
+    ),
+    Mutation(
+        "only what no file has is given up",
+        "ingest/accept.py",
+        "if not is_missing:",
+        "if False:",
+        _test("unit/test_ingest_accept.py"),
+    ),
+    Mutation(
+        "a run does not wait for what is lost",
+        "serving/gaps.py",
+        "if gap.is_lost and gap.first_offset < cut[gap.partition]:",
+        "if False:",
+        _test("unit/test_gaps.py"),
+    ),
+    Mutation(
+        "a loss below the live cut is taken out of all days",
+        "serving/sql/50_batch.sql",
+        "WHERE l.run_id IS NULL AND l.is_gap AND l.first_offset < c.next_offset) THEN",
+        "WHERE false) THEN",
+        _test("layer/test_lost_file.py"),
+    ),
+    Mutation(
+        "no rollback brings back what is lost",
+        "serving/sql/50_batch.sql",
+        "IF has_shown OR gap_count > 0 THEN",
+        "IF has_shown THEN",
+        _test("layer/test_lost_file.py"),
+    ),
+    Mutation(
+        "commits are of one log",
+        "serving/sql/40_speed.sql",
+        "IF log_topic_id <> known_topic_id OR log_shift <> known_shift THEN",
+        "IF false THEN",
+        _test("layer/test_positions.py::test_a_commit_of_another_topic_changes_nothing"),
+    ),
+    Mutation(
+        "a run has one log",
+        "serving/sql/50_batch.sql",
+        "IF other_log IS NOT NULL THEN",
+        "IF false THEN",
+        _test("layer/test_positions.py::test_a_run_is_of_one_topic_unless_it_takes_over_what_followed"),
     ),
     Mutation("a failed range voids its plan", "speed/plan.py", "plan.void = True", "pass", _test("unit/test_speed.py")),
 )

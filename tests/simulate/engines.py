@@ -13,7 +13,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import psycopg
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import Message, TopicCollection, TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 from hdfs import HdfsError
 from psycopg.adapt import AdaptersMap
 from psycopg.pq import TransactionStatus
@@ -22,6 +23,8 @@ from requests import RequestException
 from contract.errors import EngineUnavailable
 from tests.fixtures.memory import MemoryConsumer, MemoryStore, MemoryTopic
 from tests.simulate.process import Killed, Process, current, point
+
+_EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 
 
 class Sessions:
@@ -132,18 +135,17 @@ class SimulatedConsumer(MemoryConsumer):
             self._clock.sleep(timeout)
         return messages
 
-    def close(self) -> None:
-        pass
-
 
 @dataclass
 class Clock:
     """The module `time` of a world."""
 
     now_s: float
+    step_s: float = 0.0
+    """By how much the time of day was set since the start."""
 
     def time(self) -> float:
-        return self.now_s
+        return self.now_s + self.step_s
 
     def monotonic(self) -> float:
         return self.now_s
@@ -154,17 +156,30 @@ class Clock:
 
 
 class Admin:
-    """confluent_kafka's AdminClient: the last stable offsets."""
+    """confluent_kafka's AdminClient: the partitions, where their logs begin and end, and the topic's id."""
 
     def __init__(self, topic: MemoryTopic) -> None:
         self._topic = topic
 
+    def list_topics(self, topic: str, timeout: float) -> SimpleNamespace:
+        return SimpleNamespace(topics={topic: SimpleNamespace(error=None, partitions=dict.fromkeys(self._topic.partitions))})
+
     def list_offsets(self, asked: Mapping[TopicPartition, Any], **options: Any) -> dict[TopicPartition, SimpleNamespace]:
-        return {one: _done(SimpleNamespace(offset=len(self._topic.partitions[one.partition]))) for one in asked}
+        return {one: _done(self._offset(one.partition, which)) for one, which in asked.items()}
+
+    def _offset(self, partition: int, which: Any) -> SimpleNamespace:
+        if which is _EARLIEST:
+            return SimpleNamespace(offset=self._topic.low_offsets.get(partition, 0), leader_epoch=None)
+        epoch, _ = self._topic.epochs_of(partition)[-1]
+        return SimpleNamespace(offset=len(self._topic.partitions[partition]), leader_epoch=epoch)
+
+    def describe_topics(self, topics: TopicCollection, **options: Any) -> dict[str, SimpleNamespace]:
+        point("kafka: before the topic's id")
+        return {topics.topic_names[0]: _done(SimpleNamespace(topic_id=self._topic.topic_id))}
 
 
 def _done(value: Any) -> SimpleNamespace:
-    return SimpleNamespace(result=lambda: value)
+    return SimpleNamespace(result=lambda timeout=None: value)
 
 
 class HdfsClient:
@@ -180,7 +195,10 @@ class HdfsClient:
             raise RequestException(str(error)) from error
         if not files:
             raise HdfsError(f"File {folder} does not exist.")
-        return [(file.name, {"modificationTime": file.modified_ms, "replication": 1}) for file in files]
+        return [
+            (file.name, {"modificationTime": file.modified_ms, "replication": 1, "length": file.size_bytes})
+            for file in files
+        ]
 
 
 class Spark:

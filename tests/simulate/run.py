@@ -43,6 +43,7 @@ OPERATIONS = {
     World.roll_back: 3,
     World.end_a_transaction: 1,
     World.retention: 1,
+    World.restart_broker: 1,
 }
 
 

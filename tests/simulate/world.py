@@ -14,7 +14,9 @@ from typing import Any
 from unittest.mock import patch
 
 import batch.run
-from contract.errors import ArchiveBehind, DataLost, EngineUnavailable, RollbackRefused, RunRefused
+from contract.errors import ArchiveBehind, ArchiveGap, EngineUnavailable, RollbackRefused, RunRefused
+from contract.extent import Extent
+from contract.log_position import LogPosition
 from contract.master import MASTER, OffsetRange, archived_next_offset, folder
 from contract.settings import Settings
 from ingest.archive import Archiver
@@ -39,6 +41,11 @@ class _Logger:
 
     warning = info
 
+    def exception(self, text: str, *arguments: Any) -> None:
+        """What nobody has foreseen ends the history."""
+        self._say(text % arguments)
+        raise
+
 
 @dataclass
 class World:
@@ -51,6 +58,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
+        self.clock_chance = random.Random(f"clock of {self.seed}")
         random.seed(self.seed)  # of the pauses between retries
         chance = self.chance
         partitions = chance.randint(1, 3)
@@ -113,10 +121,16 @@ class World:
             lambda partition: archived_next_offset(self.master_files(partition)) if self.seed % 10 else ends[partition]
         )
 
+    def restart_broker(self) -> None:
+        """Kafka's broker starts: each partition has a new leader epoch, and every record that it had."""
+        for partition, end in self.producers.ends().items():
+            self.topic.cut(partition, end)
+
     def pass_time(self) -> None:
-        """Files get old, ranges linger long enough."""
+        """Files get old, ranges linger long enough; now and then somebody sets the clocks."""
         self.clock.now_s += self.chance.choice([0.1, 1, 10, 100])
-        self.store.now_ms = int(self.clock.now_s * 1000)
+        self.clock.step_s += self.clock_chance.choice([0] * 8 + [-3_600, 3_600])
+        self.store.now_ms = int(self.clock.time() * 1000)
 
     def work(self) -> None:
         """A process goes on to its next point."""
@@ -242,7 +256,7 @@ class World:
             where, draw = process.at, 1 if self._calm else self.chance.random()
             (process.kill if draw < 0.05 else process.fail if draw < 0.1 else process.resume)()
             self.history.append(f"{process.name}: on from {where!r} -> {process.at!r}")
-        self.store.now_ms = int(self.clock.now_s * 1000)
+        self.store.now_ms = int(self.clock.time() * 1000)
         if not process.alive:
             self._ended(process)
 
@@ -287,10 +301,15 @@ class World:
                 ("speed.range_spout.AdminClient", lambda config: Admin(self.topic)),
                 ("speed.range_spout.time", self.clock),
                 ("speed.reader.Consumer", self._consumer),
+                ("speed.reader.AdminClient", lambda config: Admin(self.topic)),
+                ("serving.gaps.AdminClient", lambda config: Admin(self.topic)),
+                ("serving.log_ends.AdminClient", lambda config: Admin(self.topic)),
+                ("serving.log_check.Consumer", self._consumer),
+                ("serving.log_check.time", self.clock),
                 ("speed.reader.time", self.clock),
                 ("batch.archive.InsecureClient", lambda *arguments, **options: HdfsClient(self.store)),
                 ("batch.archive.time", self.clock),
-                ("batch.archive.Archive.read", lambda archive, path: self.store.read(path)),
+                ("batch.archive.Archive.read", lambda archive, path, first_byte=0: self.store.read(path, first_byte)),
                 ("batch.job.context", lambda settings: Spark(self.chance)),
                 # Runs share this process's handlers here; interrupt() raises where Ctrl-C would.
                 ("batch.run.signal", SimpleNamespace(SIGINT=2, SIGTERM=15, signal=lambda number, handler: None)),
@@ -325,8 +344,13 @@ class World:
         return ends == self.producers.ends()
 
     def records_are_lost(self) -> bool:
-        """Kafka deleted records before the archiver read them, and it said so."""
-        return isinstance(self.archivers[-1].error, DataLost)
+        """Kafka deleted records before they were in a file."""
+        return any(
+            Extent.of(partition, self.master_files(partition), lambda file: LogPosition(file.next_offset)).lost(
+                self.topic.low_offsets.get(partition, 0)
+            )
+            for partition in self.topic.partitions
+        )
 
     def _ended(self, process: Process) -> None:
         self.sessions.end(process)
@@ -334,8 +358,7 @@ class World:
         if isinstance(error, Killed | KeyboardInterrupt | None):
             return
         expected = {
-            "archiver": (DataLost,),
-            "run": (RunRefused, ArchiveBehind, EngineUnavailable),
+            "run": (RunRefused, ArchiveBehind, ArchiveGap, EngineUnavailable),
             "rollback": (RollbackRefused, EngineUnavailable),
         }
         if not isinstance(error, expected.get(process.name.split()[0], ())):
@@ -345,8 +368,16 @@ class World:
     def _start_archiver(self) -> None:
         def body() -> None:
             files = ArchiveFiles(self.store, self.settings.archive_root)
-            consumer = self._consumer({})
-            archiver = Archiver(self.settings, consumer, files, _NeverStop(self.clock), self.history.append, self.clock.time)
+            clocks = self.clock.monotonic, self.clock.time
+            archiver = Archiver(
+                self.settings,
+                lambda: self._consumer({}),
+                lambda: self.topic.topic_id,
+                files,
+                _NeverStop(self.clock),
+                self.history.append,
+                *clocks,
+            )
             archiver.start()
             while True:
                 point("archiver: idle")

@@ -9,8 +9,7 @@ from typing import Any
 
 import requests
 
-from batch.audit_archive import gaps
-from contract.master import MASTER, OffsetRange, folder
+from contract.master import MASTER, OffsetRange, folder, gaps
 from tests.fixtures.eventually import eventually
 from tests.fixtures.stack import ROOT, Stack, status_of
 
@@ -56,7 +55,7 @@ def lone_file(stack: Stack, partition: int) -> OffsetRange:
     for seed in range(20, 30):
         files = files_of(stack, partition)
         for file in files:
-            if list(gaps(other for other in files if other != file)):
+            if gaps(other for other in files if other != file):
                 return file
         stack.simulate(2_000, seed=seed)
         wait_until_archived(stack)
@@ -102,9 +101,9 @@ def test_a_deleted_file_is_named_and_archived_again_after_a_restart(stack: Stack
     file = lone_file(stack, 0)
     webhdfs(stack, "DELETE", file.path(stack.settings.archive_root, MASTER), op="DELETE")
     finding = only_finding(stack, "archive")
-    first, after = next(gaps(files_of(stack, 0)))
-    assert file.first_offset <= first < after <= file.next_offset
-    assert finding["place"] == f"partition 0, offsets [{first}, {after})"
+    (gap,) = gaps(files_of(stack, 0))
+    assert file.first_offset <= gap.first_offset < gap.next_offset <= file.next_offset
+    assert finding["place"] == f"partition 0, offsets [{gap.first_offset}, {gap.next_offset})"
     stack.compose("restart", "archiver")
     wait_until_archived(stack)
     assert_nothing_is_wrong(stack, "archive")

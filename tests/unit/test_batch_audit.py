@@ -9,10 +9,11 @@ import pyarrow as pa
 import pytest
 
 from batch.audit import Offsets, check_ledger, check_positions, check_recompute
-from batch.audit_archive import gaps, wrong_rows
+from batch.audit_archive import wrong_rows
 from batch.findings import LISTED, Check, Report
 from contract.archive_file import Contents
-from contract.master import MASTER, QUARANTINE, OffsetRange
+from contract.errors import PositionLost
+from contract.master import MASTER, QUARANTINE, OffsetRange, gaps
 from serving.drift import DifferingRow, Drift
 
 GOOD = Offsets(low=10, speed=100, cut=50, archive=90, high=120)
@@ -44,6 +45,12 @@ def test_a_contradiction_of_positions_is_found(offsets: Offsets, problem: str):
 )
 def test_parts_may_lag(offsets: Offsets):
     assert check_positions({0: offsets}).findings == []
+
+
+def test_a_reader_whose_log_is_another_one_is_found():
+    lost = {"the archiver": [], "the speed layer": [PositionLost.topic("the speed layer", "pageviews", "x", "y")]}
+    (finding,) = check_positions({0: GOOD}, lost).findings
+    assert (finding.place, "topic pageviews has the id y" in finding.problem) == ("the speed layer", True)
 
 
 def test_the_ledger_names_difference_and_flight():
@@ -92,8 +99,8 @@ def test_a_report_lists_so_many_and_counts_the_rest():
 
 def test_every_gap_is_named():
     files = [OffsetRange(0, first, after) for first, after in ((10, 20), (0, 5), (12, 18), (30, 40), (40, 41))]
-    assert list(gaps(files)) == [(5, 10), (20, 30)]
-    assert list(gaps([])) == []
+    assert gaps(files) == [OffsetRange(0, 5, 10), OffsetRange(0, 20, 30)]
+    assert gaps([]) == []
 
 
 @pytest.mark.parametrize(

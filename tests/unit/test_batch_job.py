@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+from types import SimpleNamespace
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.__main__ import interrupt
+from batch.fold import merged, unpacked
+from batch.job import send_folded
 from batch.share import shared_out
+from contract.aggregate import identity_hashes
 from contract.errors import JobFailed
 from contract.master import OffsetRange, Slice
+from contract.settings import Settings
+from tests.fixtures.pageviews import events
 
 
 @given(st.lists(st.integers(1, 1_000), max_size=40), st.integers(1, 12))
@@ -55,3 +62,26 @@ def test_an_interrupt_ends_this_process_and_not_a_copy_that_is_to_become_another
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def test_a_task_folds_its_events_in_portions(monkeypatch: pytest.MonkeyPatch):
+    frames = [events(1, 0, first, 100) for first in (0, 100, 200)]
+    share, days = [Slice(OffsetRange(0, 0, 300), 0, 300)], {day for frame in frames for day in frame["event_time"].dt.date()}
+    suspected = identity_hashes(frames[1])[:5].tobytes()
+
+    def folded(most_bytes: int) -> tuple[int, dict[str, pl.DataFrame]]:
+        monkeypatch.setattr("batch.job._TASK_BYTES", most_bytes)
+        monkeypatch.setattr("batch.job.files_at_hand", lambda settings: None)
+        monkeypatch.setattr("batch.job.events_on", lambda *arguments: iter(frames))
+        sent = list(send_folded(Settings(), SimpleNamespace(value=[share]), days, 2, 0, [(0, suspected)]))  # type: ignore[arg-type]
+        parts: dict[str, list[pl.DataFrame]] = {}
+        for _, (part, content) in sent:
+            parts.setdefault(part, []).append(unpacked(content))
+        suspects = pl.concat(parts.pop("suspects"))
+        assert suspects["offset"].sort().to_list() == list(range(100, 105))
+        return len(sent), {part: merged(part, some) for part, some in parts.items()}
+
+    one, rows = folded(1 << 30)
+    several, same = folded(1)
+    assert several > 2 * one
+    assert {part: some.to_dicts() for part, some in same.items()} == {part: some.to_dicts() for part, some in rows.items()}

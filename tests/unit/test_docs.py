@@ -19,7 +19,7 @@ DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
 # Read by compose, not by our code.
-COMPOSE_ONLY = {"COMPOSE_PROJECT_NAME", "SPARK_WORKER_CORES", "SPARK_WORKER_MEMORY"}
+COMPOSE_ONLY = {"COMPOSE_PROJECT_NAME", "SPARK_WORKER_CORES", "SPARK_WORKER_MEMORY", "SPARK_WORKER_LIMIT"}
 
 
 def test_the_json_schema_is_the_codes():
@@ -79,3 +79,25 @@ def test_lock_files_have_hashes_and_no_addresses():
         text = lock.read_text(encoding="utf-8")
         assert "://" not in text
         assert text.count("==") <= text.count(" \\\n")
+
+
+def test_every_container_has_a_memory_limit_and_every_java_process_ends_when_its_heap_is_full():
+    compose = (ROOT / "compose" / "compose.yaml").read_text(encoding="utf-8")
+    services = re.split(r"^  (?=[a-z0-9-]+:)", compose.split("\nservices:")[1].split("\nnetworks:")[0], flags=re.MULTILINE)[
+        1:
+    ]
+    assert len(services) > 15
+    # An alias has its anchor's.
+    without = [text.partition(":")[0] for text in services if "mem_limit:" not in text and "<<: *datanode" not in text]
+    assert without == []
+    places = [
+        *(ROOT / "compose" / "images").glob("*/start"),
+        *(ROOT / "compose" / "conf").glob("s*/*.*"),
+        ROOT / "compose" / "compose.yaml",
+    ]
+    lines = [line for place in places for line in place.read_text(encoding="utf-8").splitlines()]
+    starts = [
+        line for line in lines if re.search(r"java=\(|exec java|childopts|extraJavaOptions|SPARK_DAEMON_JAVA_OPTS", line)
+    ]
+    assert len(starts) == 9
+    assert [line for line in starts if "ExitOnOutOfMemoryError" not in line] == []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import random
 import threading
+import time
 from dataclasses import dataclass, field, replace
 
 import polars as pl
@@ -13,10 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.errors import DataLost, EngineUnavailable, TopicUnusable
+from contract.errors import ArchiveGap, EngineUnavailable, PositionLost
 from contract.event import EVENT_SCHEMA, REJECT_SCHEMA, decode
+from contract.extent import Extent
+from contract.log_position import LogPosition
+from contract.losses import Loss, Losses
 from contract.master import MASTER, QUARANTINE, OffsetRange, archived_next_offset, covering
+from contract.records import Records
 from contract.settings import Settings
+from ingest.accept import accept
 from ingest.archive import Archiver
 from ingest.archive_files import ArchiveFiles
 from ingest.background import Background, Worker
@@ -44,16 +51,25 @@ class World:
     topic: MemoryTopic
     store: MemoryStore = field(default_factory=MemoryStore)
     clock_s: float = 1_763_712_000.0
+    step_s: float = 0.0
+    """By how much the time of day was set."""
     said: list[str] = field(default_factory=list)
 
     def archiver(self, settings: Settings = SETTINGS, writer: Worker | None = None) -> Archiver:
-        files, consumer = ArchiveFiles(self.store, settings.archive_root), MemoryConsumer(self.topic)
-        archiver = Archiver(settings, consumer, files, self, self.said.append, lambda: self.clock_s, writer)  # type: ignore[arg-type]
+        files = ArchiveFiles(self.store, settings.archive_root)
+        clocks = (lambda: self.clock_s, lambda: self.clock_s + self.step_s)
+        connect, topic_id = lambda: MemoryConsumer(self.topic), lambda: self.topic.topic_id
+        arguments = (settings, connect, topic_id, files, self, self.said.append, *clocks)
+        archiver = Archiver(*arguments, writer)  # type: ignore[arg-type]
         archiver.start()
         return archiver
 
+    stop_after: int = 10**9
+    """How often it may be asked whether to stop before the answer is yes."""
+
     def is_set(self) -> bool:
-        return False
+        self.stop_after -= 1
+        return self.stop_after < 0
 
     def wait(self, seconds: float) -> bool:
         self.pass_s(seconds)
@@ -61,7 +77,7 @@ class World:
 
     def pass_s(self, seconds: float) -> None:
         self.clock_s += seconds
-        self.store.now_ms = int(self.clock_s * 1000)
+        self.store.now_ms = int((self.clock_s + self.step_s) * 1000)
 
     def names(self, dataset: str, partition: int = 0) -> list[str]:
         return sorted(path.rpartition("/")[2] for path in self.store.files if f"/{dataset}/partition={partition}/" in path)
@@ -96,6 +112,60 @@ def test_a_file_is_written_when_it_is_full_or_old_and_its_name_is_its_offsets():
     archiver.step()
     assert world.names(MASTER, 1) == ["00000000000000000000-00000000000000000010.parquet"]
     assert world.names(QUARANTINE) == []
+
+
+@pytest.mark.parametrize("step_s", [-3_600, 3_600])
+def test_a_clock_that_is_set_neither_holds_nor_hurries_a_file(step_s: float):
+    world = World(MemoryTopic({0: [event(number) for number in range(4)]}))
+    archiver = world.archiver()
+    archiver.step()
+    world.step_s = step_s
+    world.pass_s(4)
+    archiver.step()
+    assert world.names(MASTER) == []
+    world.pass_s(1)
+    archiver.step()
+    assert world.names(MASTER) == ["00000000000000000000-00000000000000000004.parquet"]
+
+
+def test_an_archiver_measures_with_the_clock_that_nobody_sets():
+    parameters = inspect.signature(Archiver).parameters
+    assert (parameters["clock_s"].default, parameters["wall_s"].default) == (time.monotonic, time.time)
+
+
+def test_what_is_held_of_all_partitions_is_bounded_by_bytes():
+    # Less than a file's worth of each partition, and much more of all together.
+    records = [(KAFKA_TIME_MS, b"x" * 60_000)] * 12
+    world = World(MemoryTopic({partition: list(records) for partition in range(10)}))
+    archiver = world.archiver(replace(SETTINGS, archive_flush_rows=1_000, archive_flush_mb=1))
+    archiver.step()
+    written = [partition for partition in range(10) if world.names(MASTER, partition)]
+    assert 0 < len(written) < 10
+    assert sum(60_000 * 12 for partition in range(10) if partition not in written) <= 2 << 20
+    assert all(world.archived(QUARANTINE, partition) == list(range(12)) for partition in written)
+    one = World(MemoryTopic({0: list(records) * 2}))
+    one.archiver(replace(SETTINGS, archive_flush_rows=1_000, archive_flush_mb=1)).step()
+    assert one.archived(QUARANTINE) == list(range(24))
+
+
+def test_files_that_are_too_much_for_memory_stay_as_they_are(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ingest.archive._MERGE_BYTES", 100_000)
+    # It is nothing on the disk.
+    world = World(MemoryTopic({0: [(KAFKA_TIME_MS, b"x" * 60_000), event(1)] * 3}))
+    archiver = world.archiver(replace(SETTINGS, archive_flush_rows=2))
+    for first in (0, 2, 4):
+        archiver._put(
+            OffsetRange(0, first, first + 2),
+            Records([first, first + 1], [KAFKA_TIME_MS] * 2, [b"x" * 60_000, event(first)[1]]),
+            LogPosition(first + 2),
+        )
+    names = world.names(MASTER)
+    archiver.tidy(0)
+    assert world.names(MASTER) == names
+    assert world.archived(QUARANTINE) == [0, 2, 4]
+    assert sum("too much to be merged" in line for line in world.said) == 1
+    archiver.tidy(0)
+    assert sum("too much to be merged" in line for line in world.said) == 1
 
 
 def test_files_hold_the_columns_of_the_contract_and_the_whole_rejected_value():
@@ -196,13 +266,158 @@ def test_small_files_are_merged_and_later_deleted():
     assert world.archived(MASTER) == list(range(0, 60, 2))
 
 
-def test_records_that_retention_deleted_stop_the_archiver():
-    world = World(MemoryTopic({0: [event(number) for number in range(9)]}, low_offsets={0: 5}))
-    archiver = world.archiver()
-    with pytest.raises(
-        DataLost, match=r"the archiver needs offset 0 of partition 0, but the broker's first is 5: 5 records"
-    ):
+def lost(first_offset: int, next_offset: int) -> str:
+    """How the archiver names a gap."""
+    return str(ArchiveGap.lost(0, first_offset, next_offset))
+
+
+def in_files(world: World) -> list[int]:
+    """Every offset that some master file has a record of."""
+    paths = [OffsetRange.of_file(0, name).path(SETTINGS.archive_root, MASTER) for name in world.names(MASTER)]  # type: ignore[union-attr]
+    return sorted({offset for path in paths for offset in world.frame(path)["offset"].to_list()})
+
+
+def lose(world: World, first_offset: int, next_offset: int) -> None:
+    """A file of the archive is gone; what it was merged into, if it was, too."""
+    gone = OffsetRange(0, first_offset, next_offset)
+    for name in world.names(MASTER):
+        file = OffsetRange.of_file(0, name)
+        if file and file.first_offset < gone.next_offset and gone.first_offset < file.next_offset:
+            world.store.delete(file.path(SETTINGS.archive_root, MASTER))
+
+
+def archived_in_files(*ends: int, epochs: list[tuple[int, int]] | None = None) -> World:
+    """An archive of as many files, each written in an archiver's run of its own."""
+    world, before = World(MemoryTopic({0: []})), 0
+    if epochs:
+        world.topic.epochs[0] = epochs
+    for end in ends:
+        world.topic.partitions[0] += [event(number) for number in range(before, end)]
+        archiver = world.archiver(KEEP_SMALL)
         archiver.step()
+        if archiver.next_offsets != {0: end}:
+            archiver.flush(0)
+        before = end
+    world.said.clear()
+    return world
+
+
+KEEP_SMALL = replace(SETTINGS, archive_merge_files=1_000)
+
+
+def test_records_that_retention_deleted_before_they_were_read_are_named_and_the_archiver_goes_on():
+    world = World(MemoryTopic({0: [event(number) for number in range(15)]}, low_offsets={0: 5}))
+    archiver = world.archiver()
+    assert world.said == [lost(0, 5), "archive of topic pageviews goes on at {0: 5}"]
+    archiver.step()
+    assert in_files(world) == list(range(5, 15))
+    # A later start has the same gap, and says so as well.
+    world.said.clear()
+    assert world.archiver().next_offsets == {0: 15}
+    assert world.said == [lost(0, 5), "archive of topic pageviews goes on at {0: 15}"]
+
+
+def test_an_archiver_that_retention_overtakes_while_it_runs_files_what_it_has_and_goes_on():
+    world = World(MemoryTopic({0: [event(number) for number in range(4)]}))
+    archiver = world.archiver()
+    archiver.step()
+    world.topic.partitions[0] += [event(number) for number in range(4, 30)]
+    world.topic.low_offsets[0] = 12
+    archiver.step()
+    archiver.step()
+    assert (in_files(world), world.said[1:]) == (
+        [*range(4), *range(12, 30)],
+        [lost(4, 12), "archive of topic pageviews goes on at {0: 12}"],
+    )
+    # The client is assigned anew, and the same is said once.
+    archiver.start()
+    assert world.said.count(lost(4, 12)) == 1
+
+
+def test_a_lost_file_that_kafka_still_has_is_archived_again():
+    world = archived_in_files(3, 6, 9)
+    lose(world, 3, 6)
+    archiver = world.archiver()
+    assert archiver.next_offsets == {0: 3}
+    archiver.step()
+    archiver.flush(0)
+    assert (world.archived(MASTER), world.said) == (list(range(9)), ["archive of topic pageviews goes on at {0: 3}"])
+
+
+def test_of_a_lost_file_the_end_is_archived_again_if_kafka_has_that_alone():
+    world = archived_in_files(3, 6, 9)
+    lose(world, 3, 6)
+    world.topic.low_offsets[0] = 5
+    archiver = world.archiver()
+    assert world.said == [lost(3, 5), "archive of topic pageviews goes on at {0: 5}"]
+    archiver.step()
+    archiver.flush(0)
+    assert in_files(world) == [0, 1, 2, *range(5, 9)]
+
+
+def test_behind_a_lost_file_that_kafka_has_no_more_the_archiver_goes_on_where_all_files_end():
+    world = archived_in_files(3, 6, 9, epochs=[(0, 0), (2, 7)])
+    lose(world, 3, 6)
+    world.topic.low_offsets[0] = 7
+    archiver = world.archiver()
+    assert world.said == [lost(3, 6), "archive of topic pageviews goes on at {0: 9}"]
+    world.topic.partitions[0] += [event(number) for number in range(9, 20)]
+    archiver.step()
+    assert in_files(world) == [*range(3), *range(6, 20)]
+    assert ArchiveFiles(world.store, SETTINGS.archive_root).position(0) == LogPosition(20, "first", 2)
+
+
+def test_a_gap_behind_which_files_were_written_is_filled_as_far_as_kafka_has_it():
+    world = archived_in_files(3, 6, 9, 12, 15)
+    lose(world, 3, 6)
+    lose(world, 9, 12)
+    world.topic.low_offsets[0] = 7
+    archiver = world.archiver()
+    assert world.said == [lost(3, 6), "archive of topic pageviews goes on at {0: 9}"]
+    archiver.step()
+    archiver.flush(0)
+    assert in_files(world) == [*range(3), *range(6, 15)]
+
+
+@pytest.mark.parametrize("refilled", [0, 1])
+def test_a_log_that_ends_below_the_archive_fills_no_gap(refilled: int):
+    world = archived_in_files(3, 6, 9)
+    lose(world, 3, 6)
+    world.topic.cut(0, 7)
+    world.topic.partitions[0] += [event(100)] * refilled
+    with pytest.raises(PositionLost, match="goes on at offset 9 of partition 0, but topic pageviews ends at"):
+        world.archiver()
+
+
+def test_a_gap_of_a_log_that_another_one_has_followed_is_lost():
+    world = archived_in_files(3, 6, 9)
+    world.topic.made_again("second")
+    files = ArchiveFiles(world.store, SETTINGS.archive_root)
+    files.put_empty(OffsetRange(0, 9, 10), LogPosition(10, "second", None, 10))
+    lose(world, 3, 6)
+    world.topic.partitions[0] += [event(number) for number in range(20, 30)]
+    archiver = world.archiver()
+    assert world.said == [lost(3, 6), "archive of topic pageviews goes on at {0: 10}"]
+    archiver.step()
+    assert in_files(world) == [*range(3), *range(6, 9), *range(10, 20)]
+
+
+def test_what_both_logs_have_is_not_read_into_a_gap_under_another_number():
+    # The log was cut at 8 and followed by itself: its offset 8 is 10 from then on, so its 5 would be 7.
+    world = archived_in_files(3, 6, 9)
+    world.topic.cut(0, 8)
+    files = ArchiveFiles(world.store, SETTINGS.archive_root)
+    files.put_empty(OffsetRange(0, 9, 10), LogPosition(10, "first", 2, 2))
+    lose(world, 6, 9)
+    archiver = world.archiver()
+    assert world.said == [lost(6, 9), "archive of topic pageviews goes on at {0: 10}"]
+    accept(files, Losses((Loss(0, 6, 9, "gone", True),)), world.said.append)
+    assert files.extent(0) == Extent(0, LogPosition(10, "first", 2, 2))
+    # Its neighbour is of the earlier log too, though what is between them was written down since.
+    lose(world, 3, 6)
+    assert files.extent(0).lost(0) == [OffsetRange(0, 3, 6)]
+    archiver.step()
+    assert in_files(world) == [0, 1, 2]
 
 
 def test_a_topic_that_ends_before_the_archive_stops_the_archiver():
@@ -211,9 +426,123 @@ def test_a_topic_that_ends_before_the_archive_stops_the_archiver():
     world.topic.partitions[0] = [event(0)]
     archiver = world.archiver()
     with pytest.raises(
-        TopicUnusable, match="the archiver goes on at offset 10 of partition 0, but topic pageviews ends at 1: it is not"
+        PositionLost,
+        match="the archiver goes on at offset 10 of partition 0, but topic pageviews ends at 1: 9 records that were read",
     ):
         archiver.step()
+
+
+@pytest.mark.parametrize("refilled", [0, 3, 9])
+@pytest.mark.parametrize("lives_on", [True, False])
+def test_a_log_that_was_cut_below_the_archive_stops_the_archiver_however_much_came_after(refilled: int, lives_on: bool):
+    world = World(MemoryTopic({0: [event(number) for number in range(10)]}))
+    archiver = world.archiver()
+    archiver.step()
+    world.topic.cut(0, 7)
+    world.topic.partitions[0] += [event(number) for number in range(100, 100 + refilled)]
+    if not lives_on:
+        archiver = world.archiver()
+    with pytest.raises(PositionLost, match="the archiver goes on at offset 10 of partition 0, but topic pageviews "):
+        archiver.step()
+    assert world.archived(MASTER) == list(range(10))
+
+
+def test_a_log_that_was_cut_above_the_archive_is_no_loss_to_it():
+    world = World(MemoryTopic({0: [event(number) for number in range(10)]}))
+    world.archiver().step()
+    world.topic.partitions[0] += [event(number) for number in range(10, 15)]
+    world.topic.cut(0, 12)
+    world.topic.partitions[0] += [event(number) for number in range(20, 28)]
+    world.archiver().step()
+    assert world.archived(MASTER) == list(range(20))
+
+
+def test_records_that_were_read_before_the_log_lost_them_are_archived():
+    world = World(MemoryTopic({0: [event(number) for number in range(10)], 1: [event(0)]}))
+    archiver = world.archiver()
+    archiver.step()
+    world.topic.partitions[0] += [event(number) for number in range(10, 15)]
+    archiver.step()
+    world.topic.cut(0, 7)
+    with pytest.raises(PositionLost, match="offset 15 of partition 0"):
+        archiver.step()
+    assert (world.archived(MASTER), world.archived(MASTER, 1)) == (list(range(15)), [0])
+
+
+@pytest.mark.parametrize("records", [5, 20])
+@pytest.mark.parametrize("lives_on", [True, False])
+def test_a_topic_that_was_made_again_stops_the_archiver_before_it_takes_a_record(records: int, lives_on: bool):
+    world = World(MemoryTopic({0: [event(number) for number in range(10)]}))
+    archiver = world.archiver()
+    archiver.step()
+    world.topic.made_again("second")
+    world.topic.partitions[0] += [event(number) for number in range(100, 100 + records)]
+    text = "has read the topic with the id first, but topic pageviews has the id second: it was made again, or"
+    with pytest.raises(PositionLost, match=text):
+        archiver.step() if lives_on else world.archiver()
+    assert world.archived(MASTER) == list(range(10))
+
+
+def test_an_archiver_that_met_another_log_says_so_once_and_goes_on_when_its_own_is_back():
+    world = World(MemoryTopic({0: [event(number) for number in range(10)]}))
+    world.archiver().step()
+    own = replace(world.topic)
+    world.topic.made_again("second")
+    files, consumer = ArchiveFiles(world.store, SETTINGS.archive_root), lambda: MemoryConsumer(world.topic)
+    topic_id = lambda: world.topic.topic_id  # noqa: E731
+    archiver = Archiver(SETTINGS, consumer, topic_id, files, world, world.said.append, lambda: world.clock_s)  # type: ignore[arg-type]
+    world.said.clear()
+    world.stop_after = 20
+    archiver.run()
+    assert len(world.said) == 1
+    world.topic.topic_id, world.topic.partitions = own.topic_id, own.partitions
+    world.topic.partitions[0] += [event(number) for number in range(10, 20)]
+    world.stop_after = 20
+    archiver.run()
+    assert (world.said[1], world.archived(MASTER)) == ("archive of topic pageviews goes on at {0: 10}", list(range(20)))
+
+
+def test_an_archiver_that_met_a_log_that_was_cut_says_so_once():
+    world = World(MemoryTopic({0: [event(number) for number in range(10)]}))
+    world.archiver().step()
+    world.topic.cut(0, 7)
+    world.topic.partitions[0] += [event(number) for number in range(100, 120)]
+    files, consumer = ArchiveFiles(world.store, SETTINGS.archive_root), lambda: MemoryConsumer(world.topic)
+    topic_id = lambda: world.topic.topic_id  # noqa: E731
+    archiver = Archiver(SETTINGS, consumer, topic_id, files, world, world.said.append, lambda: world.clock_s)  # type: ignore[arg-type]
+    world.said.clear()
+    world.stop_after = 30
+    archiver.run()
+    assert [line.partition(" at ")[0] for line in world.said] == [
+        "archive of topic pageviews goes on",
+        "the archiver goes on",
+    ]
+    assert world.archived(MASTER) == list(range(10))
+
+
+def test_an_archive_without_positions_goes_on_where_its_names_end():
+    world = World(MemoryTopic({0: [event(number) for number in range(20)]}))
+    times_ms, values = zip(*world.topic.partitions[0][:10], strict=True)
+    files = ArchiveFiles(world.store, SETTINGS.archive_root)
+    files.put(OffsetRange(0, 0, 10), decode(0, range(10), times_ms, values))
+    world.archiver().step()
+    assert world.archived(MASTER) == list(range(20))
+    assert files.position(0) == LogPosition(20, "first", 0)
+
+
+def test_a_merged_file_knows_the_position_at_its_end():
+    world = World(MemoryTopic({0: []}))
+    archiver = world.archiver()
+    for number in range(4):
+        world.topic.partitions[0].append(event(number))
+        archiver.step()
+        archiver.flush(0)
+        world.topic.epochs[0] = [*world.topic.epochs_of(0), (2 * number + 2, number + 1)]
+        archiver = world.archiver()
+    assert any(name.startswith("0" * 20 + "-") and not name.endswith("01.parquet") for name in world.names(MASTER))
+    files = ArchiveFiles(world.store, SETTINGS.archive_root)
+    archiver.tidy(0)
+    assert files.position(0) == LogPosition(4, "first", 6)
 
 
 @settings(max_examples=8, deadline=None)
@@ -264,7 +593,7 @@ def test_overlapping_files_are_read_and_merged_with_each_offset_once():
         files.put(OffsetRange(0, first, after), decode(0, range(first, after), times_ms, values))
     slices = covering(0, files.ranges(0), 5)
     assert files.read(MASTER, slices)["offset"].to_pylist() == [0, 2, 4]
-    assert files.merge(slices) == OffsetRange(0, 0, 5)
+    assert files.merge(slices, 1 << 30) == OffsetRange(0, 0, 5)
     assert (world.archived(MASTER), world.archived(QUARANTINE)) == ([0, 2, 4], [1, 3])
 
 

@@ -51,9 +51,14 @@ def producer(monkeypatch: pytest.MonkeyPatch) -> MemoryProducer:
 
 
 def judged(wanted: dict[int, list[int]]) -> Judged:
-    result = Judged()
-    replay_quarantined(SETTINGS, Wanted(wanted), Stop(), result)
+    (result,) = judged_parts([wanted])
     return result
+
+
+def judged_parts(parts: list[dict[int, list[int]]]) -> list[Judged]:
+    results: list[Judged] = []
+    replay_quarantined(SETTINGS, map(Wanted, parts), Stop(), results.append)
+    return results
 
 
 def test_events_are_sent_as_they_were_received_and_others_say_why_not(producer: MemoryProducer):
@@ -72,6 +77,15 @@ def test_only_what_is_wanted_is_judged_and_what_is_not_there_is_counted(producer
     assert judged({}) == Judged()
 
 
+def test_each_part_is_told_when_kafka_has_it(producer: MemoryProducer):
+    told = judged_parts([{0: [1, 2]}, {}, {0: [15], 1: [3, 4]}])
+    assert [(one.sent, len(one.kept), one.unread) for one in told] == [
+        ([(0, 1, 0, 0)], 1, 0),
+        ([], 0, 0),
+        ([(0, 15, 0, 1), (1, 3, 0, 2)], 0, 1),
+    ]
+
+
 def test_a_failed_delivery_is_said(producer: MemoryProducer):
     producer._refuse = True
     with pytest.raises(DeliveryFailed, match="did not take 1 records after 0 delivered ones"):
@@ -84,6 +98,14 @@ def test_the_command_reads_places_and_prints_judgements(
     monkeypatch.setattr("sys.stdin", io.StringIO('{"offsets":{"0":[1]}}'))
     assert main(["replay-quarantine"]) == 0
     assert json.loads(capsys.readouterr().out) == {"sent": [[0, 1, 0, 0]], "kept": [], "unread": 0}
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"offsets":{"0":[1]}}\n{"offsets":{"0":[7]}}\n'))
+    assert main(["replay-quarantine"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["unread"] for line in lines] == [0, 1]
+    for nothing in ("", "\n"):
+        monkeypatch.setattr("sys.stdin", io.StringIO(nothing))
+        assert main(["replay-quarantine"]) == 1
+        assert "is not what `python -m serving unresolved` prints" in capsys.readouterr().err
     monkeypatch.setattr("sys.stdin", io.StringIO("[]"))
     assert main(["replay-quarantine"]) == 1
     assert "is not what `python -m serving unresolved` prints" in capsys.readouterr().err
@@ -98,7 +120,7 @@ def test_what_was_sent_before_ctrl_c_is_printed(
         return 0
 
     monkeypatch.setattr(producer, "poll", poll)
-    monkeypatch.setattr("sys.stdin", io.StringIO('{"offsets":{"0":[1,15],"1":[3]}}'))
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"offsets":{"0":[1,15]}}\n{"offsets":{"1":[3]}}'))
     assert main(["replay-quarantine"]) == 130
     out, said = capsys.readouterr()
     assert json.loads(out)["sent"] == [[0, 1, 0, 0]]

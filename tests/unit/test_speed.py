@@ -10,8 +10,9 @@ from math import inf
 
 import pytest
 
-from contract.errors import OffsetRefused, PublicationRefused, TopicUnusable
+from contract.errors import OffsetRefused, PositionLost, PublicationRefused
 from contract.event import decode
+from contract.log_position import LogPosition
 from contract.master import OffsetRange
 from contract.records import Records
 from contract.sketches.bloom import BLOCK_BITS, BloomFilter
@@ -29,8 +30,16 @@ def ranges(planned: list[tuple[str, OffsetRange]]) -> list[tuple[int, int, int]]
     return [(r.partition, r.first_offset, r.next_offset) for _, r in planned]
 
 
+def grown(positions: dict[int, int], max_offsets: int, max_in_flight: int, linger_s: float, topic: str) -> RangePlan:
+    """A plan after as many commits as the longest ranges take."""
+    plan = RangePlan(positions, max_offsets, max_in_flight, linger_s, topic)
+    for partition in plan._partitions.values():
+        partition.limit_offsets = max_offsets
+    return plan
+
+
 def test_ranges_follow_each_other_and_are_bounded():
-    plan = RangePlan({0: 0, 1: 90}, max_offsets=40, max_in_flight=2, linger_s=0, topic="t")
+    plan = grown({0: 0, 1: 90}, max_offsets=40, max_in_flight=2, linger_s=0, topic="t")
     first = plan.next_ranges({0: 200, 1: 100}, 0)
     assert ranges(first) == [(0, 0, 40), (0, 40, 80), (1, 90, 100)]
     assert plan.next_ranges({0: 200, 1: 100}, 0) == []
@@ -40,7 +49,7 @@ def test_ranges_follow_each_other_and_are_bounded():
 
 
 def test_short_ranges_wait_for_each_other_and_full_ones_do_not():
-    plan = RangePlan({0: 0}, max_offsets=40, max_in_flight=3, linger_s=0.25, topic="t")
+    plan = grown({0: 0}, max_offsets=40, max_in_flight=3, linger_s=0.25, topic="t")
     (tuple_id, first), *others = plan.next_ranges({0: 10}, now_s=1.0)
     assert (first.next_offset, others) == (10, [])
     assert plan.next_look_s == inf
@@ -53,7 +62,7 @@ def test_short_ranges_wait_for_each_other_and_full_ones_do_not():
 
 
 def test_few_offsets_wait_half_as_long_as_the_range_before_them_took():
-    plan = RangePlan({0: 0}, max_offsets=10_000, max_in_flight=3, linger_s=0.1, topic="t")
+    plan = grown({0: 0}, max_offsets=10_000, max_in_flight=3, linger_s=0.1, topic="t")
     plan.next_ranges({0: 10}, now_s=1.0)
     plan.ack("0:0:0", now_s=1.4)
     assert plan.next_ranges({0: 1_009}, now_s=1.59) == []
@@ -68,24 +77,27 @@ def test_few_offsets_wait_half_as_long_as_the_range_before_them_took():
 
 
 def test_a_failed_range_voids_its_partition_until_it_resumes():
-    plan = RangePlan({0: 0, 1: 0}, max_offsets=10, max_in_flight=3, linger_s=0, topic="t")
+    plan = grown({0: 0, 1: 0}, max_offsets=10, max_in_flight=3, linger_s=0, topic="t")
     first = plan.next_ranges({0: 30, 1: 10}, 0)
-    plan.fail(first[0][0])
-    assert plan.is_void
+    plan.fail(first[0][0], 0)
+    assert not plan.may_resume(0.9)
+    assert plan.may_resume(1)
     assert ranges(plan.next_ranges({0: 90, 1: 20}, 0)) == [(1, 10, 20)]
-    plan.resume({0: 5, 1: 0})
-    again = plan.next_ranges({0: 15, 1: 20}, 0)
-    assert ranges(again) == [(0, 5, 15)]
+    plan.resume({0: 5, 1: 0}, 0.9)
+    assert plan.next_ranges({0: 90, 1: 20}, 0.9) == []
+    plan.resume({0: 5, 1: 0}, 1)
+    again = plan.next_ranges({0: 15, 1: 20}, 1)
+    assert ranges(again) == [(0, 5, 10), (0, 10, 15)]
     # Late answers about ranges of the first attempt change nothing.
-    plan.ack(first[1][0], 0)
-    plan.fail(first[2][0])
-    assert not plan.is_void
-    assert plan.next_ranges({0: 15, 1: 20}, 0) == []
+    plan.ack(first[1][0], 1)
+    plan.fail(first[2][0], 1)
+    assert not plan.may_resume(9)
+    assert plan.next_ranges({0: 15, 1: 20}, 1) == []
 
 
 def test_a_topic_that_ends_before_the_position_is_not_the_one_that_was_counted():
-    plan = RangePlan({0: 5}, max_offsets=10, max_in_flight=3, linger_s=0, topic="pageviews")
-    with pytest.raises(TopicUnusable, match=r"goes on at offset 5 of partition 0, but topic pageviews ends at 3"):
+    plan = grown({0: 5}, max_offsets=10, max_in_flight=3, linger_s=0, topic="pageviews")
+    with pytest.raises(PositionLost, match=r"goes on at offset 5 of partition 0, but topic pageviews ends at 3"):
         plan.next_ranges({0: 3}, 0)
 
 
@@ -112,18 +124,36 @@ class Partition:
     views: int = 0
     duplicates: int = 0
     fail_next: bool = False
+    fitting: int = 1_000_000
+    commits: list[Counted] = field(default_factory=list)
     generation: int = 0
     filters: dict[date, tuple[int, BloomFilter]] = field(default_factory=dict)
     asked: list[object] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
+    at: int | None = None
+    calls: list[tuple[str, int]] = field(default_factory=list)
 
-    def read(self, wanted: OffsetRange) -> Records:
+    def read(self, wanted: OffsetRange) -> tuple[OffsetRange, Records]:
         assert wanted.first_offset >= self.low
-        offsets = list(range(wanted.first_offset, wanted.next_offset))
-        return Records(offsets, [1_779_000_000_000] * len(offsets), [self.values[offset] for offset in offsets])
+        after = min(wanted.next_offset, wanted.first_offset + self.fitting)
+        self.at = after
+        self.calls.append(("read", wanted.first_offset))
+        offsets = list(range(wanted.first_offset, after))
+        records = Records(offsets, [1_779_000_000_000] * len(offsets), [self.values[offset] for offset in offsets])
+        return OffsetRange(wanted.partition, wanted.first_offset, after), records
 
     def low_offset(self) -> int:
         return self.low
+
+    def stands_at(self, offset: int) -> bool:
+        return self.at == offset
+
+    def go_on(self, position: LogPosition) -> None:
+        self.at = position.next_offset
+        self.calls.append(("go_on", self.at))
+
+    def position(self) -> LogPosition:
+        return LogPosition(self.at or 0, "id", 0)
 
     def commit(self, committed: OffsetRange, counted: Counted) -> None:
         if self.fail_next:
@@ -138,6 +168,7 @@ class Partition:
         assert counted.received == counted.counted + counted.duplicate + len(counted.rejects)
         assert int(counted.rows["site_traffic"]["views"].sum()) == counted.counted
         self.committed = committed.next_offset
+        self.commits.append(counted)
         self.views += counted.counted
         self.duplicates += counted.duplicate
 
@@ -163,7 +194,10 @@ class Partition:
 
     def counter(self, window: int = 10, most_bytes: int = ENOUGH_MEMORY) -> RangeCounter:
         recent, days = RecentEvents(window, RATE), self.day_filters(most_bytes)
-        return RangeCounter(self, recent, days, self.commit, lambda _: self.committed, self.log.append, chunk_offsets=3)
+        return RangeCounter(self, recent, days, self.commit, self.committed_position, self.log.append, chunk_offsets=3)
+
+    def committed_position(self, partition: int) -> LogPosition:
+        return LogPosition(self.committed)
 
 
 def count(counter: RangeCounter, *bounds: int) -> None:
@@ -178,12 +212,13 @@ def test_repeats_within_and_across_ranges_count_once():
     assert (partition.views, partition.duplicates, partition.committed) == (4, 3, 8)
 
 
+@pytest.mark.parametrize("fitting", [1, 3, 1_000_000])
 @pytest.mark.parametrize("distance", [1, 9, 10])
-def test_a_repeat_within_the_window_is_always_recognised(distance: int):
+def test_a_repeat_within_the_window_is_always_recognised_in_whatever_parts_ranges_are_read(distance: int, fitting: int):
     for start in range(25):
         values = [value(f"{start}-{i}") for i in range(40)]
         values[start + distance] = values[start]
-        partition = Partition(values)
+        partition = Partition(values, fitting=fitting)
         count(partition.counter(window=10), *range(0, 41, 4))
         assert partition.duplicates == 1, (start, distance)
 
@@ -193,7 +228,7 @@ def test_memory_is_two_generations():
     partition = Partition([value(f"e{i}") for i in range(100)])
     days = partition.day_filters()
     log = partition.log.append
-    counter = RangeCounter(partition, recent, days, partition.commit, lambda _: partition.committed, log, 50)
+    counter = RangeCounter(partition, recent, days, partition.commit, partition.committed_position, log, 50)
     count(counter, *range(0, 101, 5))
     assert len(recent._generations) <= 2
 
@@ -215,6 +250,20 @@ def test_re_reading_says_how_far_it_is_for_storm_must_not_take_it_for_dead():
     assert said == [f"partition 0: recent events re-read up to {offset} of 65" for offset in (30, 60)]
 
 
+def test_the_position_is_held_against_the_log_after_re_reading_and_after_a_failed_commit():
+    partition = Partition([value(f"e{i}") for i in range(30)], committed=20)
+    counter = partition.counter(window=10)
+    counter.count(OffsetRange(0, 20, 22))
+    assert partition.calls[-2:] == [("go_on", 20), ("read", 20)]
+    counter.count(OffsetRange(0, 22, 24))
+    assert partition.calls[-1] == ("read", 22)
+    partition.fail_next = True
+    with pytest.raises(ConnectionError):
+        counter.count(OffsetRange(0, 24, 26))
+    counter.count(OffsetRange(0, 24, 26))
+    assert partition.calls[-2:] == [("go_on", 24), ("read", 24)]
+
+
 def test_a_range_that_was_not_committed_does_not_meet_itself():
     partition = Partition([value(f"e{i}") for i in range(6)], fail_next=True)
     counter = partition.counter()
@@ -224,6 +273,34 @@ def test_a_range_that_was_not_committed_does_not_meet_itself():
         count(counter, 3, 6)
     count(counter, 0, 3, 6)
     assert (partition.views, partition.duplicates) == (6, 0)
+
+
+def test_of_a_range_that_fails_what_was_committed_stays_and_the_rest_is_counted_later():
+    values = [value(f"e{i % 7}") for i in range(12)]
+    partition = Partition(values, fitting=5)
+    counter = partition.counter()
+    counter.count(OffsetRange(0, 0, 1))
+    partition.fail_next = True
+    with pytest.raises(ConnectionError):
+        counter.count(OffsetRange(0, 1, 12))
+    assert partition.committed == 1
+    counter.count(OffsetRange(0, 1, 12))
+    # Another bolt begins in the middle of what this one has done.
+    partition.committed, partition.views, partition.duplicates = 6, 6, 0
+    partition.counter().count(OffsetRange(0, 3, 12))
+    assert (partition.committed, partition.views, partition.duplicates) == (12, 7, 5)
+
+
+def test_what_a_commit_brings_is_bounded_by_rows_and_by_rejects(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("speed.range_counter.COMMIT_BYTES", 20_000)
+    values = [b"\xff" * 6_000] * 20 + [value(f"e{i}").replace(b'"/"', b'"/%d"' % i) for i in range(500)] + [b"\xff" * 90_000]
+    partition = Partition(values)
+    count(partition.counter(window=1_000), 0, len(values))
+    assert (partition.committed, partition.views, partition.duplicates) == (521, 500, 0)
+    assert all(counted.size_bytes <= 20_000 for counted in partition.commits)
+    # Halves, and not one by one.
+    assert len(partition.commits) < 40
+    assert sum(len(counted.rejects) for counted in partition.commits) == 21
 
 
 def test_a_range_that_was_committed_before_changes_nothing():

@@ -26,10 +26,19 @@ def main() -> None:
 
         def commit(offsets: OffsetRange, counted: Counted) -> None:
             counts = Counts(counted.received, counted.counted, counted.duplicate)
-            commit_range(connection, offsets, counted.rows, counts, counted.rejects, settings.topic, counted.generation)
+            commit_range(
+                connection,
+                offsets,
+                counted.rows,
+                counts,
+                counted.rejects,
+                settings.topic,
+                counted.generation,
+                position=counted.position,
+            )
 
         counted_days = DayFilters.of_database(lambda: connection, settings.day_filter_mb << 20)
-        next_offsets = positions(connection, settings.topic_partitions)
+        next_offsets = {p: at.next_offset for p, at in positions(connection, settings.topic_partitions).items()}
         counters = {
             partition: RangeCounter(
                 RangeReader(settings, partition),

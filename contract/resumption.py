@@ -1,0 +1,48 @@
+"""What serving tells ingest when readers shall go on in another log: JSON that one command prints and others read."""
+
+from __future__ import annotations
+
+import msgspec
+
+from contract.losses import Loss, Losses
+
+
+class ResumedPartition(msgspec.Struct, frozen=True):
+    """One partition of which a reader's position is none of the log that Kafka has.
+
+    Its archive ends at archived_offset. What the log has from log_offset on is numbered from next_offset on, above all that
+    was ever read. Offsets [lost_offset, lost_next_offset) were read by the speed layer alone, and are in Kafka no more.
+    """
+
+    partition: int
+    archived_offset: int
+    next_offset: int
+    topic_id: str
+    leader_epoch: int | None
+    log_offset: int
+    lost_offset: int
+    lost_next_offset: int
+    reason: str
+
+    @property
+    def shift(self) -> int:
+        """What is added to the log's offsets from now on."""
+        return self.next_offset - self.log_offset
+
+    @property
+    def loss(self) -> Loss | None:
+        """What is lost of it, if anything is."""
+        if self.lost_offset >= self.lost_next_offset:
+            return None
+        return Loss(self.partition, self.lost_offset, self.lost_next_offset, self.reason)
+
+
+class Resumption(msgspec.Struct, frozen=True):
+    """All partitions that are to be resumed; none if every reader stands in the log that there is."""
+
+    partitions: tuple[ResumedPartition, ...] = ()
+
+    @property
+    def losses(self) -> Losses:
+        """What is lost, for the ledger."""
+        return Losses(tuple(loss for part in self.partitions if (loss := part.loss)))

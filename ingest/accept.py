@@ -1,0 +1,42 @@
+"""Offsets that neither a file nor Kafka has are given up: an archive file without records says so, for good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from contract.archive_file import Lost
+from contract.errors import InputError
+from contract.losses import Loss, Losses
+from contract.master import OffsetRange
+from ingest.archive_files import ArchiveFiles
+
+
+def accept(files: ArchiveFiles, losses: Losses, say: Callable[[str], None]) -> None:
+    """Write down what was planned; InputError if a file has some of it by now. No archiver must run.
+
+    Quarantine files of the range, whose master files are lost, are set aside: a file counts only beside its master file.
+    """
+    for loss in losses.lost:
+        offsets = OffsetRange(loss.partition, loss.first_offset, loss.next_offset)
+        extent = files.extent(loss.partition)
+        end = extent.end.next_offset
+        is_missing = end <= offsets.first_offset or any(
+            gap.first_offset <= offsets.first_offset and offsets.next_offset <= gap.next_offset for gap in extent.gaps
+        )
+        # guard: only what no file has is given up
+        if not is_missing:
+            raise InputError(
+                f"files of the archive of partition {loss.partition} have some of offsets [{loss.first_offset}, "
+                f"{loss.next_offset}), and had none when this was planned: does an archiver run? `make accept-gap` again"
+            )
+        for path in files.set_aside(offsets):
+            say(f"{path}: set aside, because its master file is gone")
+        files.put_empty(offsets, extent.ends_at(offsets.next_offset), written_down(loss, offsets))
+        say(f"partition {loss.partition}: offsets [{loss.first_offset}, {loss.next_offset}) are written down as lost")
+
+
+def written_down(loss: Loss, offsets: OffsetRange) -> tuple[Lost, ...]:
+    """What the file of a range says of a loss, as of now."""
+    lost = Lost(loss.first_offset, loss.next_offset, loss.reason, datetime.now(UTC).isoformat(timespec="seconds"))
+    return lost.within(offsets.first_offset, offsets.next_offset)

@@ -1,0 +1,100 @@
+"""Readers go on in another log: one that follows the log which they read, and of which something is gone.
+
+Offsets go on above all that was ever read, so none means two records: what the new log has is numbered from there, and what
+both logs have is not read again. Where the speed layer was ahead of the archive, what it alone had read is lost to the
+master dataset; the next run takes it out of the views, and the ledger says which offsets these were.
+"""
+
+from __future__ import annotations
+
+import requests
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from hdfs import HdfsError
+
+from contract.errors import EngineUnavailable, PositionLost
+from contract.log_position import LogPosition
+from contract.resumption import ResumedPartition, Resumption
+from contract.settings import Settings
+from serving.archive_ends import archive_extents
+from serving.database import answering, connect
+from serving.log_check import lost_positions, topic_id_of
+
+_ANSWER_S = 10.0
+
+
+def plan_resumption(settings: Settings) -> Resumption:
+    """How to go on where a position is none of the log that Kafka has. Changes nothing; valid while no archiver runs."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2})
+    topic_id = topic_id_of(admin, settings)
+    with connect(settings, "reader") as connection, answering(connection):
+        rows = connection.execute("SELECT * FROM log_positions").fetchall()
+    speed = {partition: LogPosition(*at) for partition, *at in rows}
+    try:
+        _, extents = archive_extents(settings, _ANSWER_S)
+    except (HdfsError, requests.RequestException) as error:
+        raise EngineUnavailable.at("HDFS", settings.webhdfs_url, error) from error
+    archive = {partition: extent.end for partition, extent in extents.items()}
+    lost_archive = lost_positions(settings, admin, "the archiver", archive)
+    lost_speed = lost_positions(settings, admin, "the speed layer", speed)
+    nowhere = LogPosition(0)
+    return Resumption(
+        tuple(
+            _resumed(
+                settings,
+                partition,
+                topic_id,
+                (archive.get(partition, nowhere), lost_archive.get(partition)),
+                (speed.get(partition, nowhere), lost_speed.get(partition)),
+            )
+            for partition in sorted({*lost_archive, *lost_speed})
+        )
+    )
+
+
+def _resumed(
+    settings: Settings,
+    partition: int,
+    topic_id: str,
+    archive: tuple[LogPosition, PositionLost | None],
+    speed: tuple[LogPosition, PositionLost | None],
+) -> ResumedPartition:
+    (archived, archive_lost), (counted, speed_lost) = archive, speed
+    error = archive_lost or speed_lost
+    assert error is not None
+    low = _low_offset(settings, partition)
+    if archive_lost is None:
+        # All that the log has up to there is archived, so the archive says how to go on.
+        log_offset, leader_epoch = archived.log_offset, archived.leader_epoch
+        kept = low if error.cut_offset is None else error.cut_offset
+        lost_offset = min(kept + counted.shift, counted.next_offset) if counted.topic_id == topic_id else 0
+        is_behind = archived.next_offset <= counted.next_offset
+        next_offset = counted.next_offset + 1 if is_behind else archived.next_offset
+    else:
+        # What both logs have is archived. If nobody knows how much that is, all is read, and repeats count once.
+        cut = archive_lost.cut_offset if archived.topic_id == topic_id else None
+        log_offset, leader_epoch = (low, None) if cut is None or cut < low else (cut, archived.leader_epoch)
+        lost_offset = archived.next_offset
+        next_offset = max(archived.next_offset, counted.next_offset) + 1
+    return ResumedPartition(
+        partition,
+        archived.next_offset,
+        next_offset,
+        topic_id,
+        leader_epoch,
+        log_offset,
+        lost_offset,
+        max(lost_offset, counted.next_offset),
+        str(error).partition(";")[0],
+    )
+
+
+def _low_offset(settings: Settings, partition: int) -> int:
+    consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap, "group.id": "braid-position", "log_level": 2})
+    try:
+        low, _ = consumer.get_watermark_offsets(TopicPartition(settings.topic, partition), timeout=_ANSWER_S)
+        return int(low)
+    except KafkaException as error:
+        raise EngineUnavailable.at("Kafka", settings.kafka_bootstrap, error.args[0].str()) from error
+    finally:
+        consumer.close()
