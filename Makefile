@@ -1,10 +1,10 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up deploy down clean ps logs sample-log replay batch rollback resume-topic accept-gap audit query psql status transactions test test-fast lint mutations simulate drill heal-demo bench
+.PHONY: help up deploy down clean ps logs sample-log replay batch rollback resume-topic accept-gap add-partitions audit query psql status transactions test test-fast lint mutations simulate drill heal-demo bench
 compose := compose/engine compose
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## start everything, build what is missing; TRAFFIC=none without simulated events, RATE=200 events a second
 	@compose/up
@@ -43,6 +43,9 @@ resume-topic: ## let all readers go on in a topic that was made again, or that l
 
 accept-gap: ## write down as lost what neither archive nor Kafka has, so that runs publish again; asks unless YES=1, DRY_RUN=1 shows it
 	@compose/accept-gap
+
+add-partitions: ## give the topic N= partitions in all, for more bolts; docs/operations.md
+	@$(compose) run --rm -T --no-deps topic python -m ingest add-partitions "$(N)"
 
 audit: ## prove that archive, positions, ledger and views are right; ONLY=archive one check, FORMAT=json for programs
 	@$(compose) run --rm -T --no-deps batch python -m batch audit $(if $(filter json,$(FORMAT)),--json) $(if $(ONLY),--only $(ONLY))

@@ -18,7 +18,16 @@ from contract.archive_file import position, read_footer
 from contract.errors import ArchiveBehind, ArchiveDamaged, EngineUnavailable
 from contract.extent import Extent
 from contract.log_position import LogPosition
-from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, archived_next_offset, covering, folder
+from contract.master import (
+    MASTER,
+    QUARANTINE,
+    OffsetRange,
+    Slice,
+    archived_next_offset,
+    covering,
+    folder,
+    partitions_in,
+)
 from contract.settings import Settings
 from serving.standstill import Standstill
 
@@ -37,7 +46,7 @@ class Listed:
 
 
 class Archive:
-    """The archive as a run sees it; every call lists anew."""
+    """The archive as a run sees it; every call lists anew. Of a partition without a folder nothing is archived yet."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -47,8 +56,8 @@ class Archive:
         self._http = requests.Session()
 
     def files(self, dataset: str) -> dict[int, list[OffsetRange]]:
-        """The files of MASTER or QUARANTINE, by partition; a partition without files has an empty list."""
-        return {partition: self._files_of(dataset, partition) for partition in range(self._settings.topic_partitions)}
+        """The files of MASTER or QUARANTINE, by partition."""
+        return {partition: list(self.listing(dataset, partition)) for partition in self.partitions()}
 
     def next_offsets(self) -> dict[int, int]:
         """The first offset of each partition that is not archived yet."""
@@ -56,7 +65,7 @@ class Archive:
 
     def extents(self) -> dict[int, Extent]:
         """Where each partition's archive ends, and what it lacks; ArchiveDamaged if a file that is asked does not say so."""
-        return {partition: self.extent(partition) for partition in range(self._settings.topic_partitions)}
+        return {partition: self.extent(partition) for partition in self.partitions()}
 
     def extent(self, partition: int) -> Extent:
         """The same of one partition."""
@@ -72,7 +81,8 @@ class Archive:
         """Return once every partition is archived up to its cut; ArchiveBehind if it stands still below it for too long."""
         standstill = Standstill(self._settings.batch_wait_s, time.monotonic)
         while True:
-            archived = self.next_offsets()
+            listed = self.next_offsets()
+            archived = {partition: listed.get(partition, 0) for partition in cut}
             behind = [partition for partition, offset in cut.items() if archived[partition] < offset]
             if not behind:
                 return
@@ -87,7 +97,9 @@ class Archive:
         """What to read of which master file so that each offset below the cut is read once; ArchiveGap if one is missing."""
         files = self.files(MASTER)
         return [
-            piece for partition, offset in sorted(cut.items()) for piece in covering(partition, files[partition], offset)
+            piece
+            for partition, offset in sorted(cut.items())
+            for piece in covering(partition, files.get(partition, ()), offset)
         ]
 
     def quarantined(self, slices: Sequence[Slice]) -> list[Slice]:
@@ -95,16 +107,9 @@ class Archive:
         rejected = {file for files in self.files(QUARANTINE).values() for file in files}
         return [piece for piece in slices if piece.file in rejected]
 
-    def _files_of(self, dataset: str, partition: int) -> list[OffsetRange]:
-        return list(self.listing(dataset, partition))
-
     def partitions(self) -> list[int]:
-        """The partitions of the topic, and any others that have a folder."""
-        found = set(range(self._settings.topic_partitions))
-        for name in self._entries(f"{self._settings.archive_root}/{MASTER}"):
-            if match := re.fullmatch(r"partition=([0-9]+)", name):
-                found.add(int(match[1]))
-        return sorted(found)
+        """Those that anything was archived of."""
+        return partitions_in(self._entries(f"{self._settings.archive_root}/{MASTER}"))
 
     def listing(self, dataset: str, partition: int) -> dict[OffsetRange, Listed]:
         """The files of a partition with what HDFS says of them; none if there is no such folder."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from confluent_kafka.admin import AdminClient
 from psycopg.rows import dict_row
@@ -24,10 +25,11 @@ from contract.master import MASTER, OffsetRange, last_file
 from contract.settings import Settings
 from serving.database import Connection, connect
 from serving.drift import DifferingRow, Drift, compare, differing_rows
-from serving.gaps import OpenGap, open_gaps
+from serving.gaps import OpenGap, open_gaps, with_empty
 from serving.handoff import Run, begin_run, collect_garbage, end_audit, positions, received_below_cut
 from serving.log_check import lost_positions
 from serving.log_ends import log_ends
+from serving.unread import Unread, unread_partitions
 
 _FILE = "see docs/operations.md, 'a file of the archive is damaged or gone'"
 _RETENTION = "`make status` says what is lost; see docs/operations.md, 'retention overtook a reader'"
@@ -46,7 +48,7 @@ class Offsets:
     low: int | None
     speed: int | None
     cut: int | None
-    archive: int
+    archive: int | None
     high: int | None
 
 
@@ -66,16 +68,24 @@ def audit(settings: Settings, say: Callable[[str], None], only: str | None = Non
 def check_positions(
     offsets: Mapping[int, Offsets],
     lost: Mapping[str, Sequence[PositionLost]] | None = None,
+    unread: Sequence[Unread] = (),
     missing: Sequence[OpenGap] = (),
 ) -> Check:
-    """No part of a partition is ahead of what it reads from, and none has lost what it has still to read.
+    """No part of a partition is ahead of what it reads from, none has lost what it has still to read, and all are read.
 
-    `lost` has, by reader, the positions that are none of the log that Kafka has; `missing` what no file of the archive has.
+    `lost` has, by reader, the positions that are none of the log that Kafka has; `unread` the partitions that a reader has
+    not begun with; `missing` what no file of the archive has.
     """
     check = Check("positions", f"Kafka, archive, speed layer and live cut of {len(offsets)} partitions")
     for reader, errors in (lost or {}).items():
         for error in errors:
             check.found(reader, str(error), _REPLACED)
+    for one in unread:
+        # guard: a partition that nobody reads is found
+        if one.is_overdue(datetime.now(UTC)):
+            check.found(f"partition {one.partition}", one.text(), one.next())
+        else:
+            check.notes.append(one.text())
     for gap in missing:
         place = f"partition {gap.partition}, offsets [{gap.first_offset}, {gap.next_offset})"
         check.found(
@@ -92,8 +102,10 @@ def check_positions(
                 check.found(place, f"the {reader} is at offset {offset}, but Kafka's first is {at.low}", _RETENTION)
             if offset > at.high:
                 check.found(place, f"the {reader} is at offset {offset}, but the topic ends at {at.high}", _REPLACED)
-        if at.cut is not None and at.cut > at.archive:
-            check.found(place, f"the batch views cover offsets below {at.cut}, but the archive ends at {at.archive}", _FILE)
+        if at.cut is not None and at.cut > (at.archive or 0):
+            check.found(
+                place, f"the batch views cover offsets below {at.cut}, but the archive ends at {at.archive or 0}", _FILE
+            )
         if at.cut is not None and at.speed is not None and at.cut > at.speed:
             check.found(place, f"the batch views cover offsets below {at.cut}, but the speed layer is at {at.speed}", _DRIFT)
     return check
@@ -172,7 +184,8 @@ def _positions(settings: Settings, archive: Archive) -> Check:
     with connect(settings, "batch") as connection:
         stored = positions(connection)
     extents: dict[int, Extent] = {}
-    for partition in archive.partitions():
+    with_folder = archive.partitions()
+    for partition in with_folder:
         # A damaged file does not say in which log it ends. The check of the archive names it.
         with suppress(ArchiveDamaged):
             extents[partition] = archive.extent(partition)
@@ -181,29 +194,43 @@ def _positions(settings: Settings, archive: Archive) -> Check:
         reader: list(lost_positions(settings, admin, reader, held).values())
         for reader, held in (("the archiver", archived), ("the speed layer", stored))
     }
+    # What is damaged was read.
+    known = {"the archiver": set(with_folder), "the speed layer": stored.keys()}
+    ends = log_ends(settings)
+    unread = unread_partitions(settings, ends, known)
     shifts = {p: max(held[p].shift for held in (archived, stored) if p in held) for p in {*archived, *stored}}
-    # What Kafka deleted behind the end of the archive shows in the offsets.
-    missing = [gap for gap in open_gaps(settings, extents) if gap.first_offset < archived[gap.partition].next_offset]
-    return check_positions(_observe(settings, archive, shifts), lost, missing)
+    # What Kafka deleted behind the end of the archive shows in the offsets, unless there is no folder.
+    missing = [
+        gap
+        for gap in open_gaps(settings, with_empty(extents, ends.keys() - with_folder), ends)
+        if gap.partition not in archived or gap.first_offset < archived[gap.partition].next_offset
+    ]
+    return check_positions(_observe(settings, archive, shifts), lost, unread, missing)
 
 
 def _observe(settings: Settings, archive: Archive, shifts: Mapping[int, int]) -> dict[int, Offsets]:
-    """Kafka's own offsets are given as the readers count."""
+    """Kafka's own offsets are given as the readers count.
+
+    A partition that the topic does not have, and of whose log nothing was read, is none: it was that of a topic that
+    another has followed, which may get it one day.
+    """
     before = log_ends(settings)
     ledger = {row["partition"]: row for row in _ledger(settings)}
     last = {partition: last_file(archive.listing(MASTER, partition)) for partition in archive.partitions()}
     files = {partition: file.next_offset if file else 0 for partition, file in last.items()}
     after = log_ends(settings)
+    read = ({partition: row["next_offset"] for partition, row in ledger.items()}, files)
     nothing: dict[str, int] = {}
     return {
         partition: Offsets(
             low=before[partition].first_offset + shifts.get(partition, 0) if partition in before else None,
             speed=ledger.get(partition, nothing).get("next_offset"),
             cut=ledger.get(partition, nothing).get("batch_next_offset"),
-            archive=files.get(partition, 0),
+            archive=files.get(partition),
             high=after[partition].high_watermark + shifts.get(partition, 0) if partition in after else None,
         )
         for partition in {*before, *ledger, *files}
+        if partition in before or max(next_offsets.get(partition, 0) for next_offsets in read) > shifts.get(partition, 0)
     }
 
 
@@ -214,7 +241,7 @@ def _ledger(settings: Settings) -> list[dict[str, int]]:
 
 def _recompute(settings: Settings, archive: Archive, unusable: set[OffsetRange], say: Callable[[str], None]) -> Check:
     def begin(connection: Connection) -> Run:
-        cut = {partition: at.next_offset for partition, at in positions(connection, settings.topic_partitions).items()}
+        cut = {partition: at.next_offset for partition, at in positions(connection).items()}
         require_reachable(settings, archive.extents(), cut)
         return begin_run(connection, "audit")
 

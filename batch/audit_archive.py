@@ -17,6 +17,7 @@ from contract.settings import Settings
 
 _SEE = "see docs/operations.md, 'a file of the archive is damaged or gone'"
 _SAY_EVERY_S = 5.0
+_PLACE = ("partition", "offset")
 
 
 class ArchiveAudit:
@@ -123,7 +124,7 @@ class ArchiveAudit:
             previous, content = content, self._archive.read_copy(path, address, list(copies))
             self._bytes += len(content)
             if contents is None or content != previous:
-                table, contents = decode(content, path)
+                table, contents = decode(content, path, _PLACE)
                 if problem := wrong_rows(file, dataset, table, contents):
                     raise ArchiveDamaged.of(path, problem)
                 self._rows += len(table)

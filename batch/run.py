@@ -17,13 +17,12 @@ from batch.archive import Archive
 from batch.share import Describer, Files, rejects_of
 from contract.errors import BraidError, EngineUnavailable, TopicUnusable
 from contract.extent import Extent
-from contract.log_position import LogPosition
 from contract.losses import Loss
 from contract.master import OffsetRange, without
 from contract.settings import Settings
 from serving.database import Connection, connect
 from serving.drift import compare
-from serving.gaps import require_no_loss
+from serving.gaps import require_no_loss, with_empty
 from serving.handoff import (
     Kind,
     Run,
@@ -91,11 +90,11 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> D
 
     def begin(connection: Connection) -> Run:
         extents = archive.extents()
-        committed = positions(connection, settings.topic_partitions)
+        committed = {partition: at.next_offset for partition, at in positions(connection).items()}
         rescued = _rescue(settings, extents, committed, say)
-        require_reachable(
-            settings, extents, {p: max(at.next_offset, (rescued or {}).get(p, 0)) for p, at in committed.items()}
-        )
+        taken_over = rescued or {}
+        cut = {p: max(committed.get(p, 0), taken_over.get(p, 0)) for p in {*committed, *taken_over}}
+        require_reachable(settings, extents, cut)
         return begin_run(connection, kind, rescued, archive={p: extent.end for p, extent in extents.items()})
 
     with open_run(settings, begin) as (begun, let_through):
@@ -181,11 +180,11 @@ def _interrupts_held_back() -> Iterator[Callable[[], None]]:
 def require_reachable(settings: Settings, extents: Mapping[int, Extent], cut: Mapping[int, int]) -> None:
     """ArchiveGap if the archive will never have all below the cut. Changes nothing, so serving goes on as it is."""
     with suppress(EngineUnavailable, TopicUnusable):  # then nobody can tell, and the archive is waited for
-        require_no_loss(settings, {p: extents.get(p, Extent(p, LogPosition(0))) for p in cut}, cut)
+        require_no_loss(settings, with_empty(extents, cut), cut)
 
 
 def _rescue(
-    settings: Settings, extents: Mapping[int, Extent], committed: Mapping[int, LogPosition], say: Callable[[str], None]
+    settings: Settings, extents: Mapping[int, Extent], committed: Mapping[int, int], say: Callable[[str], None]
 ) -> Mapping[int, int] | None:
     """The archive's ends if the run must cut there, because the speed layer is too far behind to be waited for.
 
@@ -195,7 +194,8 @@ def _rescue(
         partition: extent.end.next_offset if extent.whole_next_offset < extent.same_log_offset else extent.whole_next_offset
         for partition, extent in extents.items()
     }
-    behind = sum(max(0, archived[partition] - at.next_offset) for partition, at in committed.items())
+    # It may not have begun with a partition that was added.
+    behind = sum(max(0, offset - committed.get(partition, 0)) for partition, offset in archived.items())
     if behind < settings.rescue_offsets:
         return None
     say(f"the speed layer is {behind:,} offsets behind the archive: this run takes them over")

@@ -21,6 +21,7 @@ from contract.archive_file import lost
 from contract.event import REJECT_SCHEMA
 from contract.losses import Loss
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice
+from contract.master_rows import master_rows
 from contract.settings import Settings, spark_folder
 
 Share = Sequence[Slice]
@@ -101,10 +102,10 @@ class Describer:
         files, described = files_at_hand(self.settings), []
         rejected = files.read(QUARANTINE, [piece.file for piece in share if piece.file in self.rejected])
         for piece, content in zip(share, files.read(MASTER, [piece.file for piece in share]), strict=True):
-            events = _rows(content, piece, ["event_time"])
+            events = events_in(content, piece, ["event_time"])
             rejects = 0
             if piece.file in self.rejected:
-                rejects = len(_rows(next(rejected), piece, ["offset"]))
+                rejects = len(_inside(_read(next(rejected), ["offset"]), piece))
             days = np.unique(days_of(events)).astype("datetime64[D]").tolist()
             described.append(Found(piece, len(events), rejects, tuple(days), _lost(content, piece)))
         return described
@@ -135,7 +136,7 @@ def rejects_of(files: Files, found: Iterable[Found]) -> Iterator[tuple[OffsetRan
         clean = None if one.rejects else offsets
         if one.rejects:
             (content,) = files.read(QUARANTINE, [one.piece.file])
-            yield offsets, _rows(content, one.piece, REJECT_SCHEMA.names())
+            yield offsets, _inside(_read(content, REJECT_SCHEMA.names()), one.piece)
     if clean:
         yield clean, _NO_REJECTS
 
@@ -144,7 +145,7 @@ def events_on(files: Files, share: Share, days: Collection[date], columns: Seque
     """Of each slice these columns of its events that are on one of the days; event_time must be one of them."""
     wanted = np.array(sorted(days), "datetime64[D]").astype(np.int64)
     for piece, content in zip(share, files.read(MASTER, [piece.file for piece in share]), strict=True):
-        rows = _rows(content, piece, columns)
+        rows = events_in(content, piece, columns)
         inside = np.isin(days_of(rows), wanted)
         yield rows if inside.all() else rows.filter(inside)
 
@@ -188,9 +189,17 @@ def offsets_of(slices: Iterable[Slice]) -> int:
     return sum(piece.next_offset - piece.first_offset for piece in slices)
 
 
-def _rows(content: bytes, piece: Slice, columns: Sequence[str]) -> pl.DataFrame:
-    """These columns of the slice's rows in a file, and no row of the file that is not in the slice."""
-    rows = pl.read_parquet(BytesIO(content), columns=list(dict.fromkeys(["offset", *columns])))
+def events_in(content: bytes, piece: Slice, columns: Sequence[str]) -> pl.DataFrame:
+    """These columns of the events in a master file, and no row of the file that is not in the slice."""
+    held = pl.read_parquet_schema(BytesIO(content)).keys()
+    rows = master_rows(held, list(dict.fromkeys(["offset", *columns])), partial(_read, content))
+    return _inside(rows, piece).select(columns)
+
+
+def _read(content: bytes, columns: Sequence[str]) -> pl.DataFrame:
+    return pl.read_parquet(BytesIO(content), columns=list(columns))
+
+
+def _inside(rows: pl.DataFrame, piece: Slice) -> pl.DataFrame:
     # guard: offset filter of overlapping files
-    inside = rows.filter(pl.col("offset").is_between(piece.first_offset, piece.next_offset, closed="left"))
-    return inside.select(columns)
+    return rows.filter(pl.col("offset").is_between(piece.first_offset, piece.next_offset, closed="left"))

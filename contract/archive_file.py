@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
@@ -46,11 +46,20 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class ValueForm:
+    """How the values are written that a master file leaves out: its columns `fields`, in this order, as `version` says."""
+
+    version: int
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Contents:
     """What an offset range holds; its master and its quarantine file both say so, and either tells of the other.
 
     `merged` names the files that the range was merged from, if it was. `topic_id`, `leader_epoch` and `shift` are those of
-    the position at its end. `lost` says which of its offsets nobody has any more.
+    the position at its end. `lost` says which of its offsets nobody has any more. `form` is that of the values that the
+    master file leaves out.
     """
 
     offsets: OffsetRange
@@ -61,6 +70,7 @@ class Contents:
     leader_epoch: int | None = None
     shift: int = 0
     lost: tuple[Lost, ...] = ()
+    form: ValueForm | None = None
 
     @property
     def position(self) -> LogPosition:
@@ -97,8 +107,11 @@ def encode(table: pa.Table, contents: Contents) -> bytes:
     return bytes(content)
 
 
-def decode(content: bytes, path: str) -> tuple[pa.Table, Contents]:
-    """The file's rows and what its range holds; ArchiveDamaged, which names `path`, if a single byte is not as written."""
+def decode(content: bytes, path: str, columns: Sequence[str] | None = None) -> tuple[pa.Table, Contents]:
+    """The file's rows and what its range holds; ArchiveDamaged, which names `path`, if a single byte is not as written.
+
+    Of the rows all columns, or the given ones.
+    """
     place = _digest_place(content)
     if place < len(_MARK) or not content.endswith(_FOOTER_END):
         raise ArchiveDamaged.of(path, f"its {len(content)} bytes hold no checksum of Braid's")
@@ -110,7 +123,7 @@ def decode(content: bytes, path: str) -> tuple[pa.Table, Contents]:
         raise ArchiveDamaged.of(path, f"its {len(content)} bytes are not those that were written")
     # Nothing is parsed before the digest has vouched for it.
     file = pq.ParquetFile(pa.BufferReader(content))
-    return file.read(), _contents(file.metadata)
+    return file.read(columns), _contents(file.metadata)
 
 
 def position(footer: bytes, path: str) -> LogPosition:
@@ -159,9 +172,10 @@ def _footer(footer: bytes, path: str) -> pq.FileMetaData:
 
 def _contents(metadata: pq.FileMetaData) -> Contents:
     held = json.loads(metadata.metadata[_CONTENTS.encode()])
-    offsets, merged = OffsetRange(**held.pop("offsets")), tuple(held.pop("merged"))
+    offsets, merged, form = OffsetRange(**held.pop("offsets")), tuple(held.pop("merged")), held.pop("form", None)
     lost = tuple(Lost(**one) for one in held.pop("lost", ()))
-    return Contents(offsets, merged=merged, lost=lost, **held)
+    known = ValueForm(form["version"], tuple(form["fields"])) if form else None
+    return Contents(offsets, merged=merged, lost=lost, form=known, **held)
 
 
 def _limits(group: pq.RowGroupMetaData, name: str, path: str) -> tuple[int, int]:

@@ -93,6 +93,13 @@ class PositionLost(BraidError):
         )
 
     @classmethod
+    def partition(cls, reader: str, topic: str, partition: int, next_offset: int, partitions: int) -> Self:
+        return cls(
+            f"{reader} goes on at offset {next_offset} of partition {partition}, but topic {topic} has {partitions} "
+            f"partitions, and Kafka takes none away: it was made again, or it is another one; {cls._SEE}"
+        )
+
+    @classmethod
     def shorter(cls, reader: str, topic: str, partition: int, next_offset: int, high_offset: int) -> Self:
         return cls(
             f"{reader} goes on at offset {next_offset} of partition {partition}, but topic {topic} ends at {high_offset}: "
@@ -248,9 +255,10 @@ class TopicUnusable(BraidError):
         )
 
     @classmethod
-    def partitions(cls, topic: str, found: int, expected: int) -> Self:
+    def fewer(cls, topic: str, found: int, wanted: int) -> Self:
         return cls(
-            f"topic {topic} has {found} partitions but BRAID_TOPIC_PARTITIONS is {expected}; set it to what the topic has"
+            f"topic {topic} has {found} partitions and Kafka takes none away, so it cannot have {wanted}; nothing was "
+            "changed; fewer are another topic: see docs/operations.md, 'more partitions'"
         )
 
     @classmethod

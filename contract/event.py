@@ -35,8 +35,9 @@ _Text = Annotated[str, Meta(max_length=MAX_PAGE_LENGTH)]
 
 
 class Event(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
-    """One page view. Unknown further fields are ignored, so producers may be newer than Braid."""
+    """One page view. Further fields are ignored, but for the master dataset, which keeps them: producers may be newer."""
 
+    # The order is that of the wire form, so a new field comes last; with a default, or no event of before is one any more.
     event_id: Annotated[
         str,
         Meta(min_length=1, max_length=EVENT_ID_LENGTH, description="source + position; the same id on one day counts once"),
@@ -62,22 +63,31 @@ class Event(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
 
 
 FIELDS = Event.__struct_fields__
+_MOST_OF_32_BITS = (1 << 31) - 1
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the wire form, generated from Event."""
+    return msgspec.json.schema(Event)
+
+
+def _column_type(name: str) -> pl.DataType:
+    """What the field is in columns: a time, a text, a whole number or another number."""
+    if name == "event_time":
+        return pl.Datetime("us", "UTC")
+    declared = json_schema()["$defs"]["Event"]["properties"][name]
+    (form,) = (one for one in declared.get("anyOf", [declared]) if one["type"] != "null")
+    if form["type"] == "integer":
+        return pl.Int32() if form["maximum"] <= _MOST_OF_32_BITS else pl.Int64()
+    return {"string": pl.String(), "number": pl.Float64()}[form["type"]]
+
 
 EVENT_SCHEMA = pl.Schema(
     {
         "partition": pl.Int32(),
         "offset": pl.Int64(),
         "kafka_time": pl.Datetime("ms", "UTC"),
-        "event_id": pl.String(),
-        "event_time": pl.Datetime("us", "UTC"),
-        "site": pl.String(),
-        "page": pl.String(),
-        "visitor_id": pl.String(),
-        "status": pl.Int32(),
-        "bytes_sent": pl.Int64(),
-        "duration_ms": pl.Float64(),
-        "referrer": pl.String(),
-        "user_agent": pl.String(),
+        **{name: _column_type(name) for name in FIELDS},
     }
 )
 REJECT_SCHEMA = pl.Schema(
@@ -133,10 +143,15 @@ Rows = tuple[NDArray[np.int64], Columns]
 
 @dataclass(frozen=True)
 class Decoded:
-    """events has EVENT_SCHEMA, rejects has REJECT_SCHEMA, both in the order of the records."""
+    """events has EVENT_SCHEMA, rejects has REJECT_SCHEMA, both in the order of the records.
+
+    `follows` says of which events the value follows from the columns: contract/wire_writer.py writes it of them, byte for
+    byte. Of others it may, but is not known to.
+    """
 
     events: pl.DataFrame
     rejects: pl.DataFrame
+    follows: NDArray[np.bool_]
 
 
 class _Rejected(Exception):
@@ -145,10 +160,17 @@ class _Rejected(Exception):
         self.reason, self.detail = reason, detail
 
 
-def decode(partition: int, offsets: Sequence[int], kafka_times_ms: Sequence[int], values: Sequence[bytes | None]) -> Decoded:
+def decode(
+    partition: int,
+    offsets: Sequence[int],
+    kafka_times_ms: Sequence[int],
+    values: Sequence[bytes | None],
+    compare: bool = False,
+) -> Decoded:
     """Every record of one partition becomes an event or a reject; the three sequences have one item a record.
 
-    What is of wire form is read as that; all else is read, and judged, by the JSON decoder.
+    What is of wire form is read as that; all else is read, and judged, by the JSON decoder. Which values follow from the
+    columns is found only if it is asked for, by `compare`.
     """
     offset, kafka_time_ms = np.asarray(offsets, np.int64), np.asarray(kafka_times_ms, np.int64)
     latest_us = kafka_time_ms * _MICROSECONDS_PER_MS + MAX_AHEAD // _MICROSECOND
@@ -164,26 +186,22 @@ def decode(partition: int, offsets: Sequence[int], kafka_times_ms: Sequence[int]
         # A call of Polars takes as long as a hundred records do, so there is only this one.
         return pl.DataFrame(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
-    at, fields = wire_form().read(values, latest_us)
+    at, fields, follows = wire_form().read(values, latest_us, compare)
     events = frame(_ARROW_EVENTS, at, fields)
     if len(at) == len(values):
-        return Decoded(events, _NO_REJECTS.clone())
+        return Decoded(events, _NO_REJECTS.clone(), follows)
     others = np.delete(np.arange(len(values)), at)
     (json_at, json_fields), (rejects_at, reasons) = _read_json(values, latest_us, others.tolist())
     if len(json_at):
         in_order = np.argsort(np.concatenate([at, json_at]))
         events = pl.concat([events, frame(_ARROW_EVENTS, json_at, json_fields)])[in_order]
-    return Decoded(events, frame(_ARROW_REJECTS, rejects_at, reasons))
+        follows = np.concatenate([follows, np.zeros(len(json_at), np.bool_)])[in_order]
+    return Decoded(events, frame(_ARROW_REJECTS, rejects_at, reasons), follows)
 
 
 def encode(event: Event) -> bytes:
     """The wire form of an event: one compact JSON object; fields that are not known are left out."""
     return _encode_event(event)
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON Schema of the wire form, generated from Event."""
-    return msgspec.json.schema(Event)
 
 
 @cache

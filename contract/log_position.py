@@ -1,4 +1,4 @@
-"""Where a reader stands in a Kafka log: an offset alone does not say of which log it is.
+"""Where a reader stands in a Kafka log: an offset alone does not say of which topic, and which log, it is.
 
 A topic that was made again has another id. A log that lost its end, as in a power failure, goes on in a later leader epoch,
 since each start of a broker begins one. So an offset that is stored has both beside it, and whoever goes on compares.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from confluent_kafka import KafkaError, TopicPartition
 
@@ -19,6 +20,19 @@ def cut_offset(report: str) -> int | None:
     """Where the position's epoch ends now, as such an error's text says; None if the log has nothing of it."""
     found = re.search(r"broker end offset is (-?[0-9]+)", report)
     return int(found[1]) if found and int(found[1]) >= 0 else None
+
+
+@dataclass(frozen=True)
+class Topic:
+    """The topic that there is. One that is made again has another id; of one id, partitions only ever become more."""
+
+    topic_id: str
+    partitions: frozenset[int]
+
+    @classmethod
+    def of(cls, description: Any) -> Topic:
+        """As AdminClient.describe_topics says: one answer has both."""
+        return cls(str(description.topic_id), frozenset(partition.id for partition in description.partitions))
 
 
 @dataclass(frozen=True)

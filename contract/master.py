@@ -15,6 +15,7 @@ from contract.errors import ArchiveGap
 
 MASTER, QUARANTINE = "master", "quarantine"
 _NAME = re.compile(r"([0-9]{20})-([0-9]{20})\.parquet")
+_FOLDER = re.compile(r"partition=([0-9]+)")
 
 
 @dataclass(frozen=True, order=True)
@@ -53,6 +54,11 @@ class Slice:
 def folder(root: str, dataset: str, partition: int) -> str:
     """The folder of a partition's files."""
     return f"{root}/{dataset}/partition={partition}"
+
+
+def partitions_in(names: Iterable[str]) -> list[int]:
+    """The partitions that have a folder, given the names in a dataset's."""
+    return sorted(int(match[1]) for match in map(_FOLDER.fullmatch, names) if match)
 
 
 def archived_next_offset(files: Iterable[OffsetRange]) -> int:

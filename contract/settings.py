@@ -25,7 +25,10 @@ class Settings:
     kafka_bootstrap: str = _setting("BRAID_KAFKA_BOOTSTRAP", "kafka:29092", "where the brokers are")
     topic: str = _setting("BRAID_TOPIC", "pageviews", "the topic of page-view events")
     topic_partitions: int = _setting(
-        "BRAID_TOPIC_PARTITIONS", 2, "partitions at creation: as many as bolts are fastest, more of them allow more bolts", 1
+        "BRAID_TOPIC_PARTITIONS",
+        2,
+        "partitions of a new topic: as many as bolts are fastest, more allow more bolts; `make add-partitions` later",
+        1,
     )
     database_host: str = _setting("BRAID_DATABASE_HOST", "timescaledb", "where TimescaleDB is")
     database_port: int = _setting("BRAID_DATABASE_PORT", 5432, "its port", 1)

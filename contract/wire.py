@@ -49,10 +49,6 @@ class Field:
         in_loop = INTEGER if isinstance(kind, inspect.IntType) else FLOAT
         return cls(field.encode_name, dtype, in_loop, kind.ge, kind.le, field.required)
 
-    def before(self, is_first: bool) -> bytes:
-        """All that is written before the field's value."""
-        return (b"{" if is_first else b",") + f'"{self.name}":'.encode() + (b'"' if self.kind in (TEXT, TIME) else b"")
-
     def in_loop(self, name: bytes) -> tuple[int, bool, int, float, float]:
         """What the loop must know of it, as FIELD."""
         return self.kind, self.required, len(name), self.least, self.most
@@ -65,6 +61,11 @@ class Field:
         else:
             parts += [pa.py_buffer(items.astype(f"{items.dtype.kind}{self.dtype.bit_width // 8}", copy=False))]
         return pa.Array.from_buffers(self.dtype, len(items), parts)
+
+
+def before(name: str, kind: int, is_first: bool) -> bytes:
+    """All that is written before a field's value."""
+    return (b"{" if is_first else b",") + f'"{name}":'.encode() + (b'"' if kind in (TEXT, TIME) else b"")
 
 
 def _plain(kind: inspect.Type) -> inspect.Type:
@@ -86,7 +87,7 @@ class WireForm:
         assert _CHUNK_RECORDS * (most_bytes + 1) < _VIEW_LIMIT
         self._most_bytes = most_bytes
         self._fields = fields_of(struct, dtypes)
-        names = [field.before(is_first=number == 0) for number, field in enumerate(self._fields)]
+        names = [before(field.name, field.kind, is_first=number == 0) for number, field in enumerate(self._fields)]
         longest = -len(max(names, key=len)) // WORD_BYTES * -WORD_BYTES
         self._form = (
             np.array([field.in_loop(name) for field, name in zip(self._fields, names, strict=True)], FIELD),
@@ -96,15 +97,17 @@ class WireForm:
         self._padding = bytes(longest + READ_AHEAD)
 
     def read(
-        self, values: Sequence[bytes | None], latest_us: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], dict[str, pa.Array]]:
-        """The positions of those values that are of wire form, and their fields as columns.
+        self, values: Sequence[bytes | None], latest_us: NDArray[np.int64], compare: bool = False
+    ) -> tuple[NDArray[np.int64], dict[str, pa.Array], NDArray[np.bool_]]:
+        """The positions of those values that are of wire form, their fields as columns, and which of them follow from these.
 
-        A time is within its limits from 1970 up to its value's own `latest_us`.
+        A time is within its limits from 1970 up to its value's own `latest_us`. A value follows from the columns if
+        contract/wire_writer.py writes it of them, byte for byte; none does if they are not to be compared.
         """
         assert len(latest_us) == len(values)
         shape = (len(self._fields), len(values))
         positions, present = np.empty(len(values), np.int64), np.empty(shape, np.bool_)
+        follows = np.empty(len(values), np.bool_)
         views, integers, floats = np.empty((*shape, 2), np.uint64), np.empty(shape, np.int64), np.empty(shape, np.float64)
         rows = 0
         buffers: list[bytes] = []
@@ -125,13 +128,16 @@ class WireForm:
                 views,
                 integers,
                 floats,
+                compare,
+                follows,
             )
             buffers.append(buffer)
         columns = {TEXT: views, TIME: integers, INTEGER: integers, FLOAT: floats}
-        return positions[:rows], {
+        fields = {
             field.name: field.column(columns[field.kind][number, :rows], present[number, :rows], buffers)
             for number, field in enumerate(self._fields)
         }
+        return positions[:rows], fields, follows[:rows]
 
     def _readable(self, values: Sequence[bytes | None]) -> tuple[list[bytes], NDArray[np.int64]]:
         """The values and their lengths; an empty one in place of none and of one that is too large."""

@@ -32,7 +32,7 @@ from ingest.resume import resume
 from ingest.sample_log import ENDS, LOG_NAME, TRUTH_NAME, SampleLog
 from ingest.sample_log import FORMATS as LOG_FORMATS
 from ingest.stop import stop_on_signals
-from ingest.topics import ensure_topic, topic_id_of
+from ingest.topics import add_partitions, ensure_topic, topic_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +52,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _topic(settings: Settings, options: argparse.Namespace) -> None:
     created = ensure_topic(settings)
-    print(f"topic {settings.topic} with {settings.topic_partitions} partitions {'created' if created else 'is there'}")
+    found, wanted = len(topic_of(settings)().partitions), settings.topic_partitions
+    print(f"topic {settings.topic} with {found} partitions {'created' if created else 'is there'}")
+    if found < wanted:
+        _log(f"BRAID_TOPIC_PARTITIONS={wanted} is for a new topic; `make add-partitions N={wanted}` gives this one as many")
+
+
+def _add_partitions(settings: Settings, options: argparse.Namespace) -> None:
+    had = add_partitions(settings, options.count)
+    if had == options.count:
+        print(f"topic {settings.topic} has {had} partitions already")
+        return
+    print(f"topic {settings.topic} has {options.count} partitions now, it had {had}")
+    _log(
+        "all readers find them by themselves within a minute, producers within five. `make batch` when they have: then "
+        "what was sent before is recognised in whatever partition it comes again"
+    )
 
 
 def _produce(settings: Settings, options: argparse.Namespace) -> None:
@@ -116,7 +131,7 @@ def _archive(settings: Settings, options: argparse.Namespace) -> None:
     files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
     with stop_on_signals() as stop, Background() as background:
         connect = partial(archive.connect, settings)
-        archiver = archive.Archiver(settings, connect, topic_id_of(settings), files, stop, _log, writer=background)
+        archiver = archive.Archiver(settings, connect, topic_of(settings), files, stop, _log, writer=background)
         try:
             archiver.run()
         finally:
@@ -174,6 +189,10 @@ def _parser() -> argparse.ArgumentParser:
 
     topic = verbs.add_parser("topic", help="create the topic, or check that it is as every layer expects it")
     topic.set_defaults(run=_topic)
+
+    adding = verbs.add_parser("add-partitions", help="give the topic more partitions")
+    adding.add_argument("count", type=_positive, metavar="N", help="how many it shall have, in all")
+    adding.set_defaults(run=_add_partitions)
 
     sending = argparse.ArgumentParser(add_help=False)
     sending.add_argument("--json", action="store_true", help="print the result as JSON, with next_offsets by partition")

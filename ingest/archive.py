@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from contract.errors import ArchiveDamaged, ArchiveGap, EngineUnavailable, PositionLost, TopicUnusable
 from contract.event import decode
-from contract.log_position import TRUNCATED, LogPosition
+from contract.log_position import TRUNCATED, LogPosition, Topic
 from contract.master import OffsetRange
 from contract.records import CONSUME_MESSAGES, Records, parted
 from contract.settings import Settings
@@ -66,7 +66,8 @@ class Archiver:
     Offsets that are in no file are archived again if Kafka has them. Those that Kafka has no more it names once, and goes
     on behind them: what comes now must not be lost as well. A log that is not the one it has read is no reason to end
     either: it says so once, takes nothing, and looks again.
-    `topic_id` asks Kafka which topic there is now; EngineUnavailable, TopicUnusable.
+    `topic` asks Kafka which topic there is now; EngineUnavailable, TopicUnusable. Partitions that it has got since the last
+    time are archived too, from their first offset on.
 
     Files are written one after the other by `writer`: if that has a thread of its own, while the next records are read.
     """
@@ -75,7 +76,7 @@ class Archiver:
         self,
         settings: Settings,
         connect: Callable[[], Consumer],
-        topic_id: Callable[[], str],
+        topic: Callable[[], Topic],
         files: ArchiveFiles,
         stop: Stop,
         log: Callable[[str], None],
@@ -83,7 +84,7 @@ class Archiver:
         wall_s: Callable[[], float] = time.time,
         writer: Worker | None = None,
     ) -> None:
-        self._settings, self._connect, self._topic_id, self._files = settings, connect, topic_id, files
+        self._settings, self._connect, self._topic, self._files = settings, connect, topic, files
         self._consumer: Any = None
         self._stop, self._log, self._writer = stop, log, writer or AtOnce()
         # The time of day may be set; only what is compared with HDFS's own times is asked of it.
@@ -148,13 +149,19 @@ class Archiver:
         due = [p for p, buffer in self._buffers.items() if buffer.since_s is not None and self._is_due(buffer, now_s)]
         # A client that lives on may wait for ever for records of a topic that was deleted, and say nothing.
         too_much = self._held_bytes() > 2 * self._flush_bytes
-        if (due or too_much or now_s - self._looked_s >= _LOOK_AGAIN_S) and self._is_same_topic():
+        looks = due or too_much or now_s - self._looked_s >= _LOOK_AGAIN_S
+        if looks and (found := self._same_topic()):
             self._looked_s = now_s
             for partition in due:
                 self.flush(partition)
             # guard: all partitions together are bounded
             while self._held_bytes() > 2 * self._flush_bytes and not self._stop.is_set():
                 self.flush(max(self._buffers, key=lambda partition: self._buffers[partition].records.size_bytes))
+            # guard: partitions that are added are archived
+            if not found.partitions <= self._buffers.keys():
+                # What is in a file by then is not read again.
+                self._flush_all()
+                self.start()
         if now_s - self._reported_s >= _REPORT_EVERY_S:
             self._log(f"{self._events} events and {self._rejects} rejects archived since the start; at {self.next_offsets}")
             self._reported_s = now_s
@@ -166,12 +173,17 @@ class Archiver:
         self._buffers[partition] = _Buffer(position)
         self._writer.do(partial(self._put, offsets, buffer.records, position))
 
+    def _flush_all(self) -> None:
+        for partition, buffer in self._buffers.items():
+            if self._position(partition) != buffer.position:
+                self.flush(partition)
+
     def _put(self, offsets: OffsetRange, records: Records, position: LogPosition) -> None:
         partition = offsets.partition
-        decoded = decode(partition, records.offsets, records.kafka_times_ms, records.values)
+        decoded = decode(partition, records.offsets, records.kafka_times_ms, records.values, compare=True)
 
         def put() -> bool:
-            self._files.put(offsets, decoded, position)
+            self._files.put(offsets, records, decoded, position)
             return True
 
         if not until_available(put, self._stop.wait, self._log):
@@ -200,50 +212,50 @@ class Archiver:
                 merged = self._files.merge(slices, _MERGE_BYTES)
                 if merged is None:
                     self._unmergeable.update(part.file for part in slices)
-                    self._log(f"partition {partition}: {len(slices)} files are too much to be merged in memory; they stay")
+                    self._log(
+                        f"partition {partition}: {len(slices)} files do not fit into one, by size or columns; they stay"
+                    )
                 else:
                     self._log(f"partition {partition}: merged {len(slices)} files into {merged.file_name}")
         except (ArchiveDamaged, EngineUnavailable) as error:
             self._log(f"{error}; small files stay for now")
 
     def _open(self) -> bool:
-        topic = self._settings.topic
-        topic_id = self._topic_id()
-        self._lost = set()
-        try:
-            asking = self._connect()
-            metadata = asking.list_topics(topic, timeout=_ANSWER_S).topics[topic]
-            watermarks = {
-                partition: asking.get_watermark_offsets(TopicPartition(topic, partition), timeout=_ANSWER_S)
-                for partition in ({} if metadata.error else metadata.partitions)
-            }
-            asking.close()
-        except KafkaException as error:
-            raise EngineUnavailable.at("Kafka", self._settings.kafka_bootstrap, error.args[0].str()) from error
-        if metadata.error is not None:
-            raise TopicUnusable.missing(topic, self._settings.kafka_bootstrap)
-        for partition in metadata.partitions:
+        topic, found = self._settings.topic, self._topic()
+        asking = self._connect()
+        watermarks = {partition: self._watermarks(asking, partition) for partition in found.partitions}
+        asking.close()
+        lost: set[OffsetRange] = set()
+        positions: dict[int, LogPosition] = {}
+        for partition in sorted({*found.partitions, *self._files.partitions()}):
             if removed := self._files.clean(partition):
                 self._log(f"partition {partition}: removed {removed} file(s) that a crash left half done")
-            extent, (low, high) = self._files.extent(partition), watermarks[partition]
+            extent = self._files.extent(partition)
             # guard: an archive goes on in its own topic
-            if extent.end.topic_id not in (None, topic_id):
-                raise PositionLost.topic(_READER, topic, extent.end.topic_id, topic_id)
-            position = extent.go_on(low)
-            # A client that goes on below the end does not ask whether the log still reaches that.
-            # guard: a log that ends below the archive fills no gap
-            if position.next_offset < extent.end.next_offset and extent.end.log_offset > high:
-                raise PositionLost.shorter(_READER, topic, partition, extent.end.log_offset, high)
-            self._lost.update(extent.lost(low))
-            self._archived[partition] = position.next_offset
-            self._buffers[partition] = _Buffer(replace(position, topic_id=topic_id))
-            self._files_since_tidy[partition] = self._settings.archive_merge_files - 1
-        self._started_in = topic_id
+            if extent.end.topic_id not in (None, found.topic_id):
+                raise PositionLost.topic(_READER, topic, extent.end.topic_id, found.topic_id)
+            if partition in found.partitions:
+                low, high = watermarks[partition]
+                position = extent.go_on(low)
+                # A client that goes on below the end does not ask whether the log still reaches that.
+                # guard: a log that ends below the archive fills no gap
+                if position.next_offset < extent.end.next_offset and extent.end.log_offset > high:
+                    raise PositionLost.shorter(_READER, topic, partition, extent.end.log_offset, high)
+                lost.update(extent.lost(low))
+                positions[partition] = replace(position, topic_id=found.topic_id)
+            # guard: the archive's partitions are the topic's
+            elif extent.end.log_offset > 0:
+                raise PositionLost.partition(_READER, topic, partition, extent.end.next_offset, len(found.partitions))
+        self._lost = lost
+        self._archived = {partition: position.next_offset for partition, position in positions.items()}
+        self._buffers = {partition: _Buffer(position) for partition, position in positions.items()}
+        self._files_since_tidy = dict.fromkeys(positions, self._settings.archive_merge_files - 1)
+        self._started_in = found.topic_id
         self.close()
         # A client that has heard of the topic before does not ask whether the leader epoch reached so far.
         # guard: a client that knows nothing goes on
         self._consumer = self._connect()
-        self._consumer.assign([buffer.position.place(topic, partition) for partition, buffer in self._buffers.items()])
+        self._consumer.assign([position.place(topic, partition) for partition, position in positions.items()])
         return True
 
     def close(self) -> None:
@@ -252,16 +264,16 @@ class Archiver:
             self._consumer.close()
             self._consumer = None
 
-    def _is_same_topic(self) -> bool:
-        """Whether all that was read is of the topic that it started in, for ids never come back; False if asked to stop.
+    def _same_topic(self) -> Topic | None:
+        """The topic that it started in: all that was read is of it, for ids never come back; None if asked to stop.
 
         Raises PositionLost if it is another one: then nobody knows which of the two the last records are of.
         """
-        found = until_available(self._topic_id, self._stop.wait, self._log)
+        found = until_available(self._topic, self._stop.wait, self._log)
         # guard: a file holds records of one topic
-        if found is not None and found != self._started_in:
-            raise PositionLost.topic(_READER, self._settings.topic, str(self._started_in), found)
-        return found is not None and not self._stop.is_set()
+        if found is not None and found.topic_id != self._started_in:
+            raise PositionLost.topic(_READER, self._settings.topic, str(self._started_in), found.topic_id)
+        return None if self._stop.is_set() else found
 
     def _see_gaps(self) -> None:
         """Start the clock of partitions that moved: by records, or by offsets of transactions that hold none."""
@@ -294,16 +306,15 @@ class Archiver:
         if error.code() != KafkaError._AUTO_OFFSET_RESET:
             self._log(f"Kafka at {self._settings.kafka_bootstrap}: {error.str()}")
             return
-        if not self._is_same_topic():
+        if not self._same_topic():
             return
         topic, wanted = self._settings.topic, self._position(partition).log_offset
-        low, high = until_available(lambda: self._watermarks(partition), self._stop.wait, self._log) or (wanted, wanted)
+        asked = until_available(lambda: self._watermarks(self._consumer, partition), self._stop.wait, self._log)
+        low, high = asked or (wanted, wanted)
         is_cut = wanted >= low and TRUNCATED in error.str()
         if not low <= wanted <= high or is_cut:
             # What was read before the log lost it is nowhere else.
-            for known in self._buffers:
-                if self._position(known) != self._buffers[known].position:
-                    self.flush(known)
+            self._flush_all()
         if wanted > high:
             raise PositionLost.shorter(_READER, topic, partition, wanted, high)
         if is_cut:
@@ -311,8 +322,8 @@ class Archiver:
         # What is in no file yet is read again: a client that was assigned anew does not know where it stood.
         self.start()
 
-    def _watermarks(self, partition: int) -> tuple[int, int]:
+    def _watermarks(self, consumer: Consumer, partition: int) -> tuple[int, int]:
         try:
-            return self._consumer.get_watermark_offsets(TopicPartition(self._settings.topic, partition), timeout=_ANSWER_S)
+            return consumer.get_watermark_offsets(TopicPartition(self._settings.topic, partition), timeout=_ANSWER_S)
         except KafkaException as error:
             raise EngineUnavailable.at("Kafka", self._settings.kafka_bootstrap, error.args[0].str()) from error

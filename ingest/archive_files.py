@@ -3,21 +3,31 @@
 A quarantine file counts only beside the master file of the same name. It is written before and deleted after that one, so a
 crash in between leaves one that nobody reads. It stays until a larger master file covers its range: another archiver may be
 about to write the master file beside it.
+
+A master file has the columns of the event as it was when the file was written; whoever reads or merges it gets today's, and
+a value is left out in what they get if today's form writes it of today's columns.
 """
 
 from __future__ import annotations
 
 import uuid
+from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from contract.archive_file import Contents, Lost, decode, encode, position, read_footer
-from contract.event import EVENT_SCHEMA, REJECT_SCHEMA, Decoded
+from contract.archive_file import Contents, Lost, ValueForm, decode, encode, position, read_footer
+from contract.errors import ArchiveDamaged
+from contract.event import REJECT_SCHEMA, Decoded
 from contract.extent import Extent
 from contract.log_position import LogPosition
-from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, folder
+from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, folder, partitions_in
+from contract.master_rows import FORM, FORM_VERSION, LEFT_OUT, MASTER_SCHEMA, VALUE, lacking, master_rows
+from contract.records import Records
 from ingest.hdfs import FileInfo, FileStore
 
 
@@ -29,7 +39,76 @@ def _arrow_schema(schema: pl.Schema) -> pa.Schema:
 
 
 _ASIDE = "without-master"
-_SCHEMAS = {MASTER: _arrow_schema(EVENT_SCHEMA), QUARANTINE: _arrow_schema(REJECT_SCHEMA)}
+_SCHEMAS = {MASTER: _arrow_schema(MASTER_SCHEMA), QUARANTINE: _arrow_schema(REJECT_SCHEMA)}
+
+
+def _arrow(frame: pl.DataFrame) -> pa.Table:
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _values_of(decoded: Decoded, records: Records) -> pa.Array:
+    """The values that the events were decoded from, but for those that follow from the columns."""
+    kept = np.flatnonzero(~decoded.follows)
+    # Nearly none is kept, so an array of all offsets would take longer than to look for these.
+    at = [bisect_left(records.offsets, offset) for offset in decoded.events["offset"].to_numpy()[kept].tolist()]
+    values = [records.values[one] or LEFT_OUT for one in at]
+    lengths = np.zeros(1 + len(decoded.follows), np.int64)
+    lengths[1 + kept] = list(map(len, values))
+    buffers = [None, pa.py_buffer(np.cumsum(lengths)), pa.py_buffer(b"".join(values))]
+    return pa.Array.from_buffers(pa.large_binary(), len(decoded.follows), buffers)
+
+
+def _of_today(table: pa.Table, form: ValueForm | None) -> pa.Table:
+    """The rows of a master file with all columns of MASTER_SCHEMA, and the further ones that it has, in today's form.
+
+    `form` is the file's own; a file of before values were kept has none.
+    """
+    if form == FORM and not lacking(table.column_names):
+        return table
+    if form is not None:
+        table = _in_form_of_today(table, form)
+    rows = master_rows(table.column_names, MASTER_SCHEMA.names(), lambda names: _frame(table.select(names)))
+    further = [name for name in table.column_names if name not in MASTER_SCHEMA]
+    whole = _arrow(rows).cast(_SCHEMAS[MASTER])
+    for name in further:
+        whole = whole.append_column(table.schema.field(name), table[name])
+    return whole
+
+
+def _in_form_of_today(table: pa.Table, form: ValueForm) -> pa.Table:
+    """The same rows, with those values that today's form would not write of today's columns."""
+    columns = {name: table.schema.field(name).type for name in form.fields}
+    of_today = {name: _SCHEMAS[MASTER].field(name).type for name in FORM.fields if name in columns}
+    # Of a value that was left out, what the form did not have is null, and a null is not written.
+    # guard: a value that is left out stays the same
+    if list(columns.items()) == list(of_today.items()):
+        return table
+    from contract.wire_writer import write  # takes a second to load
+
+    values = table[VALUE].combine_chunks()
+    left_out = pc.fill_null(pc.equal(values, LEFT_OUT), False)
+    given_back = write(_frame(table.filter(left_out)), form.fields).to_arrow().cast(pa.binary())
+    at = table.column_names.index(VALUE)
+    return table.set_column(at, VALUE, pc.replace_with_mask(values, left_out, given_back))
+
+
+def _irreplaceable(table: pa.Table) -> list[str]:
+    """Columns of a master file that the event has no more, and that say something of rows without value."""
+    alone = table.filter(table[VALUE].is_null())
+    return [name for name in table.column_names if name not in MASTER_SCHEMA and alone[name].null_count < len(alone)]
+
+
+def _together(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
+    """All rows, with the columns of the schema."""
+    return pa.concat_tables(
+        [schema.empty_table(), *(table.select(schema.names).cast(schema) for table in tables if len(table))]
+    )
 
 
 class ArchiveFiles:
@@ -38,19 +117,26 @@ class ArchiveFiles:
     def __init__(self, store: FileStore, root: str) -> None:
         self._store, self._root = store, root
 
+    def partitions(self) -> list[int]:
+        """Those that anything was archived of."""
+        return partitions_in(self._store.folders(f"{self._root}/{MASTER}"))
+
     def ranges(self, partition: int, dataset: str = MASTER) -> dict[OffsetRange, FileInfo]:
         """The finished files of a partition, by the range that their name states."""
         files = self._store.list(folder(self._root, dataset, partition))
         named = ((OffsetRange.of_file(partition, file.name), file) for file in files)
         return {offsets: file for offsets, file in named if offsets is not None}
 
-    def put(self, offsets: OffsetRange, decoded: Decoded, position: LogPosition | None = None) -> None:
-        """Store a range; a range that is there already stays, for it holds the same. `position` is the one at its end."""
-        arrow = {
-            dataset: frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(_SCHEMAS[dataset])
-            for dataset, frame in ((MASTER, decoded.events), (QUARANTINE, decoded.rejects))
-        }
-        self._put_tables(offsets, arrow[MASTER], arrow[QUARANTINE], position)
+    def put(self, offsets: OffsetRange, records: Records, decoded: Decoded, position: LogPosition | None = None) -> None:
+        """Store a range; a range that is there already stays, for it holds the same. `position` is the one at its end.
+
+        `records` are all that were decoded: of the events among them the values are stored as they are, but for those that
+        follow from the columns.
+        """
+        # guard: values are kept
+        events = _arrow(decoded.events).append_column(VALUE, _values_of(decoded, records))
+        rejects = _arrow(decoded.rejects).cast(_SCHEMAS[QUARANTINE])
+        self._put_tables(offsets, events.cast(_SCHEMAS[MASTER]), rejects, position)
 
     def put_empty(self, offsets: OffsetRange, position: LogPosition, lost: tuple[Lost, ...] = ()) -> None:
         """Store a range without a record: readers go on behind it. `lost` says which of its offsets are given up."""
@@ -69,7 +155,9 @@ class ArchiveFiles:
     def merge(self, slices: list[Slice], most_bytes: int) -> OffsetRange | None:
         """Store neighbouring slices as one range more; the old files stay until `delete`. ArchiveDamaged if one is.
 
-        Nothing is stored, and None returned, if they are more than so many bytes in memory.
+        Columns that follow from values are filled in; a column that the event has no more is kept if no other could restore
+        it. Nothing is stored, and None returned, if the slices are more than so many bytes in memory, or if only some of
+        them have such a column.
         """
         merged = OffsetRange(slices[0].file.partition, slices[0].first_offset, slices[-1].next_offset)
         quarantined = self.ranges(merged.partition, QUARANTINE)
@@ -80,30 +168,43 @@ class ArchiveFiles:
         for part in slices:
             for dataset in (QUARANTINE, MASTER) if part.file in quarantined else (MASTER,):
                 table, contents = self._read(dataset, part)
-                tables[dataset].append(table)
-                held_bytes += table.nbytes
+                tables[dataset].append(_of_today(table, contents.form) if dataset == MASTER else table)
+                held_bytes += tables[dataset][-1].nbytes
                 end = contents.position
             lost += [piece for one in contents.lost for piece in one.within(part.first_offset, part.next_offset)]
             if held_bytes > most_bytes:
                 return None
-        events, rejects = (pa.concat_tables([_SCHEMAS[one].empty_table(), *tables[one]]) for one in (MASTER, QUARANTINE))
+        irreplaceable = {name for table in tables[MASTER] for name in _irreplaceable(table)}
+        # guard: a merge loses no column
+        if any(irreplaceable.difference(table.column_names) for table in tables[MASTER] if len(table)):
+            return None
+        schema = _SCHEMAS[MASTER]
+        for name in sorted(irreplaceable):
+            schema = schema.append(next(table.schema.field(name) for table in tables[MASTER] if name in table.column_names))
+        events = _together(tables[MASTER], schema)
         # Of an end inside a file it is not known.
         position = end if end.next_offset == merged.next_offset else replace(end, leader_epoch=None)
         names = tuple(part.file.file_name for part in slices)
+        rejects = _together(tables[QUARANTINE], _SCHEMAS[QUARANTINE])
         self._put_tables(merged, events, rejects, position, names, tuple(lost))
         return merged
 
-    def read(self, dataset: str, slices: list[Slice]) -> pa.Table:
+    def read(self, dataset: str, slices: list[Slice]) -> pl.DataFrame:
         """The rows of the slices, in their order; of QUARANTINE give only slices whose file is there.
 
-        Raises ArchiveDamaged if a file is not as it was written.
+        Events have MASTER_SCHEMA, whenever they were stored; ingest/as_received.py gives their values. Raises ArchiveDamaged
+        if a file is not as it was written.
         """
-        return pa.concat_tables([_SCHEMAS[dataset].empty_table(), *(self._read(dataset, part)[0] for part in slices)])
+        held = [self._read(dataset, part) for part in slices]
+        tables = [_of_today(table, contents.form) if dataset == MASTER else table for table, contents in held]
+        return _frame(_together(tables, _SCHEMAS[dataset]))
 
     def _read(self, dataset: str, part: Slice) -> tuple[pa.Table, Contents]:
         """The rows of the slice, and what its file holds."""
         path = part.file.path(self._root, dataset)
         table, contents = decode(self._store.read(path), path)
+        if contents.form is not None and contents.form.version > FORM_VERSION:
+            raise ArchiveDamaged.of(path, f"its values are of form {contents.form.version}, which a later Braid knows")
         offset = table["offset"].to_numpy()
         # guard: offset filter of a merge
         return table.filter(pa.array((offset >= part.first_offset) & (offset < part.next_offset))), contents
@@ -160,7 +261,7 @@ class ArchiveFiles:
         lost: tuple[Lost, ...] = (),
     ) -> None:
         at = position or LogPosition(offsets.next_offset)
-        contents = Contents(offsets, len(events), len(rejects), merged, at.topic_id, at.leader_epoch, at.shift, lost)
+        contents = Contents(offsets, len(events), len(rejects), merged, at.topic_id, at.leader_epoch, at.shift, lost, FORM)
         # guard: quarantine before master
         if len(rejects):
             self._put_file(offsets, QUARANTINE, encode(rejects, contents))

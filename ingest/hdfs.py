@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from hdfs import HdfsError, InsecureClient
 from requests import RequestException
@@ -31,6 +31,9 @@ class FileInfo:
 class FileStore(Protocol):
     """What the archive needs of a file system. Every method raises EngineUnavailable if it cannot tell the outcome."""
 
+    def folders(self, folder: str) -> list[str]:
+        """The names of the folders in a folder; none if there is no such folder."""
+
     def list(self, folder: str) -> list[FileInfo]:
         """The files of a folder, temporary ones too; none if there is no such folder."""
 
@@ -54,15 +57,22 @@ class Hdfs:
         self._url = url
         self._client = InsecureClient(url, user=_USER, timeout=(_CONNECT_S, _READ_S))
 
-    def list(self, folder: str) -> list[FileInfo]:
+    # Before `list`, whose name means the method from there on.
+    def folders(self, folder: str) -> list[str]:
+        return [name for name, status in self._entries(folder) if status["type"] == "DIRECTORY"]
+
+    def _entries(self, folder: str) -> list[tuple[str, dict[str, Any]]]:
         with self._failures_named():
             if self._client.status(folder, strict=False) is None:
                 return []
-            return [
-                FileInfo(name, status["length"], status["modificationTime"])
-                for name, status in self._client.list(folder, status=True)
-                if status["type"] == "FILE"
-            ]
+            return [(name, status) for name, status in self._client.list(folder, status=True)]
+
+    def list(self, folder: str) -> list[FileInfo]:
+        return [
+            FileInfo(name, status["length"], status["modificationTime"])
+            for name, status in self._entries(folder)
+            if status["type"] == "FILE"
+        ]
 
     def read(self, path: str, first_byte: int = 0) -> bytes:
         with self._failures_named(), self._client.read(path, offset=first_byte) as reader:

@@ -7,7 +7,6 @@ import polars as pl
 
 from contract.aggregate import first_of_each, identity_hashes
 from contract.errors import EngineUnavailable
-from contract.event import EVENT_SCHEMA
 from contract.master import MASTER, Slice, covering
 from contract.sketches.bloom import BloomFilter
 from ingest.archive_files import ArchiveFiles
@@ -34,11 +33,11 @@ class History:
         self._known = BloomFilter.for_members(max(rows, 1), _FALSE_POSITIVE_RATE)
 
     def read(self, piece: Piece) -> pl.DataFrame:
-        """The events of a piece that no piece before had, with EVENT_SCHEMA, in the order of their offsets.
+        """The events of a piece that no piece before had, with MASTER_SCHEMA, in the order of their offsets.
 
         Raises ArchiveDamaged and EngineUnavailable.
         """
-        frame = pl.concat(map(self._rows, self._there(piece.slice)), rechunk=True)
+        frame = self._files.read(MASTER, self._there(piece.slice)).rechunk()
         wanted = frame.filter(self._wanted)
         distinct = first_of_each(wanted)
         hashes, known = identity_hashes(distinct), np.zeros(len(distinct), np.bool_)
@@ -48,11 +47,6 @@ class History:
         self._known.add(hashes)
         self.copies += len(wanted) - len(fresh)
         return fresh
-
-    def _rows(self, part: Slice) -> pl.DataFrame:
-        frame = pl.from_arrow(self._files.read(MASTER, [part]))
-        assert isinstance(frame, pl.DataFrame)
-        return frame.cast(dict(EVENT_SCHEMA))
 
     def _there(self, part: Slice) -> list[Slice]:
         """The slice; or if its file has been merged into others since it was selected, slices of these."""

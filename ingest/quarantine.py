@@ -66,9 +66,7 @@ def _rejects(files: ArchiveFiles, partition: int, offsets: NDArray[np.int64]) ->
     for part in current(partition, files.ranges(partition)):
         inside = offsets[np.searchsorted(offsets, part.first_offset) : np.searchsorted(offsets, part.next_offset)]
         if part.file in quarantined and len(inside):
-            rejects = pl.from_arrow(files.read(QUARANTINE, [part]))
-            assert isinstance(rejects, pl.DataFrame)
-            yield rejects.filter(pl.col("offset").is_in(inside.tolist()))
+            yield files.read(QUARANTINE, [part]).filter(pl.col("offset").is_in(inside.tolist()))
 
 
 def _judge(partition: int, rejects: pl.DataFrame, sender: Sender, judged: Judged) -> None:

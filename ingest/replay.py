@@ -1,6 +1,6 @@
 """The master dataset into Kafka once more, in bounded memory.
 
-The same ids and times: in the topic of all layers nothing counts twice, however often. SHIFT=now: as new events of today.
+The same values: in the topic of all layers nothing counts twice, however often. SHIFT=now: as new events of today.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def replay(settings: Settings, request: ReplayRequest, cover: Cover, stop: Stop,
             raise
         raise TopicUnusable.unknown(request.topic, settings.kafka_bootstrap) from None
     files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
-    selection = select(files, range(settings.topic_partitions), request.days, looked)
+    selection = select(files, files.partitions(), request.days, looked)
     if not selection.pieces:
         raise _nothing(request, selection)
     repeats = request.repeats_in(settings.topic)
@@ -169,11 +169,14 @@ class _Replay:
         self._raise_if_stopped()
         times_us = integers(events["event_time"])
         if not self.request.dry_run:
-            from contract.wire_writer import encode_all  # takes a second: what is refused does without
+            from ingest.as_received import values_of, values_of_shifted  # takes a second: what is refused does without
 
             partitions = events["partition"].to_list() if self.keep_partitions else None
-            as_sent = self._shifted(events, int(times_us[0])) if self.request.shift else events
-            self.sender.send(zip(as_sent["visitor_id"].to_list(), encode_all(as_sent), strict=True), partitions)
+            if self.request.shift:
+                values = values_of_shifted(events, self._shifted(events, int(times_us[0])))
+            else:
+                values = values_of(events)
+            self.sender.send(zip(events["visitor_id"].to_list(), values, strict=True), partitions)
         self._position_us = int(times_us[-1])
         self._result.add(events)
         self.sender.poll()

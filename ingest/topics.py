@@ -1,4 +1,4 @@
-"""The topic as all parts expect it: made once, checked at every later start."""
+"""The topic as all parts expect it: made once, checked at every later start, and given more partitions on request."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPa
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     ConfigResource,
+    NewPartitions,
     NewTopic,
     OffsetSpec,
     ResourceType,
 )
 
 from contract.errors import EngineUnavailable, TopicUnusable
+from contract.log_position import Topic
 from contract.settings import Settings
 
 _ANSWER_S = 30
@@ -30,7 +32,10 @@ _CONFIG = {
 
 
 def ensure_topic(settings: Settings) -> bool:
-    """Whether the topic had to be created; TopicUnusable if it exists otherwise than the settings say."""
+    """Whether the topic had to be created; TopicUnusable if one exists whose records' times nobody can check.
+
+    One that exists has the partitions that it has: the setting is for a new one.
+    """
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2})
     try:
         return _create(admin, settings) or _check(admin, settings)
@@ -38,14 +43,33 @@ def ensure_topic(settings: Settings) -> bool:
         raise EngineUnavailable.at("Kafka", settings.kafka_bootstrap, error.args[0].str()) from error
 
 
-def topic_id_of(settings: Settings) -> Callable[[], str]:
-    """Asks for the id of the topic: one that is made again has another. Raises EngineUnavailable, TopicUnusable."""
+def add_partitions(settings: Settings, count: int) -> int:
+    """The topic has `count` partitions from now on, in all; returns how many it had. Raises TopicUnusable if those are more.
+
+    Those that it has keep their records. A key may go to another partition from now on.
+    """
+    had = len(topic_of(settings)().partitions)
+    if count < had:
+        raise TopicUnusable.fewer(settings.topic, had, count)
+    if count > had:
+        admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2})
+        wanted = [NewPartitions(settings.topic, count)]
+        try:
+            admin.create_partitions(wanted, request_timeout=_ANSWER_S)[settings.topic].result(_ANSWER_S)
+            _wait_until_known(admin, settings, count)
+        except KafkaException as error:
+            raise EngineUnavailable.at("Kafka", settings.kafka_bootstrap, error.args[0].str()) from error
+    return had
+
+
+def topic_of(settings: Settings) -> Callable[[], Topic]:
+    """Asks which topic there is now. Raises EngineUnavailable, TopicUnusable."""
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2})
 
-    def ask() -> str:
+    def ask() -> Topic:
         try:
             asked = admin.describe_topics(TopicCollection([settings.topic]), request_timeout=_ANSWER_S)
-            return str(asked[settings.topic].result(_ANSWER_S).topic_id)
+            return Topic.of(asked[settings.topic].result(_ANSWER_S))
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise TopicUnusable.missing(settings.topic, settings.kafka_bootstrap) from None
@@ -77,29 +101,28 @@ def _create(admin: AdminClient, settings: Settings) -> bool:
         if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
             return False
         raise
-    _wait_until_known(admin, settings)
+    _wait_until_known(admin, settings, settings.topic_partitions)
     return True
 
 
-def _wait_until_known(admin: AdminClient, settings: Settings) -> None:
-    """The controller has the topic; a broker hears of it a moment later, and until then tells clients that there is none."""
+def _wait_until_known(admin: AdminClient, settings: Settings, partitions: int) -> None:
+    """The controller has them; a broker hears of it a moment later, and until then tells clients that there are none."""
     deadline = time.monotonic() + _ANSWER_S
     while True:
         found = admin.list_topics(settings.topic, timeout=_ANSWER_S).topics[settings.topic]
         led = [partition for partition in found.partitions.values() if partition.leader >= 0]
-        if found.error is None and len(led) == settings.topic_partitions:
+        if found.error is None and len(led) >= partitions:
             return
         if time.monotonic() > deadline:
             raise EngineUnavailable.at(
-                "Kafka", settings.kafka_bootstrap, f"topic {settings.topic} was created and is not there after {_ANSWER_S} s"
+                "Kafka",
+                settings.kafka_bootstrap,
+                f"{partitions} partitions of topic {settings.topic} were created and are not there after {_ANSWER_S} s",
             )
         time.sleep(_LOOK_S)
 
 
 def _check(admin: AdminClient, settings: Settings) -> bool:
-    found = len(admin.list_topics(settings.topic, timeout=_ANSWER_S).topics[settings.topic].partitions)
-    if found != settings.topic_partitions:
-        raise TopicUnusable.partitions(settings.topic, found, settings.topic_partitions)
     resource = ConfigResource(ResourceType.TOPIC, settings.topic)
     config = admin.describe_configs([resource], request_timeout=_ANSWER_S)[resource].result(_ANSWER_S)
     timestamp_type = config[_TIMESTAMP_TYPE].value

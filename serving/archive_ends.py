@@ -10,7 +10,7 @@ from contract.archive_file import position, read_footer
 from contract.errors import ArchiveDamaged
 from contract.extent import Extent
 from contract.log_position import LogPosition
-from contract.master import MASTER, OffsetRange, folder
+from contract.master import MASTER, OffsetRange, folder, partitions_in
 from contract.settings import Settings
 
 
@@ -18,8 +18,7 @@ def archive_extents(settings: Settings, timeout_s: float) -> tuple[int, dict[int
     """How many files the master dataset has, and what they cover of each partition. Raises what the client raises."""
     client = hdfs.InsecureClient(settings.webhdfs_url, timeout=timeout_s)
     folders = client.list(f"{settings.archive_root}/{MASTER}") if client.status(settings.archive_root, strict=False) else []
-    partitions = sorted(int(name.partition("=")[2]) for name in folders if name.startswith("partition="))
-    listed = {p: client.list(folder(settings.archive_root, MASTER, p), status=True) for p in partitions}
+    listed = {p: client.list(folder(settings.archive_root, MASTER, p), status=True) for p in partitions_in(folders)}
     sizes = {
         p: {found: status["length"] for name, status in files if (found := OffsetRange.of_file(p, name))}
         for p, files in listed.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import requests
@@ -15,7 +15,7 @@ from contract.log_position import LogPosition
 from contract.losses import Kept, Loss, Losses
 from contract.settings import Settings
 from serving.archive_ends import archive_extents
-from serving.log_check import require_positions, topic_id_of
+from serving.log_check import require_positions, topic_of
 from serving.log_ends import LogEnds, log_ends
 
 _ANSWER_S = 10.0
@@ -41,17 +41,20 @@ class OpenGap:
         return "Kafka has them: `compose/engine compose restart archiver` archives them again"
 
 
-def open_gaps(settings: Settings, extents: Mapping[int, Extent]) -> list[OpenGap]:
-    """What is missing of each partition, apart by whether Kafka has it. Raises EngineUnavailable, TopicUnusable."""
-    ends = log_ends(settings)
+def open_gaps(settings: Settings, extents: Mapping[int, Extent], ends: Mapping[int, LogEnds]) -> list[OpenGap]:
+    """What is missing of each partition, apart by whether Kafka, whose log has these ends, has it.
+
+    Raises EngineUnavailable, TopicUnusable.
+    """
     # Asked after the ends, because ids never come back.
-    topic_id = topic_id_of(AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0}), settings)
+    topic_id = topic_of(AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0}), settings).topic_id
     return sorted(gap for partition, extent in extents.items() for gap in _gaps_of(extent, ends.get(partition), topic_id))
 
 
-def with_empty(settings: Settings, extents: Mapping[int, Extent]) -> dict[int, Extent]:
-    """Partitions of which the archive has no file yet too."""
-    return {partition: Extent(partition, LogPosition(0)) for partition in range(settings.topic_partitions)} | dict(extents)
+def with_empty(extents: Mapping[int, Extent], partitions: Iterable[int]) -> dict[int, Extent]:
+    """Those of the partitions too of which the archive has no file yet."""
+    # guard: what was lost before anything was archived is lost
+    return {partition: Extent(partition, LogPosition(0)) for partition in partitions} | dict(extents)
 
 
 def unjudged_gaps(extents: Mapping[int, Extent]) -> list[OpenGap]:
@@ -65,7 +68,7 @@ def require_no_loss(settings: Settings, extents: Mapping[int, Extent], cut: Mapp
     Raises EngineUnavailable, TopicUnusable too, unless nothing is missing.
     """
     behind = {partition: extents[partition] for partition, at in cut.items() if extents[partition].whole_next_offset < at}
-    for gap in open_gaps(settings, behind) if behind else ():
+    for gap in open_gaps(settings, behind, log_ends(settings)) if behind else ():
         # guard: a run does not wait for what is lost
         if gap.is_lost and gap.first_offset < cut[gap.partition]:
             raise ArchiveGap.lost(gap.partition, gap.first_offset, gap.next_offset)
@@ -82,7 +85,8 @@ def plan_acceptance(settings: Settings) -> Losses:
         raise EngineUnavailable.at("HDFS", settings.webhdfs_url, error) from error
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2})
     require_positions(settings, admin, "the archiver", {partition: extent.end for partition, extent in extents.items()})
-    found = open_gaps(settings, with_empty(settings, extents))
+    ends = log_ends(settings)
+    found = open_gaps(settings, with_empty(extents, ends), ends)
     return Losses(
         tuple(
             Loss(gap.partition, gap.first_offset, gap.next_offset, "neither a file of the archive nor Kafka had them", True)
@@ -110,9 +114,10 @@ def describe(losses: Losses) -> list[str]:
 
 
 def _gaps_of(extent: Extent, ends: LogEnds | None, topic_id: str) -> list[OpenGap]:
-    if ends is None or extent.end.topic_id not in (None, topic_id):
+    if extent.end.topic_id not in (None, topic_id) or (ends is None and extent.end.log_offset > 0):
         return _unjudged(extent)
-    low = ends.first_offset
+    # One that the topic does not have may be added to it, and begins at its first offset then.
+    low = ends.first_offset if ends else 0
     return [
         OpenGap(gap.partition, gap.first_offset, gap.next_offset, is_lost)
         for is_lost, found in ((True, extent.lost(low)), (False, extent.kept(low)))

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollectio
 from confluent_kafka.admin import AdminClient
 
 from contract.errors import EngineUnavailable, PositionLost, TopicUnusable
-from contract.log_position import TRUNCATED, LogPosition, cut_offset
+from contract.log_position import TRUNCATED, LogPosition, Topic, cut_offset
 from contract.settings import Settings
 
 _ANSWER_S = 5.0
@@ -19,21 +19,21 @@ _PATIENCE_S = 10.0
 _CONSUME_S = 0.1
 
 
-def topic_id_of(admin: AdminClient, settings: Settings) -> str:
-    """The id of the topic that there is now: one that is made again has another. Raises EngineUnavailable, TopicUnusable."""
-    return answered_topic_id(ask_topic_id(admin, settings), settings)
+def topic_of(admin: AdminClient, settings: Settings) -> Topic:
+    """The topic that there is now. Raises EngineUnavailable, TopicUnusable."""
+    return answered_topic(ask_topic(admin, settings), settings)
 
 
-def ask_topic_id(admin: AdminClient, settings: Settings) -> Future[Any]:
-    """The question alone, for `answered_topic_id`."""
+def ask_topic(admin: AdminClient, settings: Settings) -> Future[Any]:
+    """The question alone, for `answered_topic`."""
     asked: Mapping[str, Future[Any]] = admin.describe_topics(TopicCollection([settings.topic]), request_timeout=_ANSWER_S)
     return asked[settings.topic]
 
 
-def answered_topic_id(asked: Future[Any], settings: Settings) -> str:
-    """The answer; raises as `topic_id_of` does."""
+def answered_topic(asked: Future[Any], settings: Settings) -> Topic:
+    """The answer; raises as `topic_of` does."""
     try:
-        return str(asked.result(_ANSWER_S).topic_id)
+        return Topic.of(asked.result(_ANSWER_S))
     except KafkaException as error:
         if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise TopicUnusable.missing(settings.topic, settings.kafka_bootstrap) from None
@@ -51,25 +51,32 @@ def require_positions(settings: Settings, admin: AdminClient, reader: str, posit
         raise error
 
 
-def require_topic(settings: Settings, admin: AdminClient, reader: str, topic_id: str | None) -> None:
-    """PositionLost if the topic that there is has another id. Raises EngineUnavailable and TopicUnusable too."""
-    found_id = topic_id_of(admin, settings)
-    if topic_id not in (None, found_id):
-        raise PositionLost.topic(reader, settings.topic, str(topic_id), found_id)
+def require_topic(settings: Settings, admin: AdminClient, reader: str, topic_id: str | None) -> Topic:
+    """The topic that there is; PositionLost if it has another id. Raises EngineUnavailable and TopicUnusable too."""
+    found = topic_of(admin, settings)
+    if topic_id not in (None, found.topic_id):
+        raise PositionLost.topic(reader, settings.topic, str(topic_id), found.topic_id)
+    return found
 
 
 def lost_positions(
     settings: Settings, admin: AdminClient, reader: str, positions: Mapping[int, LogPosition]
 ) -> dict[int, PositionLost]:
     """Those positions, by partition, that are none of the log that Kafka has, each with what is wrong with it."""
-    found_id = topic_id_of(admin, settings)
+    found = topic_of(admin, settings)
     lost: dict[int, PositionLost] = {}
     read = {partition: at for partition, at in positions.items() if at.next_offset > 0}
     for partition, at in read.items():
         # guard: the speed layer goes on in its own topic
-        if at.topic_id not in (None, found_id):
-            lost[partition] = PositionLost.topic(reader, settings.topic, str(at.topic_id), found_id)
-    held = {partition: at for partition, at in read.items() if partition not in lost}
+        if at.topic_id not in (None, found.topic_id):
+            lost[partition] = PositionLost.topic(reader, settings.topic, str(at.topic_id), found.topic_id)
+        # Of a log that follows another nothing may have been read yet, and then it need not have the partition.
+        # guard: no partition is taken away
+        elif partition not in found.partitions and at.log_offset > 0:
+            lost[partition] = PositionLost.partition(
+                reader, settings.topic, partition, at.next_offset, len(found.partitions)
+            )
+    held = {partition: at for partition, at in read.items() if partition in found.partitions and partition not in lost}
     return lost | (_cut_below(settings, reader, held) if held else {})
 
 

@@ -71,7 +71,9 @@ def log_ends(settings: Settings) -> dict[int, LogEnds]:
 def open_transactions(settings: Settings, ends: Mapping[int, LogEnds]) -> list[OpenTransaction]:
     """The earliest one of each partition that has any. Raises EngineUnavailable."""
     return [
-        OpenTransaction(partition, end.last_stable_offset, end.held_back, _came(settings, partition, end.last_stable_offset))
+        OpenTransaction(
+            partition, end.last_stable_offset, end.held_back, came_at(settings, partition, end.last_stable_offset)
+        )
         for partition, end in ends.items()
         if end.held_back
     ]
@@ -98,7 +100,7 @@ def _offsets(
     return {place.partition: int(answer.result().offset) for place, answer in answers.items()}
 
 
-def _came(settings: Settings, partition: int, offset: int) -> datetime | None:
+def came_at(settings: Settings, partition: int, offset: int) -> datetime | None:
     """When the first record from an offset on came, committed or not."""
     consumer = Consumer(
         {

@@ -44,9 +44,7 @@ def migrate(settings: Settings, views: Sequence[View] = VIEWS) -> bool:
                 # Where a query and this lock each other out, or it lasts, this gives way first, and comes again.
                 database.execute("SET LOCAL deadlock_timeout = '20ms'")
                 database.execute("SET LOCAL lock_timeout = '2s'")
-                changed = _schema(database, views, contended)
-                database.execute("SELECT serving.positions(%s)", [settings.topic_partitions])
-                return changed
+                return _schema(database, views, contended)
             # Queries that it kept waiting have as long for themselves.
             time.sleep(time.monotonic() - attempt_s)
     raise TimedOut.waiting_to_migrate(_PATIENCE_S, attempts)

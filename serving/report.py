@@ -48,6 +48,8 @@ def print_status(status: Status, console: Console) -> None:
             for gap in status.archive_gaps
         ]
         _print(console, "Gaps of the archive: runs whose cut is above one cannot publish", gaps)
+    for text in status.unread:
+        console.print(f"  {text}; readers find what was added within a minute, or `make audit` names it\n", soft_wrap=True)
     _print(console, "Last batch run", [status.last_run] if status.last_run else [])
     _print(console, "Ledger: received = counted + duplicate + quarantined", status.ledger)
     print_addresses(status.addresses, console)

@@ -13,12 +13,12 @@ from confluent_kafka.admin import AdminClient
 from hdfs import HdfsError
 
 from contract.errors import EngineUnavailable, PositionLost
-from contract.log_position import LogPosition
+from contract.log_position import LogPosition, Topic
 from contract.resumption import ResumedPartition, Resumption
 from contract.settings import Settings
 from serving.archive_ends import archive_extents
 from serving.database import answering, connect
-from serving.log_check import lost_positions, topic_id_of
+from serving.log_check import lost_positions, topic_of
 
 _ANSWER_S = 10.0
 
@@ -26,7 +26,7 @@ _ANSWER_S = 10.0
 def plan_resumption(settings: Settings) -> Resumption:
     """How to go on where a position is none of the log that Kafka has. Changes nothing; valid while no archiver runs."""
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2})
-    topic_id = topic_id_of(admin, settings)
+    topic = topic_of(admin, settings)
     with connect(settings, "reader") as connection, answering(connection):
         rows = connection.execute("SELECT * FROM log_positions").fetchall()
     speed = {partition: LogPosition(*at) for partition, *at in rows}
@@ -43,7 +43,7 @@ def plan_resumption(settings: Settings) -> Resumption:
             _resumed(
                 settings,
                 partition,
-                topic_id,
+                topic,
                 (archive.get(partition, nowhere), lost_archive.get(partition)),
                 (speed.get(partition, nowhere), lost_speed.get(partition)),
             )
@@ -55,24 +55,25 @@ def plan_resumption(settings: Settings) -> Resumption:
 def _resumed(
     settings: Settings,
     partition: int,
-    topic_id: str,
+    topic: Topic,
     archive: tuple[LogPosition, PositionLost | None],
     speed: tuple[LogPosition, PositionLost | None],
 ) -> ResumedPartition:
     (archived, archive_lost), (counted, speed_lost) = archive, speed
     error = archive_lost or speed_lost
     assert error is not None
-    low = _low_offset(settings, partition)
+    # One that the topic does not have may be added to it, and begins at its first offset then.
+    low = _low_offset(settings, partition) if partition in topic.partitions else 0
     if archive_lost is None:
         # All that the log has up to there is archived, so the archive says how to go on.
         log_offset, leader_epoch = archived.log_offset, archived.leader_epoch
         kept = low if error.cut_offset is None else error.cut_offset
-        lost_offset = min(kept + counted.shift, counted.next_offset) if counted.topic_id == topic_id else 0
+        lost_offset = min(kept + counted.shift, counted.next_offset) if counted.topic_id == topic.topic_id else 0
         is_behind = archived.next_offset <= counted.next_offset
         next_offset = counted.next_offset + 1 if is_behind else archived.next_offset
     else:
         # What both logs have is archived. If nobody knows how much that is, all is read, and repeats count once.
-        cut = archive_lost.cut_offset if archived.topic_id == topic_id else None
+        cut = archive_lost.cut_offset if archived.topic_id == topic.topic_id else None
         log_offset, leader_epoch = (low, None) if cut is None or cut < low else (cut, archived.leader_epoch)
         lost_offset = archived.next_offset
         next_offset = max(archived.next_offset, counted.next_offset) + 1
@@ -80,7 +81,7 @@ def _resumed(
         partition,
         archived.next_offset,
         next_offset,
-        topic_id,
+        topic.topic_id,
         leader_epoch,
         log_offset,
         lost_offset,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,6 +22,7 @@ from serving.database import connect, reader_dsn
 from serving.gaps import OpenGap, open_gaps, unjudged_gaps, with_empty
 from serving.log_check import lost_positions
 from serving.log_ends import LogEnds, OpenTransaction, log_ends, open_transactions
+from serving.unread import unread_partitions
 
 TIMEOUT_S = 4.0
 NIMBUS_PORT = 6627
@@ -71,14 +72,17 @@ class Position:
 
 @dataclass(frozen=True)
 class Status:
-    """Everything that `status` shows; `lost_positions` says which readers stand still because the log is another one, and
-    `archive_gaps` what no file of the archive has, as long as nobody has written down that it is lost."""
+    """Everything that `status` shows; `lost_positions` says which readers stand still because the log is another one,
+    `archive_gaps` what no file of the archive has, as long as nobody has written down that it is lost, and `unread` of
+    which partitions a reader has not begun to read what is there.
+    """
 
     health: list[Health]
     positions: list[Position]
     open_transactions: list[OpenTransaction]
     lost_positions: list[str]
     archive_gaps: list[OpenGap]
+    unread: list[str]
     last_run: dict[str, Any] | None
     ledger: list[dict[str, Any]]
     addresses: dict[str, str]
@@ -133,7 +137,13 @@ def read_status(settings: Settings) -> Status:
         ],
         open_transactions=kafka.answer.get("open", []),
         lost_positions=_lost(settings, held, stored) if kafka.health.up else [],
-        archive_gaps=_gaps(settings, extents) if kafka.health.up and namenode.health.up else unjudged_gaps(extents),
+        archive_gaps=_gaps(settings, extents, ends) if kafka.health.up and namenode.health.up else unjudged_gaps(extents),
+        unread=_unread(
+            settings,
+            ends,
+            ({"the archiver": archived.keys()} if namenode.health.up else {})
+            | ({"the speed layer": speed.keys()} if database.health.up else {}),
+        ),
         last_run=database.answer.get("last_run"),
         ledger=ledger,
         addresses=addresses(settings),
@@ -186,11 +196,19 @@ def _lost(settings: Settings, archived: Mapping[int, LogPosition], stored: Mappi
         return [f"not known: {error}"]
 
 
-def _gaps(settings: Settings, extents: Mapping[int, Extent]) -> list[OpenGap]:
+def _gaps(settings: Settings, extents: Mapping[int, Extent], ends: Mapping[int, LogEnds]) -> list[OpenGap]:
     try:
-        return open_gaps(settings, with_empty(settings, extents))
+        return open_gaps(settings, with_empty(extents, ends), ends)
     except BraidError:
         return unjudged_gaps(extents)
+
+
+def _unread(settings: Settings, ends: Mapping[int, LogEnds], known: Mapping[str, Set[int]]) -> list[str]:
+    """Which partitions have records that one of these readers has not begun with; that Kafka could not be asked, if so."""
+    try:
+        return [one.text() for one in unread_partitions(settings, ends, known)]
+    except BraidError as error:
+        return [f"not known: {error}"]
 
 
 def _namenode(settings: Settings) -> _Probe:

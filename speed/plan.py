@@ -10,7 +10,7 @@ plan begins with one offset, because whoever planned before it may have ended wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from contract.errors import PositionLost
@@ -82,7 +82,7 @@ class RangePlan:
     def ack(self, tuple_id: str, now_s: float) -> None:
         """The range is committed."""
         plan = self._plan_of(tuple_id)
-        if tuple_id in plan.in_flight:
+        if plan and tuple_id in plan.in_flight:
             del plan.in_flight[tuple_id]
             plan.limit_offsets = min(2 * plan.limit_offsets, self._max_offsets)
             rest_s = min((now_s - plan.emitted_s) / 2, _LONGEST_REST_S)
@@ -91,7 +91,7 @@ class RangePlan:
     def fail(self, tuple_id: str, now_s: float) -> None:
         """The range, and so every range after it, is not; unless it belongs to an earlier attempt."""
         plan = self._plan_of(tuple_id)
-        if tuple_id in plan.in_flight and not plan.void:
+        if plan and tuple_id in plan.in_flight and not plan.void:
             # guard: a failed range voids its plan
             plan.void = True
             plan.not_before_s = now_s + _RETRY_S
@@ -123,12 +123,24 @@ class RangePlan:
         for partition in self._partitions.values():
             partition.void = True
 
-    def resume(self, positions: Mapping[int, int], now_s: float) -> None:
-        """Partitions that may resume go on from their committed position; late acks of old ranges are ignored."""
-        for partition, plan in self._partitions.items():
-            if plan.void and plan.not_before_s <= now_s:
-                again = _PartitionPlan(positions[partition], plan.attempt + 1, limit_offsets=plan.limit_offsets)
-                self._partitions[partition] = again
+    @property
+    def partitions(self) -> Set[int]:
+        """Those that it plans."""
+        return self._partitions.keys()
 
-    def _plan_of(self, tuple_id: str) -> _PartitionPlan:
-        return self._partitions[int(tuple_id.split(":", 1)[0])]
+    def resume(self, positions: Mapping[int, int], now_s: float) -> None:
+        """Partitions that may resume go on from their committed position, and new ones begin; late acks change nothing.
+
+        One that may resume and has no position any more is of a topic that another has followed.
+        """
+        for partition, plan in list(self._partitions.items()):
+            if plan.void and plan.not_before_s <= now_s:
+                del self._partitions[partition]
+                if partition in positions:
+                    again = _PartitionPlan(positions[partition], plan.attempt + 1, limit_offsets=plan.limit_offsets)
+                    self._partitions[partition] = again
+        for partition in positions.keys() - self._partitions.keys():
+            self._partitions[partition] = _PartitionPlan(positions[partition])
+
+    def _plan_of(self, tuple_id: str) -> _PartitionPlan | None:
+        return self._partitions.get(int(tuple_id.split(":", 1)[0]))

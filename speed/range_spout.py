@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Set
 from typing import Any
 
 import psycopg
@@ -11,6 +12,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from streamparse import Spout
 
 from contract.errors import BraidError, PositionLost
+from contract.log_position import LogPosition
 from contract.settings import Settings
 from serving.database import connect
 from serving.handoff import positions
@@ -23,6 +25,7 @@ _BUSY_S = 1.0
 _RETRY_S = 1.0
 _LOOK_AGAIN_S = 5.0
 _TIMEOUT_S = 5.0
+_READER = "the speed layer"
 
 
 class RangeSpout(Spout):
@@ -38,6 +41,7 @@ class RangeSpout(Spout):
         self._verified_in: dict[int, int] | None = None
         self._seen: dict[int, int] = {}
         self._topic_id: str | None = None
+        self._partitions: Set[int] = frozenset()
         self._look_at_s = 0.0
         self._said = ""
 
@@ -50,7 +54,7 @@ class RangeSpout(Spout):
             plan = self._planned()
             # Each look costs the broker and this process a millisecond.
             due = plan.next_look_s <= time.monotonic()
-            ranges = plan.next_ranges(self._high_offsets(), time.monotonic()) if due else []
+            ranges = plan.next_ranges(self._high_offsets(plan.partitions), time.monotonic()) if due else []
         except (psycopg.Error, BraidError, KafkaException) as error:
             if str(error) != self._said:
                 self.logger.warning("cannot plan now: %s", error)
@@ -58,6 +62,7 @@ class RangeSpout(Spout):
             self._not_before = time.monotonic() + (_LOOK_AGAIN_S if isinstance(error, PositionLost) else _RETRY_S)
             # A client keeps the leaders' epochs for five minutes, and a broker that has restarted refuses the old ones.
             self._admin = self._verified_in = None
+            self._look_at_s = time.monotonic()
             if self._plan is not None and isinstance(error, PositionLost):
                 # Whoever settles it moves the positions.
                 self._plan.void_all()
@@ -79,14 +84,22 @@ class RangeSpout(Spout):
             self._plan.fail(tup_id, time.monotonic())
 
     def _planned(self) -> RangePlan:
+        """Plans every partition that the topic has, those that were added since the last look too. Raises PositionLost."""
         now_s = time.monotonic()
-        if self._plan is None or self._plan.may_resume(now_s):
-            with connect(self._settings, "speed") as connection:
-                stored = positions(connection, self._settings.topic_partitions)
+        # guard: partitions that are added are counted
+        has_more = self._plan is not None and not self._partitions <= self._plan.partitions
+        if self._plan is None or self._plan.may_resume(now_s) or has_more:
+            stored = self._stored()
             # A commit may have been refused because it was of another topic.
             self._verified_in = None
-            self._shifts = {partition: at.shift for partition, at in stored.items()}
             self._topic_id = next((at.topic_id for at in stored.values() if at.topic_id), None)
+            # Partitions of another topic are none of ours, and get no rows.
+            self._look()
+            if not self._partitions <= stored.keys():
+                stored = self._stored(1 + max(self._partitions))
+            # Of a topic that has followed another there may be fewer.
+            stored = {partition: at for partition, at in stored.items() if partition in self._partitions}
+            self._shifts = {partition: at.shift for partition, at in stored.items()}
             committed = {partition: at.next_offset for partition, at in stored.items()}
             if self._plan is None:
                 settings = self._settings
@@ -101,30 +114,40 @@ class RangeSpout(Spout):
                 self._plan.resume(committed, now_s)
         return self._plan
 
-    def _high_offsets(self) -> dict[int, int]:
+    def _stored(self, partitions: int = 0) -> dict[int, LogPosition]:
+        with connect(self._settings, "speed") as connection:
+            return positions(connection, partitions)
+
+    def _client(self) -> AdminClient:
+        if self._admin is None:
+            self._admin = AdminClient({"bootstrap.servers": self._settings.kafka_bootstrap})
+        return self._admin
+
+    def _look(self) -> None:
+        """Ask whether the topic is the one of the positions, and which partitions it has. Raises PositionLost."""
+        found = require_topic(self._settings, self._client(), _READER, self._topic_id)
+        # What is planned from here on is of this one, whether the database knows its id yet or not.
+        self._topic_id, self._partitions = found.topic_id, found.partitions
+        self._look_at_s = time.monotonic() + _LOOK_AGAIN_S
+
+    def _high_offsets(self, partitions: Set[int]) -> dict[int, int]:
         """The last stable offset of each partition: below it, no open transaction keeps a reader waiting.
 
         A broker that starts begins a new leader epoch. What it has lost, it has lost then, so that is when to look. Raises
         PositionLost.
         """
-        if self._admin is None:
-            self._admin = AdminClient({"bootstrap.servers": self._settings.kafka_bootstrap})
-        asked = {
-            TopicPartition(self._settings.topic, partition): OffsetSpec.latest()
-            for partition in range(self._settings.topic_partitions)
-        }
-        answers = self._admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_TIMEOUT_S)
+        # First, because of partitions that another topic does not have there is no offset.
+        if time.monotonic() >= self._look_at_s:
+            self._look()
+        admin = self._client()
+        asked = {TopicPartition(self._settings.topic, partition): OffsetSpec.latest() for partition in partitions}
+        answers = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_TIMEOUT_S)
         ends = {place.partition: answer.result() for place, answer in answers.items()}
         epochs = {partition: end.leader_epoch for partition, end in ends.items()}
         has_shrunk = any(end.offset < self._seen.get(partition, 0) for partition, end in ends.items())
         # guard: each leader epoch is looked at
         if epochs != self._verified_in or has_shrunk:
-            with connect(self._settings, "speed") as connection:
-                committed = positions(connection)
-            require_positions(self._settings, self._admin, "the speed layer", committed)
+            require_positions(self._settings, admin, _READER, self._stored())
             self._verified_in = epochs
-        elif time.monotonic() >= self._look_at_s:
-            require_topic(self._settings, self._admin, "the speed layer", self._topic_id)
-            self._look_at_s = time.monotonic() + _LOOK_AGAIN_S
         self._seen = {partition: end.offset for partition, end in ends.items()}
         return {partition: end.offset + self._shifts[partition] for partition, end in ends.items()}

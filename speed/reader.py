@@ -17,7 +17,7 @@ from contract.log_position import TRUNCATED, LogPosition
 from contract.master import OffsetRange
 from contract.records import CONSUME_MESSAGES, Records, parted
 from contract.settings import Settings
-from serving.log_check import answered_topic_id, ask_topic_id
+from serving.log_check import answered_topic, ask_topic, topic_of
 
 _READER = "the speed layer"
 _CONSUME_TIMEOUT_S = 0.2
@@ -34,9 +34,9 @@ class RangeReader:
         self._partition = partition
         self._most_bytes = settings.range_max_mb << 20
         self._mean_bytes = MAX_VALUE_BYTES
+        self._admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
         self._consumer = self._connect()
         self._knows_topic = False
-        self._admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
         self._asked: Future[Any] | None = None
         self._prefetched = Records()
         self._next_offset: int | None = None
@@ -45,7 +45,7 @@ class RangeReader:
         self._leader_epoch: int | None = None
 
     def _connect(self) -> Consumer:
-        partitions_of_bolt = -(-self._settings.topic_partitions // self._settings.bolts)
+        partitions_of_bolt = -(-len(topic_of(self._admin, self._settings).partitions) // self._settings.bolts)
         return Consumer(
             {
                 "bootstrap.servers": self._settings.kafka_bootstrap,
@@ -73,8 +73,10 @@ class RangeReader:
         # A client that has heard of the topic before does not ask whether the leader epoch reached so far.
         # guard: a reader's client knows nothing
         if self._knows_topic:
+            # That asks Kafka, so if it fails the old one is still there.
+            following = self._connect()
             self._consumer.close()
-            self._consumer = self._connect()
+            self._consumer = following
         self._seek(position)
         self._next_offset = position.next_offset
 
@@ -84,7 +86,7 @@ class RangeReader:
         So all of the range is of that topic. Raises EngineUnavailable, TopicUnusable.
         """
         assert self._asked is not None
-        topic_id = answered_topic_id(self._asked, self._settings)
+        topic_id = answered_topic(self._asked, self._settings).topic_id
         (at,) = self._consumer.position([TopicPartition(self._settings.topic, self._partition)])
         if at.leader_epoch is not None:
             # What is fetched beyond the range may be of a later epoch: it was in the log then, which is all that counts.
@@ -108,7 +110,7 @@ class RangeReader:
         is_whole = count == inside and self._reached_offset >= wanted.next_offset
         self._next_offset = wanted.next_offset if is_whole else self._prefetched.offsets[count - 1] + 1
         # The answer comes while the caller decodes.
-        self._asked = ask_topic_id(self._admin, self._settings)
+        self._asked = ask_topic(self._admin, self._settings)
         return OffsetRange(self._partition, wanted.first_offset, self._next_offset), self._prefetched.take(count)
 
     def close(self) -> None:

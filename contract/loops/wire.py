@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from contract.compiled import compiled, read_only
 from contract.loops.dates import days_before, days_of, days_until
+from contract.loops.writing import put_decimal, put_fraction
 
 TEXT, TIME, INTEGER, FLOAT = range(4)
 FIELD = np.dtype(
@@ -38,6 +39,8 @@ _MOST_FRACTION_DIGITS = 6
 _LAST_YEAR = 9_999
 _NO_DIGITS = _LAST_YEAR + 1
 _NOWHERE = -1
+_WHOLE_SECONDS_BYTES = len("YYYY-MM-DDThh:mm:ss")
+_LONGEST_WRITTEN = 32  # more than a number is
 
 _ONE, _U7, _U32, _U56 = map(np.uint64, (1, 7, 32, 56))
 _EACH = np.uint64(0x0101010101010101)
@@ -124,7 +127,7 @@ def _time(text: NDArray[np.uint8], at: int) -> tuple[int, int]:
     if not 1 <= day <= days_of(year, month):
         return 0, _NOWHERE
     days = days_until(year) + days_before(year, month) + day - 1
-    at += 19
+    at += _WHOLE_SECONDS_BYTES
     fraction = 0
     if text[at] == _POINT:
         at += 1
@@ -187,11 +190,21 @@ def _view(words: NDArray[np.uint64], at: int, length: int, buffer: int) -> tuple
     return np.uint64(length) | first << _U32, first >> _U32 | rest << _U32
 
 
+@compiled(types.boolean(_BYTES, types.int64, types.int64, types.uint8[::1], types.int64))
+def _is(text: NDArray[np.uint8], at: int, after: int, written: NDArray[np.uint8], length: int) -> bool:
+    """Whether the bytes from `at` to `after` are those that were written."""
+    same = after - at == length
+    for place in range(length if same else 0):
+        same &= text[at + place] == written[place]
+    return same
+
+
 @compiled(
     types.int64(
         _FIELDS, _NAMES, _NAMES,
         _BYTES, _WORDS, _LONGS, _LONGS, types.int64, types.int64, types.int64,
         types.int64[::1], types.boolean[:, ::1], types.uint64[:, :, ::1], types.int64[:, ::1], types.float64[:, ::1],
+        types.boolean, types.boolean[::1],
     )
 )  # fmt: skip
 def read_records(
@@ -210,19 +223,26 @@ def read_records(
     views: NDArray[np.uint64],
     integers: NDArray[np.int64],
     floats: NDArray[np.float64],
+    compare: bool,
+    follows: NDArray[np.bool_],
 ) -> int:
     """Write the records that are of wire form to the rows from `row` on; returns the row after them.
 
     `text` is one of several buffers, and begins with record `first_record`; `words` are the eight bytes from each of its
     positions on. A field's name is with all punctuation before the value. `records` says of which record a row is. Of
     `views`, `integers` and `floats` each has a column for each field, which uses that of its kind.
+
+    If they are to be compared, `follows` says of a row whether write_records would write the very same bytes of it. What can
+    be spelled in more than one way here is only what comes after the seconds of a time, and a number with a fraction: these
+    are compared with what is written of them.
     """
+    written = np.empty(_LONGEST_WRITTEN, np.uint8)
     after = -1
     for number in range(len(lengths)):
         at = start = after + 1
         after = start + lengths[number]
         record = first_record + number
-        good, may_be_other_than_ascii = True, 0
+        good, same, may_be_other_than_ascii = True, compare, 0
         for column in range(len(fields)):
             field = fields[column]
             kind = field.kind
@@ -253,6 +273,9 @@ def read_records(
                 time, end = _time(text, at)
                 good = end != _NOWHERE and text[end] == _QUOTE and 0 <= time <= latest_us[record]
                 integers[column, row] = time
+                if same and good:
+                    length = put_fraction(time % _MICROSECONDS, written, 0)
+                    same = _is(text, at + _WHOLE_SECONDS_BYTES, end, written, length)
                 at = end + 1
             else:
                 digits, fraction_digits, end = _number(text, at)
@@ -260,6 +283,8 @@ def read_records(
                 good = end != _NOWHERE and field.least <= value <= field.most
                 if kind == FLOAT:
                     floats[column, row] = value
+                    if same and good:
+                        same = _is(text, at, end, written, put_decimal(value, written, 0))
                 else:
                     good = good and fraction_digits == 0
                     integers[column, row] = digits
@@ -271,5 +296,7 @@ def read_records(
         if may_be_other_than_ascii and not _is_utf8(text, start, after):
             continue
         records[row] = record
+        # guard: a value is left out only if it comes back
+        follows[row] = same
         row += 1
     return row

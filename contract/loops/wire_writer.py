@@ -1,31 +1,26 @@
 """The compiled loop of contract/wire_writer.py: each event is written once, field after field, as JSON.
 
+What it writes is form 1 of archive files (contract/wire_writer.py): a byte that changes here makes another form of it.
+
 Bounds. What is written of an event is at most the texts before its values, its texts with MOST_ESCAPE_BYTES for each byte
-that is escaped, and MOST_ADDED_BYTES.
+that is escaped, MOST_ADDED_BYTES for each field, and a brace.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numba import boolean, float64, int64, types, uint8
 from numpy.typing import NDArray
 
 from contract.compiled import compiled, read_only
-from contract.loops.dates import date_of
 from contract.loops.wire import INTEGER, TEXT, TIME
-from contract.loops.writing import put, put_digits, put_number
+from contract.loops.writing import put, put_decimal, put_number, put_time
 
 MOST_ESCAPE_BYTES = len("\\u001f")
-MOST_ADDED_BYTES = 160
-"""What an event has that is neither a text nor before a value: a time, three numbers, quotes, a brace."""
+MOST_ADDED_BYTES = 28
+"""What a field has that is neither a text nor before its value: a time or a number, and a quote."""
 
-_QUOTE, _BACKSLASH, _SPACE, _BRACE, _MINUS, _COLON, _POINT, _ZERO, _T, _Z, _U, _A = b'"\\ }-:.0TZua'
-_DAY_US, _SECOND_US, _MILLISECOND_US = 86_400_000_000, 1_000_000, 1_000
-_THOUSAND = 1_000
-# So many thousandths are exact as a float, and so is what they are divided by, so the quotient is correctly rounded.
-_MOST_NUMBER = 1e11
+_QUOTE, _BACKSLASH, _SPACE, _BRACE, _ZERO, _U, _A = b'"\\ }0ua'
 
 _BYTES, _LONGS = read_only(uint8), read_only(int64)
 _WRITTEN, _ENDS = types.Array(uint8, 1, "C"), types.Array(int64, 1, "C")
@@ -55,48 +50,6 @@ def _put_text(content: NDArray[np.uint8], first: int, after: int, out: NDArray[n
         out[at + 5] = _ZERO + digit if digit < 10 else _A + digit - 10
         at += MOST_ESCAPE_BYTES
     return put(content, plain, after, out, at)
-
-
-@compiled(int64(int64, _WRITTEN, int64))
-def _put_time(time_us: int, out: NDArray[np.uint8], at: int) -> int:
-    """Write microseconds since 1970, not less than none, as RFC 3339 in UTC with no more digits than they have."""
-    year, month, day = date_of(time_us // _DAY_US)
-    seconds, fraction = time_us % _DAY_US // _SECOND_US, time_us % _SECOND_US
-    at = put_digits(year, 4, out, at)
-    out[at] = _MINUS
-    at = put_digits(month, 2, out, at + 1)
-    out[at] = _MINUS
-    at = put_digits(day, 2, out, at + 1)
-    out[at] = _T
-    at = put_digits(seconds // 3600, 2, out, at + 1)
-    out[at] = _COLON
-    at = put_digits(seconds // 60 % 60, 2, out, at + 1)
-    out[at] = _COLON
-    at = put_digits(seconds % 60, 2, out, at + 1)
-    if fraction:
-        out[at] = _POINT
-        if fraction % _MILLISECOND_US:
-            at = put_digits(fraction, 6, out, at + 1)
-        else:
-            at = put_digits(fraction // _MILLISECOND_US, 3, out, at + 1)
-    out[at] = _Z
-    return at + 1
-
-
-@compiled(int64(float64, _WRITTEN, int64))
-def _put_decimal(number: float, out: NDArray[np.uint8], at: int) -> int:
-    """Write a number with one to three decimals; -1 if it has more, is negative or too large."""
-    if not 0 <= number < _MOST_NUMBER or math.copysign(1.0, number) < 0:
-        return -1
-    thousandths = np.int64(number * _THOUSAND + 0.5)
-    if thousandths / _THOUSAND != number:
-        return -1
-    at = put_number(int(thousandths // _THOUSAND), out, at)
-    out[at] = _POINT
-    decimals, digits = thousandths % _THOUSAND, 3
-    while digits > 1 and decimals % 10 == 0:
-        decimals, digits = decimals // 10, digits - 1
-    return put_digits(int(decimals), digits, out, at + 1)
 
 
 @compiled(int64(_LONGS, _BYTES, _LONGS, _BYTES, _MANY_LONGS, _MANY_FLAGS, _MANY_LONGS, _MANY_FLOATS, _WRITTEN, _ENDS))
@@ -129,13 +82,13 @@ def write_records(
                 if kind == TEXT:
                     at = _put_text(content, bounds[column, row], bounds[column, row + 1], out, at)
                 else:
-                    at = _put_time(integers[column, row], out, at)
+                    at = put_time(integers[column, row], out, at)
                 out[at] = _QUOTE
                 at += 1
             elif kind == INTEGER:
                 at = put_number(integers[column, row], out, at)
             else:
-                at = _put_decimal(floats[column, row], out, at)
+                at = put_decimal(floats[column, row], out, at)
                 if at < 0:
                     break
         if at < 0:

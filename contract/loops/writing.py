@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-from numba import int64, types, uint8
+from numba import float64, int64, types, uint8
 from numpy.typing import NDArray
 
 from contract.compiled import compiled, read_only
+from contract.loops.dates import date_of
 
-_ZERO = ord("0")
+_ZERO, _MINUS, _COLON, _POINT, _T, _Z = b"0-:.TZ"
+_DAY_US, _SECOND_US, _MILLISECOND_US = 86_400_000_000, 1_000_000, 1_000
+_THOUSAND = 1_000
+# So many thousandths are exact as a float, and so is what they are divided by, so the quotient is correctly rounded.
+_MOST_NUMBER = 1e11
 _BYTES = read_only(uint8)
 _WRITTEN = types.Array(uint8, 1, "C")
 
@@ -40,3 +47,50 @@ def put_number(number: int, out: NDArray[np.uint8], at: int) -> int:
         digits += 1
         rest //= 10
     return put_digits(number, digits, out, at)
+
+
+@compiled(int64(int64, _WRITTEN, int64))
+def put_fraction(fraction: int, out: NDArray[np.uint8], at: int) -> int:
+    """Write what follows the whole second of a time in UTC, which has so many microseconds more."""
+    if fraction:
+        out[at] = _POINT
+        if fraction % _MILLISECOND_US:
+            at = put_digits(fraction, 6, out, at + 1)
+        else:
+            at = put_digits(fraction // _MILLISECOND_US, 3, out, at + 1)
+    out[at] = _Z
+    return at + 1
+
+
+@compiled(int64(int64, _WRITTEN, int64))
+def put_time(time_us: int, out: NDArray[np.uint8], at: int) -> int:
+    """Write microseconds since 1970, not less than none, as RFC 3339 in UTC with no more digits than they have."""
+    year, month, day = date_of(time_us // _DAY_US)
+    seconds, fraction = time_us % _DAY_US // _SECOND_US, time_us % _SECOND_US
+    at = put_digits(year, 4, out, at)
+    out[at] = _MINUS
+    at = put_digits(month, 2, out, at + 1)
+    out[at] = _MINUS
+    at = put_digits(day, 2, out, at + 1)
+    out[at] = _T
+    at = put_digits(seconds // 3600, 2, out, at + 1)
+    out[at] = _COLON
+    at = put_digits(seconds // 60 % 60, 2, out, at + 1)
+    out[at] = _COLON
+    return put_fraction(fraction, out, put_digits(seconds % 60, 2, out, at + 1))
+
+
+@compiled(int64(float64, _WRITTEN, int64))
+def put_decimal(number: float, out: NDArray[np.uint8], at: int) -> int:
+    """Write a number with one to three decimals; -1 if it has more, is negative or too large."""
+    if not 0 <= number < _MOST_NUMBER or math.copysign(1.0, number) < 0:
+        return -1
+    thousandths = np.int64(number * _THOUSAND + 0.5)
+    if thousandths / _THOUSAND != number:
+        return -1
+    at = put_number(int(thousandths // _THOUSAND), out, at)
+    out[at] = _POINT
+    decimals, digits = thousandths % _THOUSAND, 3
+    while digits > 1 and decimals % 10 == 0:
+        decimals, digits = decimals // 10, digits - 1
+    return put_digits(int(decimals), digits, out, at + 1)

@@ -1,5 +1,6 @@
 -- What the speed layer may do. SECURITY DEFINER: the role itself can touch no table.
 
+-- Partitions 0 to partitions - 1 have a position from now on: the topic has so many.
 CREATE OR REPLACE FUNCTION serving.positions(partitions int)
 RETURNS TABLE (partition int, next_offset bigint, topic_id text, leader_epoch int, shift bigint)
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp

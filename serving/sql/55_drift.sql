@@ -17,7 +17,7 @@ BEGIN
     SELECT * INTO run FROM serving.run AS r WHERE r.run_id = compared_run_id;
     -- While it is running in this snapshot its base and the epochs since then are kept: pruning ends it first.
     PERFORM serving.require_running(compared_run_id, run.state);
-    SELECT coalesce(sum(s.counted), 0), bool_and(s.offsets = c.next_offset - coalesce(c.base_next_offset, 0))
+    SELECT coalesce(sum(s.counted), 0), coalesce(bool_and(s.offsets = c.next_offset - coalesce(c.base_next_offset, 0)), true)
     INTO counted_by_speed, compared
     FROM serving.cuts(compared_run_id) AS c
     CROSS JOIN LATERAL (

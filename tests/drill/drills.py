@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Callable, Iterable
@@ -11,10 +12,12 @@ from datetime import UTC, datetime, timedelta
 from confluent_kafka import Producer
 
 from contract.event import MAX_VALUE_BYTES
+from ingest.topics import add_partitions
 from tests.drill import edges
 from tests.drill.faults import BatchRun
 from tests.drill.scene import Scene
 from tests.fixtures.corpus import MALFORMED
+from tests.fixtures.kafka import next_offsets_of
 
 BOLT, WORKER = "speed.sketch_bolt", "org.apache.storm.daemon.worker.Worker"
 OUTAGE_S, STOPPED_S, PARTITION_S, FULL_S = 30, 90, 30, 30
@@ -24,6 +27,7 @@ FLOOD, FLOOD_DAYS = 100_000, 30
 HISTORY, HISTORY_DAYS = 20_000, 10
 _TIMES = 5
 HUGE, REJECTED, REJECTED_BYTES = 12_000, 200_000, 5_000
+ADDED, MORE, MORE_DAYS = 2, 20_000, 5
 BOUNDED = ("kafka", "archiver", "supervisor", "timescaledb", "datanode-1", "spark-worker")
 
 
@@ -262,6 +266,25 @@ def _send(scene: Scene, values: Iterable[bytes]) -> None:
     scene.acknowledged += sent
 
 
+def add_partitions_under_traffic(scene: Scene) -> None:
+    """A producer that starts now spreads its visitors over all of them; one that runs hears of them within five minutes.
+
+    That is longer than a drill lasts, so each repeat is in its first copy's partition, as the truth has it.
+    """
+    settings = scene.stack.settings
+    before = next_offsets_of(settings)
+    add_partitions(settings, len(before) + ADDED)
+    scene.produce(scene.stretch(datetime.now(UTC) - timedelta(days=MORE_DAYS), timedelta(hours=1), MORE))
+    empty = [partition for partition, end in next_offsets_of(settings).items() if partition not in before and not end]
+    assert not empty, f"no event went to the partitions {empty} that were added"
+    scene.later.append(lambda: _none_is_unread(scene))
+
+
+def _none_is_unread(scene: Scene) -> None:
+    unread = json.loads(scene.stack.tools("-m", "serving", "status", "--format", "json"))["unread"]
+    assert not unread, "; ".join(unread)
+
+
 def fill_datanodes(scene: Scene) -> None:
     with scene.faults.full("datanode-1", "datanode-2"):
         scene.hold(FULL_S)
@@ -309,6 +332,12 @@ DRILLS = (
         f"{REJECTED:,} malformed records of {REJECTED_BYTES:,} bytes",
         send_rejects_only,
         none_ran_out_of_memory,
+    ),
+    Drill(
+        "more-partitions",
+        f"{ADDED} partitions more, and {MORE:,} events that go to all",
+        add_partitions_under_traffic,
+        fast=True,
     ),
     Drill("full-datanodes", f"both DataNodes' disks full for {FULL_S} s", fill_datanodes, replicated),
     Drill("full-database", f"the database's disk full for {FULL_S} s", fill_database),

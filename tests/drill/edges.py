@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 from confluent_kafka import KafkaException, Producer
 
 from contract.resumption import Resumption
+from ingest.topics import add_partitions
 from serving.log_ends import log_ends
 from tests.drill.loss import Loss
 from tests.drill.scene import Scene
@@ -56,7 +58,8 @@ def replace_topic(scene: Scene) -> None:
     traffic = _recorded(scene)
     traffic.pause()
     scene.until(scene.is_counted)
-    make_again(scene.stack.settings)
+    # As many partitions as it had, whatever a new one gets.
+    make_again(replace(scene.stack.settings, topic_partitions=len(scene.before)))
     _go_on_in_another_log(scene, traffic)
 
 
@@ -67,6 +70,7 @@ def lose_kafka(scene: Scene) -> None:
     scene.until(scene.is_counted)
     scene.faults.lose_volume("kafka")
     _up(scene)
+    add_partitions(scene.stack.settings, len(scene.before))
     _until_kafka_ends_at(scene, dict.fromkeys(scene.before, 0))
     _go_on_in_another_log(scene, traffic)
 
@@ -115,8 +119,9 @@ def leave_transaction_open(scene: Scene) -> None:
     producer.init_transactions(60)
     producer.begin_transaction()
     start = datetime.now(UTC) - timedelta(hours=1)
-    for number, value in enumerate(scene.stretch(start, timedelta(minutes=1), 10 * settings.topic_partitions)):
-        producer.produce(settings.topic, value, partition=number % settings.topic_partitions)
+    partitions = list(log_ends(settings))
+    for number, value in enumerate(scene.stretch(start, timedelta(minutes=1), 10 * len(partitions))):
+        producer.produce(settings.topic, value, partition=partitions[number % len(partitions)])
     assert producer.flush(60) == 0
 
     def at_the_transaction() -> bool:

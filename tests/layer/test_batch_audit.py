@@ -20,14 +20,15 @@ from batch.run import run
 from contract.aggregate import aggregate, first_of_each
 from contract.archive_file import Contents, decode, encode
 from contract.event import Decoded
-from contract.event import decode as decode_records
 from contract.master import MASTER, QUARANTINE, OffsetRange, covering
+from contract.master_rows import FORM
 from contract.settings import Settings
 from ingest.archive_files import ArchiveFiles
 from ingest.hdfs import Hdfs
 from ingest.simulate import events
 from serving.database import connect
 from serving.handoff import Counts, commit_range
+from tests.fixtures.archived import judged
 from tests.fixtures.kafka import records_of
 
 
@@ -62,8 +63,8 @@ class Pipeline:
             new = [r for r in records if r.partition() == partition and (r.offset() or 0) >= first]
             offsets = OffsetRange(partition, first, first + len(new))
             times_ms = [r.timestamp()[1] for r in new]
-            decoded = decode_records(partition, [r.offset() for r in new], times_ms, [r.value() for r in new])  # type: ignore[misc]
-            self.files.put(offsets, decoded)
+            records, decoded = judged(partition, [r.offset() or 0 for r in new], times_ms, [r.value() for r in new])
+            self.files.put(offsets, records, decoded)
             self._commit(offsets, decoded)
             self.next_offsets[partition] = offsets.next_offset
 
@@ -261,4 +262,4 @@ def test_contents_are_written_with_each_file(pipeline: Pipeline) -> None:
         path = pipeline.path(partition)
         table, contents = decode(pipeline.hdfs.read(path), path)
         (file,) = pipeline.files.ranges(partition)
-        assert contents == Contents(file, len(table), file.next_offset - len(table))
+        assert contents == Contents(file, len(table), file.next_offset - len(table), form=FORM)

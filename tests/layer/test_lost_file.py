@@ -22,7 +22,7 @@ from ingest.archive import Archiver, connect
 from ingest.archive_files import ArchiveFiles
 from ingest.hdfs import Hdfs
 from ingest.stop import Stop
-from ingest.topics import topic_id_of
+from ingest.topics import topic_of
 from serving.database import connect as connect_database
 from serving.gaps import OpenGap, plan_acceptance
 from serving.handoff import record_lost
@@ -79,7 +79,7 @@ def files_of(settings: Settings) -> ArchiveFiles:
 def archive_all(settings: Settings) -> list[str]:
     """An archiver starts and comes to Kafka's end; what it says."""
     said: list[str] = []
-    archiver = Archiver(settings, lambda: connect(settings), topic_id_of(settings), files_of(settings), Stop(), said.append)
+    archiver = Archiver(settings, lambda: connect(settings), topic_of(settings), files_of(settings), Stop(), said.append)
 
     def done() -> None:
         archiver.step()
@@ -250,6 +250,10 @@ def test_what_retention_took_before_it_was_archived_leaves_the_views_with_the_ru
 def test_a_gap_that_neither_reader_has_is_passed_by_both(whole: Settings):
     records = send(whole, range(200), 20)
     pass_retention(whole, {1: 30})
+    # Before there is a folder of it.
+    assert gaps(whole) == [(1, 0, 30, True)]
+    places = {finding.place for finding in audit(whole, quiet, "positions").checks[0].findings}
+    assert "partition 1, offsets [0, 30)" in places
     assert archive_all(whole)[0] == str(ArchiveGap.lost(1, 0, 30))
     assert ranges(accept_gap(whole)) == [(1, 0, 30)]
     records += send(whole, range(200, 240), 20)

@@ -25,7 +25,7 @@ from ingest.archive_files import ArchiveFiles
 from ingest.hdfs import Hdfs
 from ingest.resume import resume
 from ingest.stop import Stop
-from ingest.topics import topic_id_of
+from ingest.topics import topic_of
 from serving.database import Connection
 from serving.database import connect as connect_database
 from serving.handoff import Counts, begin_run, commit_range, positions, record_lost
@@ -48,7 +48,7 @@ def started(settings: Settings) -> Iterator[Archiver]:
     files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
     archiver = None
     try:
-        archiver = Archiver(settings, lambda: connect(settings), topic_id_of(settings), files, Stop(), lambda line: None)
+        archiver = Archiver(settings, lambda: connect(settings), topic_of(settings), files, Stop(), lambda line: None)
         archiver.start()
         yield archiver
     finally:
@@ -88,7 +88,7 @@ def quick(archived_topic: Settings) -> Settings:
 @pytest.mark.parametrize("lives_on", [True, False])
 def test_an_archiver_takes_nothing_of_a_topic_that_was_made_again(quick: Settings, records: int, lives_on: bool):
     send(quick, 200)
-    before = topic_id_of(quick)()
+    before = topic_of(quick)().topic_id
     with started(quick) as archiver:
         until_archived(archiver, 50)
         make_again(quick)
@@ -99,9 +99,8 @@ def test_an_archiver_takes_nothing_of_a_topic_that_was_made_again(quick: Setting
         with pytest.raises(PositionLost) as lost, started(quick):
             pass
         said = str(lost.value)
-    assert (
-        f"has read the topic with the id {before}, but topic {quick.topic} has the id {topic_id_of(quick)()}: it was" in said
-    )
+    now = topic_of(quick)().topic_id
+    assert f"has read the topic with the id {before}, but topic {quick.topic} has the id {now}: it was" in said
     assert archived(quick) == (dict.fromkeys(range(4), 50), 180, 20)
 
 
@@ -140,7 +139,7 @@ def test_an_archiver_takes_nothing_of_another_topic_that_is_longer(quick: Settin
 def test_positions_of_the_speed_layer_are_held_against_the_topic(topic: Settings, other_topic: Settings, records: int):
     send(topic, 200)
     admin = AdminClient({"bootstrap.servers": topic.kafka_bootstrap})
-    positions = {partition: LogPosition(50, topic_id_of(topic)(), 0) for partition in range(4)}
+    positions = {partition: LogPosition(50, topic_of(topic)().topic_id, 0) for partition in range(4)}
     assert lost_positions(topic, admin, "the speed layer", positions) == {}
     assert lost_positions(topic, admin, "the speed layer", {0: LogPosition(20), 1: LogPosition(0, "x")}) == {}
     ahead = lost_positions(
@@ -161,18 +160,18 @@ def test_a_range_comes_with_the_topic_and_the_epoch_that_it_was_read_in(topic: S
     send(topic, 200)
     reader = RangeReader(topic, 1)
     try:
-        reader.go_on(LogPosition(1_010, topic_id_of(topic)(), 0, shift=1_000))
+        reader.go_on(LogPosition(1_010, topic_of(topic)().topic_id, 0, shift=1_000))
         wanted = OffsetRange(1, 1_010, 1_030)
         read, records = reader.read(wanted)
         assert (read, records.offsets) == (wanted, list(range(1_010, 1_030)))
-        assert reader.position() == LogPosition(1_030, topic_id_of(topic)(), 0, 1_000)
+        assert reader.position() == LogPosition(1_030, topic_of(topic)().topic_id, 0, 1_000)
         assert (reader.stands_at(1_030), reader.low_offset()) == (True, 1_000)
-        before = topic_id_of(topic)()
+        before = topic_of(topic)().topic_id
         make_again(topic)
         reader.go_on(LogPosition(0))
         send(topic, 200)
         reader.read(OffsetRange(1, 0, 50))
-        assert reader.position().topic_id == topic_id_of(topic)() != before
+        assert reader.position().topic_id == topic_of(topic)().topic_id != before
     finally:
         reader.close()
 
@@ -232,8 +231,11 @@ def count_all(settings: Settings) -> None:
             commit_range(connection, offsets, *arguments, position=counted.position)
 
         days = DayFilters.of_database(lambda: connection, 1 << 20)
-        for partition, at in positions(connection, 4).items():
-            end = next_offsets_of(settings)[partition] + at.shift
+        log_ends = next_offsets_of(settings)
+        stored = positions(connection, len(log_ends))
+        for partition, log_end in log_ends.items():
+            at = stored[partition]
+            end = log_end + at.shift
             reader = RangeReader(settings, partition)
             recent = RecentEvents(settings.dedupe_window_offsets, 1e-12)
             counter = RangeCounter(

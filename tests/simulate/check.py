@@ -34,7 +34,7 @@ class Checker:
         self._files: dict[str, tuple[bytes, int]] = {}
         self._positions: dict[int, int] = {}
         self._archived: dict[int, int] = {}
-        self._judged: dict[int, list[tuple[Record, str]]] = {partition: [] for partition in world.topic.partitions}
+        self._judged: dict[int, list[tuple[Record, str]]] = {}
 
     def check(self) -> None:
         """AssertionError that says what differs."""
@@ -91,7 +91,7 @@ class Checker:
         return [(*row[:-2], bytes.fromhex(row[-2].removeprefix("\\x")), row[-1]) for row in rows]
 
     def _judge(self, partition: int) -> list[tuple[Record, str]]:
-        judged = self._judged[partition]
+        judged = self._judged.setdefault(partition, [])
         known = judged[-1][0][1] + 1 if judged else 0
         for record in self._world.producers.records(partition, known):
             try:

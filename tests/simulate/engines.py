@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import psycopg
-from confluent_kafka import Message, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 from hdfs import HdfsError
 from psycopg.adapt import AdaptersMap
@@ -165,21 +165,31 @@ class Admin:
         return SimpleNamespace(topics={topic: SimpleNamespace(error=None, partitions=dict.fromkeys(self._topic.partitions))})
 
     def list_offsets(self, asked: Mapping[TopicPartition, Any], **options: Any) -> dict[TopicPartition, SimpleNamespace]:
-        return {one: _done(self._offset(one.partition, which)) for one, which in asked.items()}
+        return {one: self._offset(one.partition, which) for one, which in asked.items()}
 
     def _offset(self, partition: int, which: Any) -> SimpleNamespace:
+        if partition not in self._topic.partitions:
+            return _failed(KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)))
         if which is _EARLIEST:
-            return SimpleNamespace(offset=self._topic.low_offsets.get(partition, 0), leader_epoch=None)
+            return _done(SimpleNamespace(offset=self._topic.low_offsets.get(partition, 0), leader_epoch=None))
         epoch, _ = self._topic.epochs_of(partition)[-1]
-        return SimpleNamespace(offset=len(self._topic.partitions[partition]), leader_epoch=epoch)
+        return _done(SimpleNamespace(offset=len(self._topic.partitions[partition]), leader_epoch=epoch))
 
     def describe_topics(self, topics: TopicCollection, **options: Any) -> dict[str, SimpleNamespace]:
         point("kafka: before the topic's id")
-        return {topics.topic_names[0]: _done(SimpleNamespace(topic_id=self._topic.topic_id))}
+        partitions = [SimpleNamespace(id=partition) for partition in self._topic.partitions]
+        return {topics.topic_names[0]: _done(SimpleNamespace(topic_id=self._topic.topic_id, partitions=partitions))}
 
 
 def _done(value: Any) -> SimpleNamespace:
     return SimpleNamespace(result=lambda timeout=None: value)
+
+
+def _failed(error: Exception) -> SimpleNamespace:
+    def result(timeout: float | None = None) -> None:
+        raise error
+
+    return SimpleNamespace(result=result)
 
 
 class HdfsClient:
@@ -190,12 +200,13 @@ class HdfsClient:
 
     def list(self, folder: str, status: bool) -> list[tuple[str, dict[str, Any]]]:
         try:
-            files = self._store.list(folder)
+            files, folders = self._store.list(folder), self._store.folders(folder)
         except EngineUnavailable as error:
             raise RequestException(str(error)) from error
-        if not files:
+        if not files and not folders:
             raise HdfsError(f"File {folder} does not exist.")
-        return [
+        inside: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in folders]
+        return inside + [
             (file.name, {"modificationTime": file.modified_ms, "replication": 1, "length": file.size_bytes})
             for file in files
         ]

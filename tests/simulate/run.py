@@ -44,6 +44,7 @@ OPERATIONS = {
     World.end_a_transaction: 1,
     World.retention: 1,
     World.restart_broker: 1,
+    World.add_partition: 1,
 }
 
 
@@ -74,6 +75,7 @@ class Told:
             counts["publications"] += line.endswith(": published")
             counts["rollbacks"] += "is live in place of" in line
             counts["rescues"] += "takes them over" in line
+            counts["partitions_added"] += line.endswith(": add_partition")
         return counts
 
 

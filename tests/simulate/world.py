@@ -29,6 +29,8 @@ from tests.simulate.process import Killed, Process, point
 from tests.simulate.records import START, Producers
 from tests.simulate.storm import Storm
 
+_MOST_PARTITIONS = 5
+
 
 class _Logger:
     """Keeps what the layers say; printed when a seed is replayed."""
@@ -64,7 +66,6 @@ class World:
         partitions = chance.randint(1, 3)
         self.settings = replace(
             self.database,
-            topic_partitions=partitions,
             archive_flush_rows=chance.randint(2, 12),
             archive_flush_ms=chance.choice([1, 2_000, 20_000]),
             archive_merge_files=chance.randint(2, 4),
@@ -125,6 +126,11 @@ class World:
         """Kafka's broker starts: each partition has a new leader epoch, and every record that it had."""
         for partition, end in self.producers.ends().items():
             self.topic.cut(partition, end)
+
+    def add_partition(self) -> None:
+        """The topic gets one more partition; producers know it at once."""
+        if len(self.topic.partitions) < _MOST_PARTITIONS:
+            self.topic.add_partition()
 
     def pass_time(self) -> None:
         """Files get old, ranges linger long enough; now and then somebody sets the clocks."""
@@ -372,7 +378,7 @@ class World:
             archiver = Archiver(
                 self.settings,
                 lambda: self._consumer({}),
-                lambda: self.topic.topic_id,
+                self.topic.described,
                 files,
                 _NeverStop(self.clock),
                 self.history.append,

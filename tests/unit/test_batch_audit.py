@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
@@ -14,7 +14,10 @@ from batch.findings import LISTED, Check, Report
 from contract.archive_file import Contents
 from contract.errors import PositionLost
 from contract.master import MASTER, QUARANTINE, OffsetRange, gaps
+from contract.settings import Settings
 from serving.drift import DifferingRow, Drift
+from serving.log_ends import LogEnds
+from serving.unread import Unread, unread_partitions
 
 GOOD = Offsets(low=10, speed=100, cut=50, archive=90, high=120)
 BALANCED = {"partition": 0, "received": 9, "counted": 5, "duplicate": 3, "quarantined": 1, "difference": 0, "in_flight": 0}
@@ -41,7 +44,14 @@ def test_a_contradiction_of_positions_is_found(offsets: Offsets, problem: str):
 
 @pytest.mark.parametrize(
     "offsets",
-    [GOOD, Offsets(0, 0, 0, 0, 0), Offsets(5, 5, 5, 5, 5), replace(GOOD, speed=None, cut=None), replace(GOOD, speed=80)],
+    [
+        GOOD,
+        Offsets(0, 0, 0, 0, 0),
+        Offsets(5, 5, 5, 5, 5),
+        replace(GOOD, speed=None, cut=None),
+        replace(GOOD, archive=None, cut=None),
+        replace(GOOD, speed=80),
+    ],
 )
 def test_parts_may_lag(offsets: Offsets):
     assert check_positions({0: offsets}).findings == []
@@ -51,6 +61,38 @@ def test_a_reader_whose_log_is_another_one_is_found():
     lost = {"the archiver": [], "the speed layer": [PositionLost.topic("the speed layer", "pageviews", "x", "y")]}
     (finding,) = check_positions({0: GOOD}, lost).findings
     assert (finding.place, "topic pageviews has the id y" in finding.problem) == ("the speed layer", True)
+
+
+@pytest.mark.parametrize(
+    ("readers", "who", "then"),
+    [
+        (("the archiver", "the speed layer"), "nobody reads", "`make logs S=archiver` and `make logs S=supervisor` if"),
+        (("the archiver",), "the archiver does not read", "`make logs S=archiver` if"),
+        (("the speed layer",), "the speed layer does not read", "`make logs S=supervisor` if"),
+    ],
+)
+def test_a_partition_that_a_reader_has_not_begun_with_is_found_after_a_minute(readers: tuple[str, ...], who: str, then: str):
+    now = datetime.now(UTC)
+    unread = Unread(5, readers, 3, 120, now - timedelta(seconds=61))
+    (finding,) = check_positions({0: GOOD}, {}, [unread]).findings
+    assert finding.place == "partition 5"
+    assert finding.problem.startswith(
+        f"{who} partition 5 yet, and the topic has its offsets [3, 120), the first of which came"
+    )
+    assert finding.next.startswith(then)
+    check = check_positions({0: GOOD}, {}, [replace(unread, since=now - timedelta(seconds=30))])
+    assert (check.findings, len(check.notes)) == ([], 1)
+    assert check_positions({0: GOOD}, {}, [replace(unread, since=None)]).findings
+
+
+def test_a_partition_without_records_need_not_be_read(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("serving.unread.came_at", lambda *arguments: None)
+    ends = {0: LogEnds(0, 9, 9), 1: LogEnds(0, 0, 0), 2: LogEnds(7, 7, 7), 3: LogEnds(5, 7, 8), 4: LogEnds(0, 4, 4)}
+    known = {"the archiver": {0, 4}, "the speed layer": {0, 1}}
+    assert unread_partitions(Settings(), ends, known) == [
+        Unread(3, ("the archiver", "the speed layer"), 5, 8, None),
+        Unread(4, ("the speed layer",), 0, 4, None),
+    ]
 
 
 def test_the_ledger_names_difference_and_flight():

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from contract.event import (
     EVENT_ID_LENGTH,
     EVENT_SCHEMA,
+    FIELDS,
     MAX_BYTES_SENT,
     MAX_DURATION_MS,
     MAX_PAGE_LENGTH,
@@ -32,6 +33,7 @@ from contract.event import (
     encode,
     wire_form,
 )
+from contract.wire_writer import write
 from tests import oracle
 from tests.fixtures.corpus import EVENT, KAFKA_TIME_MS, VALUES, written
 from tests.fixtures.judges import by_decode, by_oracle
@@ -182,10 +184,18 @@ def test_decoder_and_oracle_give_every_value_the_same_event_or_reason(batch: lis
 
 @given(st.lists(almost_wire_form(), min_size=1, max_size=8))
 def test_the_json_decoder_reads_the_same_from_what_is_read_without_it(batch: list[bytes]):
-    at, columns = wire_form().read(batch, np.full(len(batch), LATEST_US))
+    at, columns, _ = wire_form().read(batch, np.full(len(batch), LATEST_US))
     read = pa.RecordBatch.from_pydict(columns).to_pylist()
     decoded = [msgspec.structs.asdict(msgspec.json.decode(batch[position], type=Event)) for position in at]
     assert read == [fields | {"event_time": time_of(fields["event_time"])} for fields in decoded]
+
+
+@given(st.lists(almost_wire_form(), min_size=1, max_size=8))
+def test_a_value_that_is_said_to_follow_from_the_columns_is_written_of_them(batch: list[bytes]):
+    decoded = decode(1, range(len(batch)), [KAFKA_TIME_MS] * len(batch), batch, compare=True)
+    written = write(decoded.events, FIELDS).to_list()
+    for offset, value, follows in zip(decoded.events["offset"], written, decoded.follows, strict=True):
+        assert not follows or value == batch[offset]
 
 
 @given(records, st.data())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -15,13 +16,14 @@ from contract.log_position import LogPosition
 from contract.losses import Kept, Loss, Losses
 from contract.master import OffsetRange
 from contract.settings import Settings
-from serving.gaps import OpenGap, describe, open_gaps, require_no_loss, unjudged_gaps
+from serving.gaps import OpenGap, describe, open_gaps, plan_acceptance, require_no_loss, unjudged_gaps, with_empty
+from serving.log_ends import log_ends
 from serving.report import print_status
 from serving.status import Status
 from tests.fixtures.memory import MemoryTopic
 from tests.simulate.engines import Admin
 
-SETTINGS = replace(Settings(), topic_partitions=2)
+SETTINGS = Settings()
 EXTENT = Extent(0, LogPosition(40, "first", 0), (OffsetRange(0, 10, 20), OffsetRange(0, 30, 35)))
 WHOLE = Extent(1, LogPosition(40, "first", 0))
 
@@ -34,8 +36,9 @@ def topic(monkeypatch: pytest.MonkeyPatch) -> MemoryTopic:
     return topic
 
 
-def gaps(extents: dict[int, Extent]) -> list[tuple[int, int, bool | None]]:
-    return [(gap.first_offset, gap.next_offset, gap.is_lost) for gap in open_gaps(SETTINGS, extents)]
+def gaps(extents: Mapping[int, Extent]) -> list[tuple[int, int, bool | None]]:
+    found = open_gaps(SETTINGS, extents, log_ends(SETTINGS))
+    return [(gap.first_offset, gap.next_offset, gap.is_lost) for gap in found]
 
 
 def test_a_gap_is_told_apart_by_what_kafka_has_of_it(topic: MemoryTopic):
@@ -75,6 +78,32 @@ def test_a_run_is_refused_at_once_if_its_cut_is_above_what_is_lost(topic: Memory
         require_reachable(SETTINGS, {0: EXTENT, 1: WHOLE}, {0: 50, 1: 50})
 
 
+def test_what_expired_before_anything_was_archived_is_lost_in_any_partition_of_the_topic(
+    topic: MemoryTopic, monkeypatch: pytest.MonkeyPatch
+):
+    topic.add_partition()
+    topic.partitions[2] = [None] * 9
+    extents = {0: Extent(0, LogPosition(0)), 1: WHOLE}
+    assert gaps(with_empty(extents, log_ends(SETTINGS))) == []
+    topic.low_offsets[2] = 7
+    assert gaps(with_empty(extents, log_ends(SETTINGS))) == [(0, 7, True)]
+    monkeypatch.setattr("serving.gaps.archive_extents", lambda settings, timeout_s: (1, extents))
+    monkeypatch.setattr("serving.gaps.require_positions", lambda *arguments: None)
+    assert [(lost.partition, lost.first_offset, lost.next_offset) for lost in plan_acceptance(SETTINGS).lost] == [(2, 0, 7)]
+    # A run asks for the partitions of its cut.
+    require_reachable(SETTINGS, extents, {0: 0, 1: 40, 2: 0})
+    with pytest.raises(ArchiveGap, match=r"partition 2 lacks offsets \[0, 7\)"):
+        require_reachable(SETTINGS, extents, {0: 0, 1: 40, 2: 9})
+
+
+def test_of_a_partition_that_the_topic_does_not_have_nothing_is_left(topic: MemoryTopic):
+    # It was one of the topic before, and nothing was read of it in this one.
+    resumed = Extent(2, LogPosition(40, "first", None, 40), (OffsetRange(2, 10, 20),), 20, LogPosition(10, "before"))
+    assert gaps({2: resumed}) == [(10, 20, True)]
+    # What is of this log cannot be gone, so whose partition it is nobody knows.
+    assert gaps({2: replace(resumed, end=LogPosition(40))}) == [(10, 20, None)]
+
+
 def test_a_run_waits_as_ever_where_kafka_does_not_say(monkeypatch: pytest.MonkeyPatch):
     def down(settings: Settings) -> None:
         raise EngineUnavailable.at("Kafka", "kafka:29092", "refused")
@@ -85,7 +114,7 @@ def test_a_run_waits_as_ever_where_kafka_does_not_say(monkeypatch: pytest.Monkey
 
 def test_status_and_audit_name_a_gap_and_what_to_do():
     found = [OpenGap(0, 10, 15, True), OpenGap(0, 15, 20, False), OpenGap(1, 3, 4, None)]
-    status = Status([], [], [], [], found, None, [], {})
+    status = Status([], [], [], [], found, [], None, [], {})
     with (console := Console(width=200)).capture() as shown:
         print_status(status, console)
     lines = [line.split("  ") for line in shown.get().splitlines() if "[" in line]

@@ -7,16 +7,17 @@ import pytest
 
 from contract.archive_file import Lost, decode
 from contract.errors import InputError
-from contract.event import decode as decode_records
 from contract.extent import Extent
 from contract.log_position import LogPosition
 from contract.losses import Loss, Losses
 from contract.master import MASTER, QUARANTINE, OffsetRange, covering
+from contract.master_rows import FORM, MASTER_SCHEMA
 from contract.replays import from_json, to_json
 from contract.resumption import ResumedPartition, Resumption
 from ingest.accept import accept
 from ingest.archive_files import ArchiveFiles
 from ingest.resume import resume
+from tests.fixtures.archived import judged
 from tests.fixtures.memory import MemoryStore
 
 KAFKA_TIME_MS = 1_763_712_000_000
@@ -27,8 +28,8 @@ def archive(*bounds: tuple[int, int]) -> ArchiveFiles:
     files = ArchiveFiles(MemoryStore(), "/b")
     for first, after in bounds:
         offsets = range(first, after)
-        decoded = decode_records(0, offsets, [KAFKA_TIME_MS] * len(offsets), [b"bad"] * len(offsets))
-        files.put(OffsetRange(0, first, after), decoded, LogPosition(after, "first", 3))
+        records, decoded = judged(0, offsets, [KAFKA_TIME_MS] * len(offsets), [b"bad"] * len(offsets))
+        files.put(OffsetRange(0, first, after), records, decoded, LogPosition(after, "first", 3))
     return files
 
 
@@ -41,7 +42,8 @@ def lost_in(files: ArchiveFiles, file: OffsetRange) -> list[tuple[int, int, str]
     """What a file says is lost."""
     path = files.path(MASTER, file)
     table, contents = decode(files._store.read(path), path)
-    assert len(table) == contents.events
+    assert (len(table), contents.form) == (contents.events, FORM)
+    assert pl.from_arrow(table).schema == MASTER_SCHEMA  # type: ignore[union-attr]
     assert all(lost.recorded_at[4] == "-" and lost.recorded_at.endswith("+00:00") for lost in contents.lost)
     return [(lost.first_offset, lost.next_offset, lost.reason) for lost in contents.lost]
 
@@ -98,9 +100,7 @@ def test_a_merged_file_says_what_is_lost_of_its_offsets():
     merged = files.merge(covering(0, files.ranges(0), 10), 1 << 30)
     assert merged == OffsetRange(0, 0, 10)
     assert lost_in(files, merged) == [(5, 8, "gone")]
-    frame = pl.from_arrow(files.read(QUARANTINE, covering(0, [merged], 10)))
-    assert isinstance(frame, pl.DataFrame)
-    assert frame["offset"].to_list() == [0, 1, 2, 3, 4, 8, 9]
+    assert files.read(QUARANTINE, covering(0, [merged], 10))["offset"].to_list() == [0, 1, 2, 3, 4, 8, 9]
 
 
 def test_of_a_loss_a_slice_has_its_own_part():

@@ -16,17 +16,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.errors import ArchiveGap, EngineUnavailable, PositionLost
-from contract.event import EVENT_SCHEMA, REJECT_SCHEMA, decode
+from contract.event import REJECT_SCHEMA
 from contract.extent import Extent
 from contract.log_position import LogPosition
 from contract.losses import Loss, Losses
-from contract.master import MASTER, QUARANTINE, OffsetRange, archived_next_offset, covering
+from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, archived_next_offset, covering
+from contract.master_rows import MASTER_SCHEMA
 from contract.records import Records
 from contract.settings import Settings
 from ingest.accept import accept
 from ingest.archive import Archiver
 from ingest.archive_files import ArchiveFiles
+from ingest.as_received import values_of
 from ingest.background import Background, Worker
+from tests.fixtures.archived import judged
 from tests.fixtures.memory import GAP, Crash, MemoryConsumer, MemoryStore, MemoryTopic
 
 KAFKA_TIME_MS = 1_763_712_000_000
@@ -58,8 +61,8 @@ class World:
     def archiver(self, settings: Settings = SETTINGS, writer: Worker | None = None) -> Archiver:
         files = ArchiveFiles(self.store, settings.archive_root)
         clocks = (lambda: self.clock_s, lambda: self.clock_s + self.step_s)
-        connect, topic_id = lambda: MemoryConsumer(self.topic), lambda: self.topic.topic_id
-        arguments = (settings, connect, topic_id, files, self, self.said.append, *clocks)
+        connect, topic = lambda: MemoryConsumer(self.topic), self.topic.described
+        arguments = (settings, connect, topic, files, self, self.said.append, *clocks)
         archiver = Archiver(*arguments, writer)  # type: ignore[arg-type]
         archiver.start()
         return archiver
@@ -163,20 +166,26 @@ def test_files_that_are_too_much_for_memory_stay_as_they_are(monkeypatch: pytest
     archiver.tidy(0)
     assert world.names(MASTER) == names
     assert world.archived(QUARANTINE) == [0, 2, 4]
-    assert sum("too much to be merged" in line for line in world.said) == 1
+    assert sum("do not fit into one" in line for line in world.said) == 1
     archiver.tidy(0)
-    assert sum("too much to be merged" in line for line in world.said) == 1
+    assert sum("do not fit into one" in line for line in world.said) == 1
 
 
-def test_files_hold_the_columns_of_the_contract_and_the_whole_rejected_value():
-    world = World(MemoryTopic({0: [event(0), (KAFKA_TIME_MS, b"x" * 70_000), (KAFKA_TIME_MS, None)]}))
+def test_files_hold_the_columns_of_the_contract_and_each_value_that_does_not_follow_from_them():
+    plain = event(3)[1].replace(b".5Z", b".500Z")
+    world = World(
+        MemoryTopic({0: [event(0), (KAFKA_TIME_MS, b"x" * 70_000), (KAFKA_TIME_MS, None), (KAFKA_TIME_MS, plain)]})
+    )
     archiver = world.archiver()
     archiver.step()
     archiver.flush(0)
-    offsets = OffsetRange(0, 0, 3)
+    offsets = OffsetRange(0, 0, 4)
     events, rejects = (world.frame(offsets.path(SETTINGS.archive_root, dataset)) for dataset in (MASTER, QUARANTINE))
-    assert events.schema == EVENT_SCHEMA
+    assert events.schema == MASTER_SCHEMA
     assert rejects.schema == REJECT_SCHEMA
+    assert events["value"].to_list() == [event(0)[1], b""]
+    read = ArchiveFiles(world.store, SETTINGS.archive_root).read(MASTER, [Slice(offsets, 0, 4)])
+    assert values_of(read) == [event(0)[1], plain]
     assert rejects["value"].to_list() == [b"x" * 70_000, None]
     columns = pq.read_schema(io.BytesIO(world.store.files[offsets.path(SETTINGS.archive_root, MASTER)][0]))
     assert str(columns.field("site").type) == "string"
@@ -489,8 +498,7 @@ def test_an_archiver_that_met_another_log_says_so_once_and_goes_on_when_its_own_
     own = replace(world.topic)
     world.topic.made_again("second")
     files, consumer = ArchiveFiles(world.store, SETTINGS.archive_root), lambda: MemoryConsumer(world.topic)
-    topic_id = lambda: world.topic.topic_id  # noqa: E731
-    archiver = Archiver(SETTINGS, consumer, topic_id, files, world, world.said.append, lambda: world.clock_s)  # type: ignore[arg-type]
+    archiver = Archiver(SETTINGS, consumer, world.topic.described, files, world, world.said.append, lambda: world.clock_s)  # type: ignore[arg-type]
     world.said.clear()
     world.stop_after = 20
     archiver.run()
@@ -508,8 +516,7 @@ def test_an_archiver_that_met_a_log_that_was_cut_says_so_once():
     world.topic.cut(0, 7)
     world.topic.partitions[0] += [event(number) for number in range(100, 120)]
     files, consumer = ArchiveFiles(world.store, SETTINGS.archive_root), lambda: MemoryConsumer(world.topic)
-    topic_id = lambda: world.topic.topic_id  # noqa: E731
-    archiver = Archiver(SETTINGS, consumer, topic_id, files, world, world.said.append, lambda: world.clock_s)  # type: ignore[arg-type]
+    archiver = Archiver(SETTINGS, consumer, world.topic.described, files, world, world.said.append, lambda: world.clock_s)  # type: ignore[arg-type]
     world.said.clear()
     world.stop_after = 30
     archiver.run()
@@ -524,7 +531,7 @@ def test_an_archive_without_positions_goes_on_where_its_names_end():
     world = World(MemoryTopic({0: [event(number) for number in range(20)]}))
     times_ms, values = zip(*world.topic.partitions[0][:10], strict=True)
     files = ArchiveFiles(world.store, SETTINGS.archive_root)
-    files.put(OffsetRange(0, 0, 10), decode(0, range(10), times_ms, values))
+    files.put(OffsetRange(0, 0, 10), *judged(0, range(10), times_ms, values))
     world.archiver().step()
     assert world.archived(MASTER) == list(range(20))
     assert files.position(0) == LogPosition(20, "first", 0)
@@ -543,6 +550,83 @@ def test_a_merged_file_knows_the_position_at_its_end():
     files = ArchiveFiles(world.store, SETTINGS.archive_root)
     archiver.tidy(0)
     assert files.position(0) == LogPosition(4, "first", 6)
+
+
+def test_partitions_that_are_added_are_archived_from_their_first_record_on_and_nothing_is_read_twice():
+    world = World(MemoryTopic({0: [event(number) for number in range(4)]}))
+    archiver = world.archiver()
+    archiver.step()
+    for _ in range(2):
+        world.topic.add_partition()
+    world.topic.partitions[2] += [event(number) for number in range(100, 107)]
+    world.pass_s(5)
+    archiver.step()
+    # What it held of the others is in a file by then, and goes on after it.
+    assert world.names(MASTER) == ["00000000000000000000-00000000000000000004.parquet"]
+    world.topic.partitions[0] += [event(number) for number in range(4, 8)]
+    archiver.step()
+    world.pass_s(5)
+    archiver.step()
+    assert [world.archived(MASTER, partition) for partition in range(3)] == [list(range(8)), [], list(range(7))]
+    assert world.names(MASTER)[1:] == ["00000000000000000004-00000000000000000008.parquet"]
+    assert archiver.next_offsets == {0: 8, 1: 0, 2: 7}
+    assert world.said[-1] == "archive of topic pageviews goes on at {0: 4, 1: 0, 2: 0}"
+
+
+def test_what_is_held_when_a_partition_is_added_is_written_first():
+    world = World(MemoryTopic({0: [event(number) for number in range(4)]}))
+    archiver = world.archiver(replace(SETTINGS, archive_flush_ms=60_000))
+    archiver.step()
+    world.topic.add_partition()
+    world.pass_s(5)
+    archiver.step()
+    assert world.archived(MASTER) == list(range(4))
+    # As a power failure does: only the archiver's file has them now.
+    world.topic.cut(0, 4)
+    world.topic.partitions[1] += [event(number) for number in range(100, 110)]
+    archiver.step()
+    assert world.archived(MASTER, 1) == list(range(10))
+
+
+@pytest.mark.parametrize("records", [0, 30])
+def test_a_topic_with_fewer_partitions_is_refused_because_it_is_another_one(records: int):
+    # Nothing but the last partition's files say which topic it was, or nothing at all, as files of an older version.
+    world = World(MemoryTopic({0: [], 1: [event(number) for number in range(10)]}))
+    world.archiver().step()
+    world.topic.made_again("second", partitions=1)
+    world.topic.partitions[0] += [event(number) for number in range(records)]
+    with pytest.raises(PositionLost, match="has read the topic with the id first, but topic pageviews has the id second"):
+        world.archiver()
+    older = World(MemoryTopic({0: [event(number) for number in range(records)]}))
+    times_ms, values = zip(*(event(number) for number in range(10)), strict=True)
+    ArchiveFiles(older.store, SETTINGS.archive_root).put(OffsetRange(1, 0, 10), *judged(1, range(10), times_ms, values))
+    with pytest.raises(
+        PositionLost,
+        match="the archiver goes on at offset 10 of partition 1, but topic pageviews has 1 partitions, and Kafka takes none "
+        "away: it was made again, or it is another one; nothing is read until that is settled: `make resume-topic`",
+    ):
+        older.archiver()
+
+
+def test_a_topic_that_follows_one_with_more_partitions_is_read_and_may_get_them_later():
+    world = World(MemoryTopic({0: [event(number) for number in range(10)], 1: [event(number) for number in range(20, 30)]}))
+    world.archiver().step()
+    world.topic.made_again("second", partitions=1)
+    world.topic.partitions[0] += [event(number) for number in range(30, 40)]
+    # What `make resume-topic` writes.
+    files = ArchiveFiles(world.store, SETTINGS.archive_root)
+    for partition in range(2):
+        files.put_empty(OffsetRange(partition, 10, 11), LogPosition(11, "second", None, 11))
+    archiver = world.archiver()
+    archiver.step()
+    assert archiver.next_offsets == {0: 21}
+    world.topic.add_partition()
+    world.topic.partitions[1] += [event(number) for number in range(40, 50)]
+    world.pass_s(5)
+    archiver.step()
+    archiver.step()
+    assert archiver.next_offsets == {0: 21, 1: 21}
+    assert world.archived(MASTER, 1) == [*range(10), *range(11, 21)]
 
 
 @settings(max_examples=8, deadline=None)
@@ -590,9 +674,9 @@ def test_overlapping_files_are_read_and_merged_with_each_offset_once():
     files = ArchiveFiles(world.store, SETTINGS.archive_root)
     for first, after in ((0, 4), (1, 5)):
         times_ms, values = zip(*records[first:after], strict=True)
-        files.put(OffsetRange(0, first, after), decode(0, range(first, after), times_ms, values))
+        files.put(OffsetRange(0, first, after), *judged(0, range(first, after), times_ms, values))
     slices = covering(0, files.ranges(0), 5)
-    assert files.read(MASTER, slices)["offset"].to_pylist() == [0, 2, 4]
+    assert files.read(MASTER, slices)["offset"].to_list() == [0, 2, 4]
     assert files.merge(slices, 1 << 30) == OffsetRange(0, 0, 5)
     assert (world.archived(MASTER), world.archived(QUARANTINE)) == ([0, 2, 4], [1, 3])
 

@@ -6,12 +6,14 @@ import io
 import json
 import signal
 
+import numpy as np
 import polars as pl
 import pytest
 
 from contract.errors import DeliveryFailed
 from contract.event import EVENT_SCHEMA, REJECT_SCHEMA, Decoded, decode
 from contract.master import OffsetRange
+from contract.records import Records
 from contract.replays import Judged, Wanted
 from contract.settings import Settings
 from ingest.__main__ import main
@@ -34,7 +36,8 @@ def put(store: MemoryStore, offsets: OffsetRange, values: dict[int, bytes | None
         for offset, value in values.items()
     ]
     rejects = pl.DataFrame(rows, schema=REJECT_SCHEMA, orient="row")
-    ArchiveFiles(store, SETTINGS.archive_root).put(offsets, Decoded(pl.DataFrame(schema=EVENT_SCHEMA), rejects))
+    decoded = Decoded(pl.DataFrame(schema=EVENT_SCHEMA), rejects, np.zeros(0, np.bool_))
+    ArchiveFiles(store, SETTINGS.archive_root).put(offsets, Records(), decoded)
 
 
 @pytest.fixture

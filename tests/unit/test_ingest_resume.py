@@ -8,6 +8,7 @@ from contract.errors import InputError
 from contract.event import decode
 from contract.log_position import LogPosition
 from contract.master import OffsetRange
+from contract.records import Records
 from contract.replays import from_json, to_json
 from contract.resumption import ResumedPartition, Resumption
 from ingest.archive_files import ArchiveFiles
@@ -19,7 +20,7 @@ PLAN = Resumption((ResumedPartition(0, 10, 13, "second", None, 4, 10, 12, "it wa
 
 def archive(next_offset: int) -> ArchiveFiles:
     files = ArchiveFiles(MemoryStore(), "/b")
-    files.put(OffsetRange(0, 0, next_offset), decode(0, [], [], []), LogPosition(next_offset, "first", 3))
+    files.put(OffsetRange(0, 0, next_offset), Records(), decode(0, [], [], []), LogPosition(next_offset, "first", 3))
     return files
 
 

@@ -76,6 +76,21 @@ def test_few_offsets_wait_half_as_long_as_the_range_before_them_took():
     assert ranges(plan.next_ranges({0: 2_011}, now_s=60.41)) == [(0, 2_010, 2_011)]
 
 
+def test_partitions_come_and_go_with_their_positions():
+    plan = grown({0: 0, 1: 0}, max_offsets=10, max_in_flight=3, linger_s=0, topic="t")
+    (of_0, _), (of_1, _) = plan.next_ranges({0: 10, 1: 10}, 0)
+    plan.resume({0: 0, 1: 0, 2: 7}, 0)
+    # The others go on as they were; a new one begins with one offset, as after a start.
+    assert ranges(plan.next_ranges({0: 10, 1: 10, 2: 20}, 0)) == [(2, 7, 8), (2, 8, 9), (2, 9, 10)]
+    plan.void_all()
+    plan.resume({0: 10}, 9)
+    assert plan.partitions == {0}
+    plan.ack(of_1, 9)
+    plan.fail(of_1, 9)
+    plan.ack(of_0, 9)
+    assert ranges(plan.next_ranges({0: 15}, 9)) == [(0, 10, 15)]
+
+
 def test_a_failed_range_voids_its_partition_until_it_resumes():
     plan = grown({0: 0, 1: 0}, max_offsets=10, max_in_flight=3, linger_s=0, topic="t")
     first = plan.next_ranges({0: 30, 1: 10}, 0)

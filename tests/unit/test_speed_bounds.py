@@ -18,6 +18,7 @@ from speed.plan import RangePlan
 from speed.reader import RangeReader
 from speed.sketch_bolt import SketchBolt
 from tests.fixtures.memory import GAP, MemoryConsumer, MemoryTopic
+from tests.simulate.engines import Admin
 
 MB = 1 << 20
 # What was fetched when the bound was reached may be as many records more as are asked for at once.
@@ -25,9 +26,11 @@ SIZES = st.sampled_from([None, 0, 1, 250, 5_000, 64 << 10, MB - 1, MB, MB + 1])
 
 
 def reader_of(records: list[object], monkeypatch: pytest.MonkeyPatch, asked: list[int] | None = None) -> RangeReader:
+    topic = MemoryTopic({0: records})  # type: ignore[dict-item]
+
     class Consumer(MemoryConsumer):
         def __init__(self, config: Mapping[str, Any]) -> None:
-            super().__init__(MemoryTopic({0: records}), report_ends=True)  # type: ignore[arg-type]
+            super().__init__(topic, report_ends=True)
 
         def consume(self, count: int, timeout: float) -> Any:
             if asked is not None:
@@ -35,6 +38,7 @@ def reader_of(records: list[object], monkeypatch: pytest.MonkeyPatch, asked: lis
             return super().consume(count, timeout)
 
     monkeypatch.setattr("speed.reader.Consumer", Consumer)
+    monkeypatch.setattr("speed.reader.AdminClient", lambda config: Admin(topic))
     return RangeReader(replace(Settings(), range_max_mb=1), 0)
 
 

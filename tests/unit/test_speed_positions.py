@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -16,6 +15,7 @@ from contract.log_position import LogPosition
 from contract.master import OffsetRange
 from contract.settings import Settings
 from serving.day_filters import FilteredDays
+from serving.log_check import lost_positions
 from speed.day_filters import DayFilters
 from speed.dedupe import RecentEvents
 from speed.range_counter import Counted, RangeCounter
@@ -45,6 +45,8 @@ class World:
         self.topic, self.clock = MemoryTopic({0: [RECORD] * records}), Clock(0.0)
         self.committed = LogPosition(0)
         self.consumers = 0
+        self.rows = 1
+        """How many partitions the database knows."""
 
         @contextmanager
         def connection(*arguments: Any) -> Iterator[None]:
@@ -56,16 +58,20 @@ class World:
             ("speed.reader.Consumer", self._consumer),
             ("serving.log_check.Consumer", lambda config: MemoryConsumer(self.topic, report_ends=True)),
             ("speed.range_spout.connect", connection),
-            ("speed.range_spout.positions", lambda *arguments: {0: self.committed}),
+            ("speed.range_spout.positions", self._positions),
             ("speed.range_spout.RangePlan", grown),
             ("speed.range_spout.time", self.clock),
-            ("speed.range_spout.Settings.from_env", lambda: replace(Settings(), topic_partitions=1)),
+            ("speed.range_spout.Settings.from_env", Settings),
         ):
             monkeypatch.setattr(name, stand_in)
 
     def _consumer(self, config: dict[str, Any]) -> MemoryConsumer:
         self.consumers += 1
         return MemoryConsumer(self.topic, report_ends=True)
+
+    def _positions(self, connection: None, partitions: int) -> dict[int, LogPosition]:
+        self.rows = max(self.rows, partitions)
+        return {0: self.committed} | {partition: LogPosition(0) for partition in range(1, self.rows)}
 
     def commit(self, next_offset: int, shift: int = 0) -> None:
         at = next_offset - shift - 1
@@ -229,3 +235,61 @@ def test_a_counter_that_lives_on_forgets_what_a_lost_log_had_and_knows_what_foll
     world.commit(13, shift=11 - log_offset)
     counter.count(OffsetRange(0, 13, 11 + len(names)))
     assert counted == [10, 2]
+
+
+def test_a_spout_plans_partitions_that_are_added_from_their_first_offset_on(world: World):
+    spout = started(world)
+    for partition in range(1, 4):
+        world.topic.add_partition()
+        world.topic.partitions[partition] += [RECORD] * partition
+    assert world.looks(spout) == [[1, 0, 1], [2, 0, 1], [2, 1, 2], [3, 0, 1], [3, 1, 2], [3, 2, 3]]
+    assert world.rows == 4
+    # The others were not disturbed: what they have counted stays so, and they go on there.
+    world.topic.partitions[0] += [RECORD] * 5
+    assert world.looks(spout, 1) == [[0, 10, 15]]
+
+
+def test_a_spout_that_starts_knows_at_once_how_many_partitions_there_are(world: World):
+    world.topic.add_partition()
+    assert world.looks(world.spout(), 1) == [[0, 0, 10]]
+    assert world.rows == 2
+
+
+@pytest.mark.parametrize("lives_on", [True, False])
+def test_a_spout_refuses_a_topic_with_fewer_partitions_because_it_is_another_one(
+    world: World, lives_on: bool, caplog: pytest.LogCaptureFixture
+):
+    world.topic.add_partition()
+    spout = started(world)
+    world.topic.made_again("second", partitions=1)
+    world.topic.partitions[0] += [RECORD] * 20
+    spout = spout if lives_on else world.spout()
+    assert world.looks(spout) == []
+    assert "has read the topic with the id first, but topic pageviews has the id second" in caplog.messages[-1]
+    # Another one gives no partitions to the database, however many it has.
+    world.topic.made_again("third", partitions=7)
+    assert world.looks(spout) == []
+    assert world.rows == 2
+
+
+def test_a_spout_goes_on_in_a_topic_with_fewer_partitions_once_it_is_resumed(world: World):
+    world.topic.add_partition()
+    spout = started(world)
+    world.topic.made_again("second", partitions=1)
+    world.topic.partitions[0] += [RECORD] * 4
+    assert world.looks(spout) == []
+    world.committed = LogPosition(11, "second", None, shift=11)
+    assert world.looks(spout, 1) == [[0, 11, 15]]
+    # An answer that comes late is about a partition that nobody plans any more.
+    spout.ack("1:0:0")
+    spout.fail("1:0:0")
+
+
+def test_a_position_in_a_partition_that_the_topic_does_not_have_is_lost_unless_nothing_was_read_there(world: World):
+    admin = Admin(world.topic)
+    held = {0: LogPosition(5, "first"), 1: LogPosition(7), 2: LogPosition(9, "first", None, shift=9), 3: LogPosition(0)}
+    lost = lost_positions(Settings(), admin, "the speed layer", held)  # type: ignore[arg-type]
+    assert list(lost) == [1]
+    # What the audit asks, of whom nobody has asked for the topic's id before.
+    assert list(lost_positions(Settings(), admin, "the speed layer", {0: LogPosition(5, "other")})) == [0]  # type: ignore[arg-type]
+    assert "offset 7 of partition 1, but topic pageviews has 1 partitions, and Kafka takes none away: it" in str(lost[1])

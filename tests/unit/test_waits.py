@@ -10,7 +10,7 @@ import pytest
 
 from batch.archive import Archive
 from contract.errors import ArchiveBehind
-from contract.master import OffsetRange
+from contract.master import MASTER, OffsetRange
 from contract.settings import Settings
 from serving.standstill import Standstill
 
@@ -55,11 +55,13 @@ def test_a_wait_that_never_saw_a_position_ends_too():
 
 @dataclass
 class Listing:
-    """hdfs.InsecureClient of an archive of one partition that ends at `next_offset`."""
+    """hdfs.InsecureClient of an archive of partition 0 that ends at `next_offset`."""
 
     next_offset: int = 0
 
     def list(self, folder: str, status: bool) -> list[tuple[str, dict[str, Any]]]:
+        if folder.endswith(MASTER):
+            return [("partition=0", {})] if self.next_offset else []
         name = OffsetRange(0, 0, self.next_offset).file_name
         return [(name, {"modificationTime": 0, "replication": 1, "length": 1})] if self.next_offset else []
 
@@ -78,7 +80,7 @@ def listing(monkeypatch: pytest.MonkeyPatch) -> Listing:
     return listing
 
 
-SETTINGS = replace(Settings(), topic_partitions=1, batch_wait_s=120)
+SETTINGS = replace(Settings(), batch_wait_s=120)
 
 
 def test_a_run_waits_for_an_archive_that_advances_however_long_that_takes(clock: Clock, listing: Listing):
@@ -109,7 +111,7 @@ def test_a_run_gives_up_an_archive_that_stands_still_below_its_cut(clock: Clock,
 
 def test_what_is_archived_above_the_cut_is_no_progress(clock: Clock, monkeypatch: pytest.MonkeyPatch):
     started_s = clock.now_s
-    archive = Archive(replace(SETTINGS, topic_partitions=2))
+    archive = Archive(SETTINGS)
     monkeypatch.setattr(archive, "next_offsets", lambda: {0: 20, 1: 1_000 + int(clock.now_s)})
     with pytest.raises(ArchiveBehind, match="partition 0 ends at 20 but the cut is 50"):
         archive.wait_for({0: 50, 1: 1_000})

@@ -28,7 +28,7 @@ def value(**fields: object) -> bytes:
 
 def read(values: Sequence[bytes | None]) -> tuple[list[int], list[dict[str, Any]]]:
     """The positions of the values that are of wire form, and their fields."""
-    at, columns = wire_form().read(values, np.full(len(values), LATEST_US))
+    at, columns, _ = wire_form().read(values, np.full(len(values), LATEST_US))
     return at.tolist(), pa.RecordBatch.from_pydict(columns).to_pylist()
 
 
@@ -39,7 +39,7 @@ def test_every_set_of_optional_fields_is_wire_form(known: tuple[str, ...]):
 
 
 def test_columns_have_the_types_of_events():
-    _, columns = wire_form().read([value()], np.array([LATEST_US]))
+    _, columns, _ = wire_form().read([value()], np.array([LATEST_US]))
     assert pl.DataFrame(pa.RecordBatch.from_pydict(columns)).schema == {name: EVENT_SCHEMA[name] for name in FIELDS}
 
 
@@ -87,7 +87,7 @@ def test_every_day_of_four_centuries_is_read_rightly():
     times_us = np.arange(np.datetime64("1970-01-01T01:02:03", "us"), np.datetime64("2370-01-01"), np.timedelta64(1, "D"))
     before, after = value(event_time="@@").split(b"@@")
     values = [before + f"{time}Z".encode() + after for time in times_us.astype("datetime64[s]")]
-    at, columns = wire_form().read(values, np.full(len(values), np.iinfo(np.int64).max))
+    at, columns, _ = wire_form().read(values, np.full(len(values), np.iinfo(np.int64).max))
     assert at.tolist() == list(range(len(values)))
     assert np.array_equal(columns["event_time"].cast(pa.int64()), times_us.astype(np.int64))
 

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from contract.master import MASTER, folder
+from contract.master import MASTER, folder, partitions_in
 from contract.settings import Settings
 from ingest.hdfs import Hdfs
 
@@ -15,7 +15,8 @@ store = Hdfs(settings.webhdfs_url)
 
 
 def half_done() -> set[str]:
-    folders = (folder(settings.archive_root, MASTER, partition) for partition in range(settings.topic_partitions))
+    partitions = partitions_in(store.folders(f"{settings.archive_root}/{MASTER}"))
+    folders = (folder(settings.archive_root, MASTER, partition) for partition in partitions)
     return {file.name for place in folders for file in store.list(place) if file.name.endswith(".tmp")}
 
 
