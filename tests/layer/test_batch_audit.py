@@ -63,8 +63,8 @@ class Pipeline:
             new = [r for r in records if r.partition() == partition and (r.offset() or 0) >= first]
             offsets = OffsetRange(partition, first, first + len(new))
             times_ms = [r.timestamp()[1] for r in new]
-            records, decoded = judged(partition, [r.offset() or 0 for r in new], times_ms, [r.value() for r in new])
-            self.files.put(offsets, records, decoded)
+            stored, decoded = judged(partition, [r.offset() or 0 for r in new], times_ms, [r.value() for r in new])
+            self.files.put(offsets, stored, decoded)
             self._commit(offsets, decoded)
             self.next_offsets[partition] = offsets.next_offset
 
