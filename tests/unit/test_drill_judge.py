@@ -202,7 +202,8 @@ def test_a_result_without_complaint_passes_and_its_row_fits_the_header():
 
 def test_drills_have_names_of_their_own_and_those_that_lose_records_come_last():
     assert len({drill.name for drill in DRILLS}) == len(DRILLS) >= 30
-    assert 10 <= sum(drill.fast for drill in DRILLS) <= 12
+    # Each takes about a minute of `make test`.
+    assert 8 <= sum(drill.fast for drill in DRILLS) <= 10
     assert sum(drill.fast and drill.loses for drill in DRILLS) == 1
     assert sorted(DRILLS, key=lambda drill: drill.loses) == list(DRILLS)
     assert all(len(row_of(Result(drill.name, drill.fault))) == len(HEADER.splitlines()[0]) for drill in DRILLS)
