@@ -40,6 +40,8 @@ TEXTS = {
 }
 OPTIONAL = {"duration_ms", "referrer", "user_agent"}
 NUMBERS = {"status": (100, 599), "bytes_sent": (0, 2**40), "duration_ms": (0, 86_400_000)}
+_FIELDS = TEXTS.keys() | NUMBERS.keys()
+_REQUIRED = _FIELDS - OPTIONAL
 TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]+)?"
     r"(?:[Zz]|([+-])([01][0-9]|2[0-3]):?([0-5][0-9]))"
@@ -126,7 +128,7 @@ def event_of(value: bytes | None, kafka_time_ms: int) -> tuple[dict[str, Any], d
     for name, item in pairs:  # of a repeated name the last one counts, but each must be valid
         _check(name, item)
     event = dict(pairs)
-    if not (TEXTS.keys() | NUMBERS.keys()) - OPTIONAL <= event.keys():
+    if not event.keys() >= _REQUIRED:
         raise Rejected("missing_field")
     if any("\0" in (event.get(name) or "") for name in TEXTS):
         raise Rejected("nul_character")
@@ -184,7 +186,7 @@ def _whole_number(digits: str) -> float:
 def _check(name: str, item: Any) -> None:
     if item is None and name in OPTIONAL:
         return
-    if name in TEXTS | NUMBERS and type(item) is float and isinf(item):  # no JSON number that a double can hold
+    if name in _FIELDS and type(item) is float and isinf(item):  # no JSON number that a double can hold
         raise Rejected("out_of_range")
     if name in TEXTS:
         if type(item) is not str:

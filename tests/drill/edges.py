@@ -21,7 +21,7 @@ from tests.fixtures.eventually import eventually
 from tests.fixtures.kafka import make_again, next_offsets_of
 from tests.fixtures.stack import status_of
 
-_ENOUGH, _AFTER_LOSS = 300, 10_000
+_ENOUGH, _AFTER_LOSS = 300, 6_000
 _SEEN_WITHIN_S = 120
 _TRANSACTION_S, _GIVES_UP_S = 300, 15
 HOUR_S, STEP_S = 3_600, 20

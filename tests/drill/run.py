@@ -95,16 +95,18 @@ def _run(
         for last_part in scene.later:
             last_part()
         wait_for_rest(stack)
-        say("comparing with ground truth")
-        truth, kept = _truths(scene, shifts, result)
-        result.difference = rows_that_differ(stack, kept, site)
         _changes_nothing(stack, others, site, "the fault", result)
         if with_batch:
             say("one batch run")
             now = digest(stack)
             stack.run(*BATCH, "batch", "python", "-m", "batch", "run", *(("--full",) if drill.full else ()))
             _changes_nothing(stack, now, "", "the batch run", result)
-            _batch_covers(stack, scene.ends(), before.received + kept.outcome.received, result)
+    say("comparing with ground truth")
+    truth, kept = _truths(scene, shifts, result)
+    # A batch run that changed no row leaves those of before it.
+    result.difference = rows_that_differ(stack, kept, site)
+    if with_batch:
+        _batch_covers(stack, scene.ends(), before.received + kept.outcome.received, result)
     lost = kept if scene.plan else None
     announced = Announced(lost, scene.anew_s, takes_over=scene.plan is not None or scene.anew_s < float("inf"))
     _judge(reader, truth, before, announced, result)

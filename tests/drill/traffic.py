@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import repeat
 from pathlib import Path
@@ -27,6 +27,8 @@ from tests.fixtures.stack import ROOT, Stack
 from tests.oracle import Record
 
 RATE = 2_000
+_RECORDED_RATE = 500
+"""Each record is judged twice by the oracle, before and after the loss, and these drills last for minutes."""
 _LATE, _TWICE = 0.05, 0.01
 _ENDS_WITHIN_S = 150
 LOG = ROOT / "build" / "drill-traffic.log"
@@ -72,7 +74,7 @@ class Traffic:
 
 
 class RecordedTraffic:
-    """The same traffic, of which it is known where each record is: what Kafka loses afterwards is known all the same.
+    """Thinner traffic, of which it is known where each record is: what Kafka loses afterwards is known all the same.
 
     `logs` are the records that were acknowledged, by Kafka's own offsets, those between two pauses together.
     """
@@ -108,9 +110,12 @@ class RecordedTraffic:
             except BraidError as error:
                 raise AssertionError(str(error)) from error
 
+        def send(part: Sequence[Sent]) -> None:
+            sender.send(part, None, repeat(report))
+
         def run() -> None:
             try:
-                for _ in pace(self._records(), lambda: RATE, lambda part: sender.send(part, None, repeat(report)), wait):
+                for _ in pace(self._records(), lambda: _RECORDED_RATE, send, wait):
                     sender.poll()
                 sender.finish()
             except BraidError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -55,10 +56,10 @@ class Truth:
 
     def __init__(self, records: Iterable[Record]) -> None:
         self.outcome = Outcome()
-        self._partitions: dict[int, _Partition] = {}
+        self._partitions: defaultdict[int, _Partition] = defaultdict(_Partition)
         # One after the other: a drill may send more of them than fit into memory.
         for partition, offset, kafka_time_ms, value in records:
-            part = self._partitions.setdefault(partition, _Partition())
+            part = self._partitions[partition]
             duplicates, rejects = self.outcome.duplicate, self.outcome.rejects.total()
             event = self.outcome.take(value, kafka_time_ms)
             change = Totals(

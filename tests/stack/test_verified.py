@@ -64,7 +64,9 @@ def lone_file(stack: Stack, partition: int) -> OffsetRange:
 
 def wait_until_archived(stack: Stack) -> None:
     def archived() -> None:
-        assert [at["partition"] for at in status_of(stack)["positions"] if at["archive_lag"] or at["speed_lag"]] == []
+        status = status_of(stack)
+        assert [at["partition"] for at in status["positions"] if at["archive_lag"] or at["speed_lag"]] == []
+        assert status["archive_gaps"] == []
 
     eventually(archived, within_s=60)
 
