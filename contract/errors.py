@@ -339,6 +339,13 @@ class TimedOut(BraidError):
         )
 
     @classmethod
+    def waiting_for_archive(cls, partition: int, next_offset: int, wanted_offset: int, stood_s: float) -> Self:
+        return cls(
+            f"for {stood_s:.0f} s the archive has stood still at offset {next_offset} of partition {partition}, and Kafka "
+            f"has kept up to {wanted_offset} of the log that was read; is the archiver running? `make logs S=archiver`"
+        )
+
+    @classmethod
     def waiting_to_migrate(cls, waited_s: float, attempts: int) -> Self:
         return cls(
             f"the schema was not changed: queries or commits had it locked in all {attempts} attempts in {waited_s:.0f} s; "

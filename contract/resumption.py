@@ -37,10 +37,26 @@ class ResumedPartition(msgspec.Struct, frozen=True):
         return Loss(self.partition, self.lost_offset, self.lost_next_offset, self.reason)
 
 
+class Unarchived(msgspec.Struct, frozen=True):
+    """One partition of which the speed layer's position alone is lost, and the archive ends at archived_offset.
+
+    Kafka has kept the old log up to kept_offset. Once that is archived it can be resumed: before, what was kept would get
+    new numbers while views still hold it under the old ones.
+    """
+
+    partition: int
+    archived_offset: int
+    kept_offset: int
+
+
 class Resumption(msgspec.Struct, frozen=True):
-    """All partitions that are to be resumed; none if every reader stands in the log that there is."""
+    """All partitions that can be resumed, those that cannot yet, and those whose archive goes on in the new log already, so
+    that only the run which takes the speed layer there is missing. Nothing of it if every reader stands in the log that
+    there is."""
 
     partitions: tuple[ResumedPartition, ...] = ()
+    unarchived: tuple[Unarchived, ...] = ()
+    archived: tuple[int, ...] = ()
 
     @property
     def losses(self) -> Losses:

@@ -18,7 +18,7 @@ from serving.database import connect, reader_dsn
 from serving.gaps import describe, plan_acceptance
 from serving.handoff import record_lost
 from serving.migrate import migrate
-from serving.progress import wait_for_offsets, wait_for_views
+from serving.progress import wait_for_archive, wait_for_offsets, wait_for_views
 from serving.query import FORMATS, run_query, write_result
 from serving.replays import Judgements, replay_cover, resolve, resolved, unresolved
 from serving.report import print_addresses, print_status
@@ -108,6 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(verb=_resolve)
 
     verb = verbs.add_parser("resume-plan", help="how readers go on where Kafka has another log than they read, as JSON")
+    verb.add_argument("--wait", action="store_true", help="until the archive has all that Kafka has kept of the old log")
+    verb.add_argument("--timeout-s", type=float, default=600.0, help=_TIMEOUT_HELP)
     verb.set_defaults(verb=_resume_plan)
 
     verb = verbs.add_parser("gap-plan", help="which offsets neither a file of the archive nor Kafka has, as JSON")
@@ -193,7 +195,9 @@ def _resolve(settings: Settings, options: argparse.Namespace) -> None:
     print(json.dumps(result.as_dict()) if options.format == "json" else result.text())
 
 
-def _resume_plan(settings: Settings, _: argparse.Namespace) -> None:
+def _resume_plan(settings: Settings, options: argparse.Namespace) -> None:
+    if options.wait:
+        wait_for_archive(lambda: plan_resumption(settings), options.timeout_s, Console(stderr=True))
     print(to_json(plan_resumption(settings)))
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from contract.errors import EngineUnavailable, TimedOut
+from contract.resumption import Resumption
 from contract.settings import Settings
 from contract.views import VIEWS
 from serving.database import Connection, Role, connect, transaction
@@ -78,6 +79,26 @@ def wait_for_views(settings: Settings, with_traffic: bool, timeout_s: float, con
             if standstill.too_long:
                 raise TimedOut.waiting_for_views(VIEWS[0].name, last, standstill.stood_s)
             line.update(f"waiting for the merged views: {last}")
+            time.sleep(_POLL_S)
+
+
+def wait_for_archive(plan: Callable[[], Resumption], timeout_s: float, console: Console) -> None:
+    """Returns when `plan` names nothing that Kafka has kept of a lost log and that is not archived.
+
+    Raises TimedOut once the archive has stored nothing more of it for `timeout_s`.
+    """
+    standstill = Standstill(timeout_s, time.monotonic)
+    with console.status("waiting for the archive") as line:
+        while missing := plan().unarchived:
+            first = missing[0]
+            standstill.see(-sum(part.kept_offset - part.archived_offset for part in missing))
+            if standstill.too_long:
+                raise TimedOut.waiting_for_archive(
+                    first.partition, first.archived_offset, first.kept_offset, standstill.stood_s
+                )
+            line.update(
+                f"waiting for the archive: partition {first.partition} is at {first.archived_offset} of {first.kept_offset}"
+            )
             time.sleep(_POLL_S)
 
 

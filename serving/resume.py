@@ -14,7 +14,7 @@ from hdfs import HdfsError
 
 from contract.errors import EngineUnavailable, PositionLost
 from contract.log_position import LogPosition, Topic
-from contract.resumption import ResumedPartition, Resumption
+from contract.resumption import ResumedPartition, Resumption, Unarchived
 from contract.settings import Settings
 from serving.archive_ends import archive_extents
 from serving.database import answering, connect
@@ -38,59 +38,81 @@ def plan_resumption(settings: Settings) -> Resumption:
     lost_archive = lost_positions(settings, admin, "the archiver", archive)
     lost_speed = lost_positions(settings, admin, "the speed layer", speed)
     nowhere = LogPosition(0)
-    return Resumption(
-        tuple(
-            _resumed(
-                settings,
-                partition,
-                topic,
-                (archive.get(partition, nowhere), lost_archive.get(partition)),
-                (speed.get(partition, nowhere), lost_speed.get(partition)),
-            )
-            for partition in sorted({*lost_archive, *lost_speed})
-        )
-    )
+    resumed: list[ResumedPartition] = []
+    unarchived: list[Unarchived] = []
+    archived: list[int] = []
+    for partition in sorted({*lost_archive, *lost_speed}):
+        end, counted = archive.get(partition, nowhere), speed.get(partition, nowhere)
+        if partition in lost_archive:
+            resumed.append(_in_both(settings, topic, partition, end, counted, lost_archive[partition]))
+        elif end.shift > counted.shift:
+            archived.append(partition)
+        elif missing := _unarchived(settings, topic, partition, end, counted, lost_speed[partition]):
+            unarchived.append(missing)
+        else:
+            resumed.append(_in_the_speed_layer(settings, topic, partition, end, counted, lost_speed[partition]))
+    return Resumption(tuple(resumed), tuple(unarchived), tuple(archived))
 
 
-def _resumed(
-    settings: Settings,
-    partition: int,
-    topic: Topic,
-    archive: tuple[LogPosition, PositionLost | None],
-    speed: tuple[LogPosition, PositionLost | None],
+def _in_both(
+    settings: Settings, topic: Topic, partition: int, archived: LogPosition, counted: LogPosition, error: PositionLost
 ) -> ResumedPartition:
-    (archived, archive_lost), (counted, speed_lost) = archive, speed
-    error = archive_lost or speed_lost
-    assert error is not None
-    # One that the topic does not have may be added to it, and begins at its first offset then.
-    low = _low_offset(settings, partition) if partition in topic.partitions else 0
-    if archive_lost is None:
-        # All that the log has up to there is archived, so the archive says how to go on.
-        log_offset, leader_epoch = archived.log_offset, archived.leader_epoch
-        kept = low if error.cut_offset is None else error.cut_offset
-        lost_offset = min(kept + counted.shift, counted.next_offset) if counted.topic_id == topic.topic_id else 0
-        is_behind = archived.next_offset <= counted.next_offset
-        next_offset = counted.next_offset + 1 if is_behind else archived.next_offset
-    else:
-        # What both logs have is archived. If nobody knows how much that is, all is read, and repeats count once.
-        cut = archive_lost.cut_offset if archived.topic_id == topic.topic_id else None
-        log_offset, leader_epoch = (low, None) if cut is None or cut < low else (cut, archived.leader_epoch)
-        lost_offset = archived.next_offset
-        next_offset = max(archived.next_offset, counted.next_offset) + 1
+    """What both logs have is archived. If nobody knows how much that is, all is read, and repeats count once."""
+    low = _low_offset(settings, topic, partition)
+    cut = error.cut_offset if archived.topic_id == topic.topic_id else None
+    log_offset, leader_epoch = (low, None) if cut is None or cut < low else (cut, archived.leader_epoch)
     return ResumedPartition(
         partition,
         archived.next_offset,
-        next_offset,
+        max(archived.next_offset, counted.next_offset) + 1,
         topic.topic_id,
         leader_epoch,
         log_offset,
-        lost_offset,
-        max(lost_offset, counted.next_offset),
-        str(error).partition(";")[0],
+        archived.next_offset,
+        max(archived.next_offset, counted.next_offset),
+        _reason(error),
     )
 
 
-def _low_offset(settings: Settings, partition: int) -> int:
+def _unarchived(
+    settings: Settings, topic: Topic, partition: int, archived: LogPosition, counted: LogPosition, error: PositionLost
+) -> Unarchived | None:
+    """What Kafka has kept of the old log, if the archive of the same one has not come so far."""
+    kept = error.cut_offset
+    if kept is None or counted.topic_id != topic.topic_id:
+        return None
+    # guard: what Kafka kept gets no new number
+    is_behind = max(archived.log_offset, _low_offset(settings, topic, partition)) < kept
+    return Unarchived(partition, archived.next_offset, kept + archived.shift) if is_behind else None
+
+
+def _in_the_speed_layer(
+    settings: Settings, topic: Topic, partition: int, archived: LogPosition, counted: LogPosition, error: PositionLost
+) -> ResumedPartition:
+    """All that the log has up to the archive's end is archived, so that says how to go on."""
+    kept = _low_offset(settings, topic, partition) if error.cut_offset is None else error.cut_offset
+    lost_offset = min(kept + counted.shift, counted.next_offset) if counted.topic_id == topic.topic_id else 0
+    return ResumedPartition(
+        partition,
+        archived.next_offset,
+        counted.next_offset + 1 if archived.next_offset <= counted.next_offset else archived.next_offset,
+        topic.topic_id,
+        archived.leader_epoch,
+        archived.log_offset,
+        lost_offset,
+        max(lost_offset, counted.next_offset),
+        _reason(error),
+    )
+
+
+def _reason(error: PositionLost) -> str:
+    return str(error).partition(";")[0]
+
+
+def _low_offset(settings: Settings, topic: Topic, partition: int) -> int:
+    # One that the topic does not have may be added to it, and begins at its first offset then.
+    if partition not in topic.partitions:
+        return 0
     consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap, "group.id": "braid-position", "log_level": 2})
     try:
         low, _ = consumer.get_watermark_offsets(TopicPartition(settings.topic, partition), timeout=_ANSWER_S)

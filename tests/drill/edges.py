@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 from confluent_kafka import KafkaException, Producer
 
-from contract.resumption import Resumption
+from contract.resumption import ResumedPartition, Resumption, Unarchived
 from ingest.topics import add_partitions
 from serving.log_ends import log_ends
 from tests.drill.loss import Loss
@@ -30,7 +30,8 @@ HOUR_S, STEP_S = 3_600, 20
 def lose_power(scene: Scene) -> None:
     """The machine of broker and archiver loses power: what the archiver held is gone, and what of Kafka's log was in memory.
 
-    Of each partition the speed layer has read all, HDFS has a part, and Kafka loses a part of that too.
+    Of each partition the speed layer has read all, and HDFS has a part. Of every second one Kafka loses a part of that too,
+    and of the others a part of what the speed layer alone has.
     """
     traffic = _recorded(scene)
 
@@ -45,7 +46,9 @@ def lose_power(scene: Scene) -> None:
     traffic.pause()
     scene.until(scene.is_counted)
     scene.faults.kill_and_keep_down("kafka")
-    cuts = {p: (scene.before.get(p, 0) + end) // 2 - scene.shifts.get(p, 0) for p, end in archived.items()}
+    counted = scene.reader.positions
+    other = {p: counted[p] if p % 2 else scene.before.get(p, 0) for p in archived}
+    cuts = {p: (end + other[p]) // 2 - scene.shifts.get(p, 0) for p, end in archived.items()}
     topic = scene.stack.settings.topic
     cut = json.loads(scene.faults.beside("kafka", "cut_log.py", "/var/lib/braid/kafka", topic, json.dumps(cuts)))
     scene.faults.start("kafka", "archiver")
@@ -189,13 +192,18 @@ def _go_on_in_another_log(scene: Scene, traffic: RecordedTraffic) -> None:
     traffic.go_on()
     scene.until(lambda: len(traffic.logs[1]) >= _AFTER_LOSS)
     eventually(lambda: _both_are_named(scene), _SEEN_WITHIN_S)
-    scene.archived = scene.archive_ends()
+    archived = scene.archive_ends()
     assert dict(scene.reader.positions) == stands_at, f"from {stands_at} on the speed layer counted in another log"
-    ahead = {p: at for p, at in scene.archived.items() if at > stands_at[p]}
+    ahead = {p: at for p, at in archived.items() if at > stands_at[p]}
     assert not ahead, f"the archiver took records of another log: {ahead}, where {stands_at} was read"
-    scene.plan = msgspec.json.decode(scene.stack.tools("-m", "serving", "resume-plan"), type=Resumption)
+    plan = msgspec.json.decode(scene.stack.tools("-m", "serving", "resume-plan"), type=Resumption)
     scene.stack.run("make", "--silent", "resume-topic")
     scene.shifts = scene.stack.shifts()
+    # HDFS gets the rest of what these have.
+    scene.archived = archived | {part.partition: part.kept_offset for part in plan.unarchived}
+    scene.plan = Resumption(
+        (*plan.partitions, *(_as_resumed(scene, part, stands_at[part.partition]) for part in plan.unarchived))
+    )
     lost = scene.stack.ask("SELECT partition, first_offset, next_offset FROM lost_offsets WHERE run_id IS NOT NULL")
     planned = [
         (part.partition, part.lost_offset, part.lost_next_offset)
@@ -206,6 +214,14 @@ def _go_on_in_another_log(scene: Scene, traffic: RecordedTraffic) -> None:
     # Sent again by who has them, they count, once.
     loss = Loss(scene.plan, (traffic.logs[0], []), scene.archived, before)
     traffic.send_again(value for *_, value in loss.lost())
+
+
+def _as_resumed(scene: Scene, part: Unarchived, counted: int) -> ResumedPartition:
+    """As `make resume-topic` must have planned it, once what Kafka had kept was archived."""
+    next_offset = counted + 1
+    log_offset = next_offset - scene.shifts[part.partition]
+    lost = (part.kept_offset, counted)
+    return ResumedPartition(part.partition, part.kept_offset, next_offset, "", None, log_offset, *lost, "")
 
 
 def _both_are_named(scene: Scene) -> None:

@@ -15,7 +15,7 @@ from tests.oracle import Record
 @dataclass(frozen=True)
 class Loss:
     """`acknowledged` are the records before and after the loss, by Kafka's own offsets, each log's own; `archived` is up to
-    where HDFS had them when Kafka lost its own, and `shifts` is how Braid counted until then."""
+    where HDFS has those before it, and `shifts` is how Braid counted until then."""
 
     plan: Resumption
     acknowledged: tuple[Sequence[Record], Sequence[Record]]
@@ -23,16 +23,29 @@ class Loss:
     shifts: Mapping[int, int]
 
     def counted(self) -> list[Record]:
-        """All that was ever acknowledged, as Braid numbers it: what views hold until the loss has left them."""
-        return sorted([*self._before(), *self._after()], key=lambda record: record[:2])
+        """All that was ever acknowledged, as views hold it until the loss has left them.
+
+        Where the archiver went on by itself, numbers of lost records are used again, but nobody reads them before that.
+        """
+        used = {part.partition: part.lost_next_offset for part in self.plan.partitions}
+        after = (record for record in self._after() if record[1] >= used[record[0]])
+        return sorted([*self._before(), *after], key=lambda record: record[:2])
 
     def kept(self) -> list[Record]:
         """The same without what is announced as lost."""
-        return [record for record in self.counted() if not self._is_announced(record)]
+        kept = (record for record in self._before() if not self._is_announced(record))
+        return sorted([*kept, *self._after()], key=lambda record: record[:2])
 
     def lost(self) -> list[Record]:
         """What is announced as lost, in the order in which it was sent to its partition."""
-        return [record for record in self.counted() if self._is_announced(record)]
+        return sorted((record for record in self._before() if self._is_announced(record)), key=lambda record: record[:2])
+
+    def first_offsets(self) -> dict[int, int]:
+        """Where the log that there is goes on behind what was lost, by Kafka's own offsets."""
+        return {
+            part.partition: min(part.log_offset, self.archived[part.partition] - self.shifts.get(part.partition, 0))
+            for part in self.plan.partitions
+        }
 
     def complaints(self) -> Iterator[str]:
         """What is announced and not lost, or the other way round; every partition must have been resumed."""
@@ -58,9 +71,11 @@ class Loss:
         return numbered(self.acknowledged[0], self.shifts)
 
     def _after(self) -> Iterable[Record]:
-        return numbered(
-            self.acknowledged[1], dict(self.shifts) | {part.partition: part.shift for part in self.plan.partitions}
-        )
+        resumed = {part.partition: part for part in self.plan.partitions}
+        for partition, offset, kafka_time_ms, value in self.acknowledged[1]:
+            part = resumed[partition]
+            shift = part.shift if offset >= part.log_offset else self.shifts.get(partition, 0)
+            yield partition, offset + shift, kafka_time_ms, value
 
     def _is_announced(self, record: Record) -> bool:
         partition, offset, *_ = record

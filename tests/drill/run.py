@@ -129,8 +129,7 @@ def _truths(scene: Scene, shifts: Mapping[int, int], result: Result) -> tuple[Tr
     loss = Loss(scene.plan, (old, new), scene.archived, shifts)
     result.complaints += loss.complaints()
     # What came after the loss: none of it may be missing.
-    first = {part.partition: part.log_offset for part in scene.plan.partitions}
-    found = {(m.partition(), m.offset()) for m in each_record_of(kafka, first)}
+    found = {(m.partition(), m.offset()) for m in each_record_of(kafka, loss.first_offsets())}
     if found != {record[:2] for record in new}:
         result.complaints.append(f"{len(new)} records were acknowledged after the loss, the topic has {len(found)}")
     truth, kept = Truth(loss.counted()), Truth(loss.kept())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
@@ -15,10 +15,10 @@ from rich.console import Console
 from batch.archive import Archive
 from batch.audit import audit
 from batch.run import run
-from contract.errors import PositionLost
+from contract.errors import PositionLost, TimedOut
 from contract.log_position import LogPosition
 from contract.master import OffsetRange
-from contract.resumption import Resumption
+from contract.resumption import Resumption, Unarchived
 from contract.settings import Settings
 from ingest.archive import Archiver, connect
 from ingest.archive_files import ArchiveFiles
@@ -30,7 +30,7 @@ from serving.database import Connection
 from serving.database import connect as connect_database
 from serving.handoff import Counts, begin_run, commit_range, positions, record_lost
 from serving.log_check import lost_positions
-from serving.progress import wait_for_offsets
+from serving.progress import wait_for_archive, wait_for_offsets
 from serving.resume import plan_resumption
 from serving.status import read_status
 from speed.day_filters import DayFilters
@@ -335,6 +335,59 @@ def test_what_the_speed_layer_alone_had_read_is_named_and_goes_out_of_the_views(
     with connect_database(whole, "reader") as connection:
         lost = connection.execute("SELECT partition, first_offset, next_offset FROM lost_offsets ORDER BY 1").fetchall()
     assert lost == [(partition, 50, 60) for partition in range(4)]
+
+
+def speed_reads_what_is_lost(settings: Settings, partitions: Collection[int], first_offset: int, next_offset: int) -> None:
+    """The speed layer counts records that the log has no more, as after a power failure: in it they were never sent."""
+    counts = Counts(next_offset - first_offset, next_offset - first_offset, 0)
+    at = LogPosition(next_offset, topic_of(settings)().topic_id, 0)
+    with connect_database(settings, "speed") as connection:
+        for partition in partitions:
+            offsets = OffsetRange(partition, first_offset, next_offset)
+            commit_range(connection, offsets, {}, counts, NO_REJECTS, settings.topic, position=at)
+
+
+def test_what_kafka_kept_of_a_lost_log_is_archived_before_it_is_resumed(whole: Settings):
+    send_new(whole, 0, 200)
+    archive_all(whole)
+    send_new(whole, 200, 80)
+    count_all(whole)
+    speed_reads_what_is_lost(whole, range(4), 70, 80)
+    # Numbered anew these would count beside what the speed layer has of them.
+    assert plan_resumption(whole) == Resumption(unarchived=tuple(Unarchived(partition, 50, 70) for partition in range(4)))
+    with pytest.raises(TimedOut, match="stood still at offset 50 of partition 0, and Kafka has kept up to 70"):
+        wait_for_archive(lambda: plan_resumption(whole), 0, Console(stderr=True))
+    archive_all(whole)
+    wait_for_archive(lambda: plan_resumption(whole), 0, Console(stderr=True))
+    send_new(whole, 280, 40)
+    plan = resume_topic(whole)
+    assert [(part.log_offset, part.next_offset, part.lost_offset, part.lost_next_offset) for part in plan.partitions] == [
+        (70, 81, 70, 80)
+    ] * 4
+    archive_all(whole)
+    count_all(whole)
+    assert sums(whole) == (288, 320, 288, 32, 0, 0, 40)
+    assert_whole(whole)
+
+
+def test_a_resumption_that_broke_off_before_its_run_announces_no_more_than_it_did(whole: Settings):
+    send_new(whole, 0, 200)
+    archive_all(whole)
+    count_all(whole)
+    speed_reads_what_is_lost(whole, range(4), 50, 60)
+    files = ArchiveFiles(Hdfs(whole.webhdfs_url), whole.archive_root)
+    resume(files, plan_resumption(whole), lambda line: None)
+    send_new(whole, 200, 40)
+    archive_all(whole)
+    again = plan_resumption(whole)
+    assert again == Resumption(archived=(0, 1, 2, 3))
+    with connect_database(whole, "batch") as connection:
+        record_lost(connection, again.losses.lost)
+    run(whole, lambda line: None)
+    count_all(whole)
+    # Brought to the database by what the files say.
+    assert sums(whole) == (216, 240, 216, 24, 0, 0, 40)
+    assert_whole(whole)
 
 
 def test_the_audit_of_a_topic_that_was_made_again_names_both_readers(whole: Settings):

@@ -533,6 +533,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("unit/test_ingest_resume.py"),
     ),
     Mutation(
+        "what Kafka kept gets no new number",
+        "serving/resume.py",
+        "is_behind = max(archived.log_offset, _low_offset(settings, topic, partition)) < kept",
+        "is_behind = False",
+        _test("layer/test_positions.py::test_what_kafka_kept_of_a_lost_log_is_archived_before_it_is_resumed"),
+    ),
+    Mutation(
         "what Kafka still has of a gap is archived",
         "contract/extent.py",
         "first = next((max(gap.first_offset, kept) for gap in self.gaps if gap.next_offset > kept), max(end, kept))",

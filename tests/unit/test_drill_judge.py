@@ -111,6 +111,16 @@ def test_what_follows_a_loss_is_numbered_above_it_and_what_is_announced_is_lost(
     assert list(LOSS.complaints()) == []
 
 
+def test_where_the_archiver_went_on_by_itself_numbers_of_lost_records_are_used_again():
+    # Kafka kept b, which HDFS got afterwards, and c as offset 2; then it was resumed, and d is counted as 105.
+    part = ResumedPartition(0, 102, 105, "", None, 3, 102, 104, "")
+    loss = replace(LOSS, plan=Resumption((part,)), acknowledged=(OLD, [record(0, 2, "c"), record(0, 3, "d")]))
+    assert [offset for _, offset, *_ in loss.counted()] == [100, 101, 102, 103, 105]
+    assert loss.kept() == [record(0, 100, "a"), record(0, 101, "b"), record(0, 102, "c"), record(0, 105, "d")]
+    assert [offset for _, offset, *_ in loss.lost()] == [102, 103]
+    assert (list(loss.complaints()), loss.first_offsets()) == ([], {0: 2})
+
+
 @pytest.mark.parametrize(
     ("loss", "said"),
     [
