@@ -353,4 +353,5 @@ DRILLS = (
     ),
     Drill("topic-replaced", "the topic deleted and made again", edges.replace_topic, loses=True),
     Drill("volume-lost-kafka", "Kafka's volume lost", edges.lose_kafka, loses=True),
+    Drill("lost-archive-file", "a file of the archive lost after retention", edges.lose_archive_file, loses=True),
 )

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 from confluent_kafka import KafkaException, Producer
 
+from contract.master import MASTER, OffsetRange, gaps
 from contract.resumption import ResumedPartition, Resumption, Unarchived
+from ingest.archive_files import ArchiveFiles
+from ingest.hdfs import Hdfs
 from ingest.topics import add_partitions
 from serving.log_ends import log_ends
 from tests.drill.loss import Loss
 from tests.drill.scene import Scene
 from tests.drill.traffic import RecordedTraffic
 from tests.fixtures.eventually import eventually
-from tests.fixtures.kafka import make_again, next_offsets_of
+from tests.fixtures.kafka import expire, make_again, next_offsets_of
 from tests.fixtures.stack import status_of
 
 _ENOUGH, _AFTER_LOSS = 300, 6_000
@@ -34,14 +37,8 @@ def lose_power(scene: Scene) -> None:
     and of the others a part of what the speed layer alone has.
     """
     traffic = _recorded(scene)
-
-    def is_ahead(reader: Mapping[int, int], other: Mapping[int, int]) -> bool:
-        return all(reader.get(partition, 0) - offset >= _ENOUGH for partition, offset in other.items())
-
-    scene.until(lambda: is_ahead(scene.archive_ends(), scene.before))
-    scene.faults.kill_and_keep_down("archiver")
-    archived = scene.archive_ends()
-    scene.until(lambda: is_ahead(scene.reader.positions, archived))
+    archived = _kill_archiver_with_files(scene)
+    scene.until(lambda: _is_ahead(scene.reader.positions, archived))
     # Nobody could know what became of a record that is under way; all of them are acknowledged, and counted.
     traffic.pause()
     scene.until(scene.is_counted)
@@ -76,6 +73,24 @@ def lose_kafka(scene: Scene) -> None:
     add_partitions(scene.stack.settings, len(scene.before))
     _until_kafka_ends_at(scene, dict.fromkeys(scene.before, 0))
     _go_on_in_another_log(scene, traffic)
+
+
+def lose_archive_file(scene: Scene) -> None:
+    """Kafka has expired what was in it: docs/operations.md, 'a file of the archive is damaged or gone', without backup."""
+    _recorded(scene)
+    settings = scene.stack.settings
+    archived = _kill_archiver_with_files(scene)
+    scene.until(lambda: _is_ahead(scene.reader.positions, archived))
+    expire(settings, {partition: end - scene.shifts.get(partition, 0) for partition, end in archived.items()})
+    scene.gap = _delete_file_of_its_own(scene)
+    scene.faults.start("archiver")
+    eventually(lambda: _gap_is_named(scene, archived), _SEEN_WITHIN_S)
+    refused = scene.stack.run("make", "--silent", "batch", check=False)
+    assert refused.returncode != 0, "a run was published over a gap"
+    assert "make accept-gap" in refused.stderr, refused.stderr
+    scene.stack.run("env", "YES=1", "make", "--silent", "accept-gap")
+    lost = scene.stack.ask("SELECT partition, first_offset, next_offset FROM lost_offsets WHERE run_id IS NOT NULL")
+    assert astuple(scene.gap) in lost, f"the ledger names {lost}, and {scene.gap} was lost"
 
 
 def lose_datanode_volume(scene: Scene) -> None:
@@ -214,6 +229,45 @@ def _go_on_in_another_log(scene: Scene, traffic: RecordedTraffic) -> None:
     # Sent again by who has them, they count, once.
     loss = Loss(scene.plan, (traffic.logs[0], []), scene.archived, before)
     traffic.send_again(value for *_, value in loss.lost())
+
+
+def _is_ahead(reader: Mapping[int, int], other: Mapping[int, int]) -> bool:
+    return all(reader.get(partition, 0) - offset >= _ENOUGH for partition, offset in other.items())
+
+
+def _kill_archiver_with_files(scene: Scene) -> dict[int, int]:
+    """Where it was, once it had stored some of each partition."""
+    scene.until(lambda: _is_ahead(scene.archive_ends(), scene.before))
+    scene.faults.kill_and_keep_down("archiver")
+    return scene.archive_ends()
+
+
+def _delete_file_of_its_own(scene: Scene) -> OffsetRange:
+    """Delete a file of this drill's records alone, with offsets that are in no other; returns these."""
+    settings = scene.stack.settings
+    store = Hdfs(settings.webhdfs_url)
+    for partition, first_offset in scene.before.items():
+        files = ArchiveFiles(store, settings.archive_root).ranges(partition)
+        for file in sorted(files):
+            others = [other for other in files if other != file]
+            if file.first_offset >= first_offset and (missing := gaps(others)):
+                store.delete(file.path(settings.archive_root, MASTER))
+                return missing[-1]
+    raise AssertionError("no file has offsets of its own")
+
+
+def _gap_is_named(scene: Scene, archived: Mapping[int, int]) -> None:
+    assert scene.gap
+    status = status_of(scene.stack)
+    shown = [(gap["partition"], gap["first_offset"], gap["next_offset"], gap["is_lost"]) for gap in status["archive_gaps"]]
+    assert shown == [(*astuple(scene.gap), True)], f"status shows {shown}, and {scene.gap} is lost"
+    stands = [at["partition"] for at in status["positions"] if at["archive"] <= archived[at["partition"]]]
+    assert not stands, f"the archiver does not go on in partitions {stands}"
+    audit = scene.stack.run("make", "--silent", "audit", "FORMAT=json", "ONLY=archive", check=False)
+    found = [finding["place"] for check in json.loads(audit.stdout)["checks"] for finding in check["findings"]]
+    place = f"partition {scene.gap.partition}, offsets [{scene.gap.first_offset}, {scene.gap.next_offset})"
+    assert audit.returncode != 0, "the audit finds nothing"
+    assert found == [place], f"the audit finds {found}, and {place} is lost"
 
 
 def _as_resumed(scene: Scene, part: Unarchived, counted: int) -> ResumedPartition:

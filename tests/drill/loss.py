@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from contract.master import OffsetRange
 from contract.resumption import Resumption
 from tests.oracle import Record
 
@@ -83,6 +84,28 @@ class Loss:
             part.partition == partition and part.lost_offset <= offset < part.lost_next_offset
             for part in self.plan.partitions
         )
+
+
+@dataclass(frozen=True)
+class LostFile:
+    """`acknowledged` are the records of one log, by Kafka's own offsets; those of `offsets`, as Braid counts, are lost."""
+
+    offsets: OffsetRange
+    acknowledged: Sequence[Record]
+    shifts: Mapping[int, int]
+
+    def counted(self) -> list[Record]:
+        """All that was ever acknowledged: what views hold until the loss has left them."""
+        return sorted(numbered(self.acknowledged, self.shifts), key=lambda record: record[:2])
+
+    def kept(self) -> list[Record]:
+        """The same without what is lost."""
+        lost = self.offsets
+        return [
+            record
+            for record in self.counted()
+            if record[0] != lost.partition or not lost.first_offset <= record[1] < lost.next_offset
+        ]
 
 
 def numbered(records: Iterable[Record], shifts: Mapping[int, int]) -> Iterator[Record]:

@@ -18,7 +18,7 @@ from serving.database import connect
 from tests.drill.drills import Drill
 from tests.drill.faults import BATCH, Faults
 from tests.drill.judge import Announced, Poll, judge
-from tests.drill.loss import Loss, numbered
+from tests.drill.loss import Loss, LostFile, numbered
 from tests.drill.reader import Reader, poll
 from tests.drill.scene import Scene
 from tests.drill.traffic import RATE, RecordedTraffic, Traffic
@@ -107,15 +107,13 @@ def _run(
     result.difference = rows_that_differ(stack, kept, site)
     if with_batch:
         _batch_covers(stack, scene.ends(), before.received + kept.outcome.received, result)
-    lost = kept if scene.plan else None
-    announced = Announced(lost, scene.anew_s, takes_over=scene.plan is not None or scene.anew_s < float("inf"))
-    _judge(reader, truth, before, announced, result)
+    _judge(reader, truth, before, Announced(None if kept is truth else kept, scene.anew_s, scene.takes_over()), result)
 
 
 def _truths(scene: Scene, shifts: Mapping[int, int], result: Result) -> tuple[Truth, Truth]:
     """Of all records that counted at some time, and of those that count in the end; what was acknowledged must be there."""
     kafka = scene.stack.settings
-    if scene.plan is None:
+    if scene.plan is None and scene.gap is None:
         first = {partition: position - shifts.get(partition, 0) for partition, position in scene.before.items()}
         messages = each_record_of(kafka, first)
         records = ((m.partition(), m.offset(), m.timestamp()[1], m.value()) for m in messages)
@@ -125,17 +123,22 @@ def _truths(scene: Scene, shifts: Mapping[int, int], result: Result) -> tuple[Tr
             result.complaints.append(f"{scene.acknowledged} records were acknowledged, the topic has {result.events}")
         return truth, truth
     assert isinstance(scene.traffic, RecordedTraffic)
-    old, new = scene.traffic.logs
-    loss = Loss(scene.plan, (old, new), scene.archived, shifts)
-    result.complaints += loss.complaints()
-    # What came after the loss: none of it may be missing.
-    found = {(m.partition(), m.offset()) for m in each_record_of(kafka, loss.first_offsets())}
-    if found != {record[:2] for record in new}:
-        result.complaints.append(f"{len(new)} records were acknowledged after the loss, the topic has {len(found)}")
+    loss: Loss | LostFile
+    if scene.gap:
+        loss = LostFile(scene.gap, scene.traffic.logs[0], shifts)
+    else:
+        assert scene.plan
+        old, new = scene.traffic.logs
+        loss = Loss(scene.plan, (old, new), scene.archived, shifts)
+        result.complaints += loss.complaints()
+        # What came after the loss: none of it may be missing.
+        found = {(m.partition(), m.offset()) for m in each_record_of(kafka, loss.first_offsets())}
+        if found != {record[:2] for record in new}:
+            result.complaints.append(f"{len(new)} records were acknowledged after the loss, the topic has {len(found)}")
     truth, kept = Truth(loss.counted()), Truth(loss.kept())
     result.events = truth.outcome.received
     announced = dict(scene.stack.ask("SELECT partition, lost FROM ledger"))
-    scene.say(f"{len(loss.lost())} acknowledged records are lost, and announced: {announced}")
+    scene.say(f"{result.events - kept.outcome.received} acknowledged records are lost, and announced: {announced}")
     return truth, kept
 
 

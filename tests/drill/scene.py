@@ -12,6 +12,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 
 from batch.archive import Archive
+from contract.master import OffsetRange
 from contract.resumption import Resumption
 from ingest.simulate import Shares, events
 from tests.drill.faults import BatchRun, Faults
@@ -30,8 +31,8 @@ class Scene:
     """One drill while it runs. What a fault puts into `later` is done when the traffic has ended; the reader polls on.
 
     `before` is where the speed layer stood at rest before it. A fault that loses records of Kafka sets `plan` and
-    `archived`, as loss.Loss has them, and `shifts`, by which Braid counts from then on; one that loses the database
-    sets `anew_s`.
+    `archived`, as loss.Loss has them, and `shifts`, by which Braid counts from then on; one that loses records of HDFS
+    sets `gap`, one that loses the database `anew_s`.
     """
 
     stack: Stack
@@ -50,6 +51,7 @@ class Scene:
     started: Mapping[str, str] = field(default_factory=dict)
     plan: Resumption | None = None
     archived: Mapping[int, int] = field(default_factory=dict)
+    gap: OffsetRange | None = None
     anew_s: float = float("inf")
 
     def hold(self, seconds: float) -> None:
@@ -81,6 +83,10 @@ class Scene:
     def archive_ends(self) -> dict[int, int]:
         """Up to where each partition is on HDFS."""
         return Archive(self.stack.settings).next_offsets()
+
+    def takes_over(self) -> bool:
+        """Whether a run may take offsets over from the speed layer, which are in flight then."""
+        return self.plan is not None or self.gap is not None or self.anew_s < float("inf")
 
     def stretch(self, start: datetime, length: timedelta, number: int) -> list[bytes]:
         """Valid events of the drill's site, spread over a time, none twice."""

@@ -7,8 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Producer
 
 from batch.audit import audit
 from batch.run import run
@@ -30,7 +29,7 @@ from serving.rollback import rollback
 from serving.status import read_status
 from tests.fixtures.database import emptying
 from tests.fixtures.eventually import eventually
-from tests.fixtures.kafka import next_offsets_of
+from tests.fixtures.kafka import expire, next_offsets_of
 from tests.layer.test_batch import merged
 from tests.layer.test_positions import count_all
 from tests.oracle import Record, expected_rows, pipeline
@@ -105,14 +104,6 @@ def lose(settings: Settings, partition: int, first_offset: int, next_offset: int
                 Hdfs(settings.webhdfs_url).delete(files.path(MASTER, file))
 
 
-def pass_retention(settings: Settings, low_offsets: dict[int, int]) -> None:
-    """Kafka deletes all records below these offsets, at once."""
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
-    places = [TopicPartition(settings.topic, partition, offset) for partition, offset in low_offsets.items()]
-    for answer in admin.delete_records(places).values():
-        answer.result()
-
-
 def accept_gap(settings: Settings) -> Losses:
     """What compose/accept-gap does."""
     plan = plan_acceptance(settings)
@@ -183,7 +174,7 @@ def test_a_lost_file_that_views_have_counted_is_named_given_up_and_leaves_them(w
     run(whole, quiet)
     lose(whole, 0, 50, 70, with_rejects=True)
     lose(whole, 2, 50, 70, with_rejects=False)
-    pass_retention(whole, {0: 80, 2: 60})
+    expire(whole, {0: 80, 2: 60})
     records += send(whole, range(320, 400), 20)
     said = archive_all(whole)
     assert said[:2] == [str(ArchiveGap.lost(0, 50, 70)), str(ArchiveGap.lost(2, 50, 60))]
@@ -233,7 +224,7 @@ def test_what_retention_took_before_it_was_archived_leaves_the_views_with_the_ru
     run(whole, quiet)
     records += send(whole, range(200, 280), 20)
     count_all(whole)
-    pass_retention(whole, {0: 60})
+    expire(whole, {0: 60})
     # Before an archiver is there to say so.
     assert gaps(whole) == [(0, 50, 60, True)]
     with pytest.raises(ArchiveGap, match=r"partition 0 lacks offsets \[50, 60\)"):
@@ -249,7 +240,7 @@ def test_what_retention_took_before_it_was_archived_leaves_the_views_with_the_ru
 
 def test_a_gap_that_neither_reader_has_is_passed_by_both(whole: Settings):
     records = send(whole, range(200), 20)
-    pass_retention(whole, {1: 30})
+    expire(whole, {1: 30})
     # Before there is a folder of it.
     assert gaps(whole) == [(1, 0, 30, True)]
     places = {finding.place for finding in audit(whole, quiet, "positions").checks[0].findings}

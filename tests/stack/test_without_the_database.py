@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
-
 from batch.archive import Archive
 from tests.fixtures.eventually import eventually
-from tests.fixtures.kafka import next_offsets_of
+from tests.fixtures.kafka import expire, next_offsets_of
 from tests.fixtures.stack import Stack
 
 KEPT = {
@@ -22,15 +19,6 @@ KEPT = {
 def kept(stack: Stack) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every merged view, the ledger and the quarantine."""
     return stack.everything() | {name: stack.ask(query, role="postgres") for name, query in KEPT.items()}
-
-
-def empty_kafka(stack: Stack) -> None:
-    """Delete all records of the topic, as retention does: offsets go on where they were."""
-    ends = next_offsets_of(stack.settings)
-    places = [TopicPartition(stack.settings.topic, partition, end) for partition, end in ends.items()]
-    admin = AdminClient({"bootstrap.servers": stack.settings.kafka_bootstrap})
-    low = [answer.result().low_watermark for answer in admin.delete_records(places).values()]
-    assert low == list(ends.values())
 
 
 def lose_the_database(stack: Stack) -> None:
@@ -51,7 +39,7 @@ def test_every_view_comes_back_from_the_master_dataset_alone(stack: Stack):
     assert len(before["page_traffic"]) > 100
     assert len(before["quarantine"]) > 10
 
-    empty_kafka(stack)
+    expire(stack.settings, next_offsets_of(stack.settings))
     lose_the_database(stack)
     stack.run("make", "--silent", "up", "TRAFFIC=none")
     assert stack.ask("SELECT count(*) FROM page_traffic") == [(0,)]
