@@ -89,6 +89,8 @@ BEGIN
     SELECT live.generation + 1, day, run_id FROM serving.publication_day WHERE generation = kept_generation;
     RETURN QUERY
     SELECT live.generation + 1, target, live.run_id, p.partition, coalesce(c.next_offset, 0), p.next_offset
-    FROM serving.speed_progress AS p LEFT JOIN serving.live_cut AS c ON c.partition = p.partition ORDER BY p.partition;
+    -- One row too if nothing was ever counted.
+    FROM (VALUES (1)) AS one LEFT JOIN serving.speed_progress AS p ON true
+    LEFT JOIN serving.live_cut AS c ON c.partition = p.partition ORDER BY p.partition;
 END
 $$;

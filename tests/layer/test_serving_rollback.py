@@ -17,6 +17,7 @@ from contract.views import VIEWS, with_rollups
 from serving.__main__ import main
 from serving.database import Connection, connect
 from serving.handoff import begin_run, collect_garbage, end_audit, fail_run, publish
+from serving.migrate import migrate
 from serving.rollback import rollback
 from tests.fixtures.handoff import TOPIC, assert_merged, batch_rows, commit, compute, full_run, ledger, parts
 from tests.fixtures.pageviews import events, reject
@@ -62,6 +63,14 @@ def test_runs_tells_what_each_run_was(speed: Connection, batch: Connection, read
         audited.run_id: ("audit", "audited", cut(300), len(days), rows[3], 300, False, False, None),
     }
     assert all(seconds > 0 for (seconds,) in reader.execute("SELECT extract(epoch FROM duration) FROM runs"))
+
+
+def test_a_rollback_before_anything_was_ever_counted_fills_nothing(empty_database: Settings) -> None:
+    migrate(empty_database)
+    with connect(empty_database, "batch") as batch:
+        first, second = (full_run(batch, events(0, 0, 0, 1).clear()).run_id for _ in range(2))
+        done = rollback(batch)
+    assert (done.run_id, done.before_run_id, done.filled) == (first, second, ())
 
 
 def cut(next_offset: int) -> dict[str, int]:
