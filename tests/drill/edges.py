@@ -12,7 +12,7 @@ import msgspec
 from confluent_kafka import KafkaException, Producer
 
 from contract.master import MASTER, OffsetRange, gaps
-from contract.resumption import ResumedPartition, Resumption, Unarchived
+from contract.resumption import ResumedPartition, Resumption
 from ingest.archive_files import ArchiveFiles
 from ingest.hdfs import Hdfs
 from ingest.topics import add_partitions
@@ -28,6 +28,7 @@ _ENOUGH, _AFTER_LOSS = 300, 6_000
 _SEEN_WITHIN_S = 120
 _TRANSACTION_S, _GIVES_UP_S = 300, 15
 HOUR_S, STEP_S = 3_600, 20
+NOTHING: Mapping[int, int] = {}
 
 
 def lose_power(scene: Scene) -> None:
@@ -49,8 +50,9 @@ def lose_power(scene: Scene) -> None:
     topic = scene.stack.settings.topic
     cut = json.loads(scene.faults.beside("kafka", "cut_log.py", "/var/lib/braid/kafka", topic, json.dumps(cuts)))
     scene.faults.start("kafka", "archiver")
-    _until_kafka_ends_at(scene, {int(partition): offset for partition, offset in cut.items()})
-    _go_on_in_another_log(scene, traffic)
+    ends = {int(partition): offset for partition, offset in cut.items()}
+    _until_kafka_ends_at(scene, ends)
+    _go_on_in_another_log(scene, traffic, archived, {p: end + scene.shifts.get(p, 0) for p, end in ends.items()})
 
 
 def replace_topic(scene: Scene) -> None:
@@ -201,24 +203,31 @@ def _archives_from(scene: Scene, ends: dict[int, int]) -> Callable[[], bool]:
     return archived
 
 
-def _go_on_in_another_log(scene: Scene, traffic: RecordedTraffic) -> None:
-    """New records come; nothing is taken of them, and it is said why; then docs/operations.md, 'the topic was replaced'."""
+def _go_on_in_another_log(
+    scene: Scene, traffic: RecordedTraffic, archived: Mapping[int, int] = NOTHING, kept: Mapping[int, int] = NOTHING
+) -> None:
+    """New records come; nothing is taken of them, and it is said why; then docs/operations.md, 'the topic was replaced'.
+
+    `archived` is where the archive ended at the loss, if it cannot have gone on since, and `kept` up to where Kafka still
+    has the old log. Where that is above the archive's end, the archiver has lost nothing and may go on.
+    """
     stands_at, before = dict(scene.reader.positions), scene.shifts
     traffic.go_on()
     scene.until(lambda: len(traffic.logs[1]) >= _AFTER_LOSS)
     eventually(lambda: _both_are_named(scene), _SEEN_WITHIN_S)
-    archived = scene.archive_ends()
+    ends = scene.archive_ends()
+    archived = archived or ends
     assert dict(scene.reader.positions) == stands_at, f"from {stands_at} on the speed layer counted in another log"
-    ahead = {p: at for p, at in archived.items() if at > stands_at[p]}
+    alone = {partition: offset for partition, offset in kept.items() if offset > archived[partition]}
+    ahead = {p: end for p, end in ends.items() if p not in alone and end > min(archived[p], stands_at[p])}
     assert not ahead, f"the archiver took records of another log: {ahead}, where {stands_at} was read"
     plan = msgspec.json.decode(scene.stack.tools("-m", "serving", "resume-plan"), type=Resumption)
     scene.stack.run("make", "--silent", "resume-topic")
     scene.shifts = scene.stack.shifts()
-    # HDFS gets the rest of what these have.
-    scene.archived = archived | {part.partition: part.kept_offset for part in plan.unarchived}
-    scene.plan = Resumption(
-        (*plan.partitions, *(_as_resumed(scene, part, stands_at[part.partition]) for part in plan.unarchived))
-    )
+    # HDFS has or gets the rest of what Kafka kept.
+    scene.archived = {**archived, **alone}
+    in_both = (part for part in plan.partitions if part.partition not in alone)
+    scene.plan = Resumption((*in_both, *(_as_resumed(scene, p, end, stands_at[p]) for p, end in alone.items())))
     lost = scene.stack.ask("SELECT partition, first_offset, next_offset FROM lost_offsets WHERE run_id IS NOT NULL")
     planned = [
         (part.partition, part.lost_offset, part.lost_next_offset)
@@ -270,12 +279,11 @@ def _gap_is_named(scene: Scene, archived: Mapping[int, int]) -> None:
     assert found == [place], f"the audit finds {found}, and {place} is lost"
 
 
-def _as_resumed(scene: Scene, part: Unarchived, counted: int) -> ResumedPartition:
-    """As `make resume-topic` must have planned it, once what Kafka had kept was archived."""
+def _as_resumed(scene: Scene, partition: int, kept: int, counted: int) -> ResumedPartition:
+    """What `make resume-topic` must have come to where the archiver has lost nothing."""
     next_offset = counted + 1
-    log_offset = next_offset - scene.shifts[part.partition]
-    lost = (part.kept_offset, counted)
-    return ResumedPartition(part.partition, part.kept_offset, next_offset, "", None, log_offset, *lost, "")
+    log_offset = next_offset - scene.shifts[partition]
+    return ResumedPartition(partition, kept, next_offset, "", None, log_offset, kept, counted, "")
 
 
 def _both_are_named(scene: Scene) -> None:
