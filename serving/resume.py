@@ -89,13 +89,16 @@ def _unarchived(
 def _in_the_speed_layer(
     settings: Settings, topic: Topic, partition: int, archived: LogPosition, counted: LogPosition, error: PositionLost
 ) -> ResumedPartition:
-    """All that the log has up to the archive's end is archived, so that says how to go on."""
+    """All that the log has up to the archive's end is archived, so that says how to go on.
+
+    Numbers change even where the archive is ahead: that tells the speed layer to forget what is lost.
+    """
     kept = _low_offset(settings, topic, partition) if error.cut_offset is None else error.cut_offset
     lost_offset = min(kept + counted.shift, counted.next_offset) if counted.topic_id == topic.topic_id else 0
     return ResumedPartition(
         partition,
         archived.next_offset,
-        counted.next_offset + 1 if archived.next_offset <= counted.next_offset else archived.next_offset,
+        max(archived.next_offset, counted.next_offset) + 1,
         topic.topic_id,
         archived.leader_epoch,
         archived.log_offset,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, replace
@@ -222,12 +223,12 @@ def _go_on_in_another_log(
     ahead = {p: end for p, end in ends.items() if p not in alone and end > min(archived[p], stands_at[p])}
     assert not ahead, f"the archiver took records of another log: {ahead}, where {stands_at} was read"
     plan = msgspec.json.decode(scene.stack.tools("-m", "serving", "resume-plan"), type=Resumption)
-    scene.stack.run("make", "--silent", "resume-topic")
+    said = scene.stack.run("make", "--silent", "resume-topic").stderr
     scene.shifts = scene.stack.shifts()
     # HDFS has or gets the rest of what Kafka kept.
     scene.archived = {**archived, **alone}
     in_both = (part for part in plan.partitions if part.partition not in alone)
-    scene.plan = Resumption((*in_both, *(_as_resumed(scene, p, end, stands_at[p]) for p, end in alone.items())))
+    scene.plan = Resumption((*in_both, *(_as_resumed(said, p, end, stands_at[p]) for p, end in alone.items())))
     lost = scene.stack.ask("SELECT partition, first_offset, next_offset FROM lost_offsets WHERE run_id IS NOT NULL")
     planned = [
         (part.partition, part.lost_offset, part.lost_next_offset)
@@ -279,11 +280,11 @@ def _gap_is_named(scene: Scene, archived: Mapping[int, int]) -> None:
     assert found == [place], f"the audit finds {found}, and {place} is lost"
 
 
-def _as_resumed(scene: Scene, partition: int, kept: int, counted: int) -> ResumedPartition:
-    """What `make resume-topic` must have come to where the archiver has lost nothing."""
-    next_offset = counted + 1
-    log_offset = next_offset - scene.shifts[partition]
-    return ResumedPartition(partition, kept, next_offset, "", None, log_offset, kept, counted, "")
+def _as_resumed(said: str, partition: int, kept: int, counted: int) -> ResumedPartition:
+    """What `make resume-topic` must have come to, and from where on it said that numbers are new."""
+    found = re.search(rf"^partition {partition}: Kafka's offset (\d+) is (\d+) from now on", said, re.MULTILINE)
+    assert found, f"`make resume-topic` says of partition {partition} nothing: {said}"
+    return ResumedPartition(partition, kept, int(found[2]), "", None, int(found[1]), kept, counted, "")
 
 
 def _both_are_named(scene: Scene) -> None:
