@@ -100,12 +100,15 @@ class LostFile:
 
     def kept(self) -> list[Record]:
         """The same without what is lost."""
-        lost = self.offsets
-        return [
-            record
-            for record in self.counted()
-            if record[0] != lost.partition or not lost.first_offset <= record[1] < lost.next_offset
-        ]
+        return [record for record in self.counted() if not self._is_lost(record)]
+
+    def lost(self) -> list[Record]:
+        """What is lost."""
+        return [record for record in self.counted() if self._is_lost(record)]
+
+    def _is_lost(self, record: Record) -> bool:
+        partition, offset, *_ = record
+        return partition == self.offsets.partition and self.offsets.first_offset <= offset < self.offsets.next_offset
 
 
 def numbered(records: Iterable[Record], shifts: Mapping[int, int]) -> Iterator[Record]:

@@ -136,9 +136,9 @@ def _truths(scene: Scene, shifts: Mapping[int, int], result: Result) -> tuple[Tr
         if found != {record[:2] for record in new}:
             result.complaints.append(f"{len(new)} records were acknowledged after the loss, the topic has {len(found)}")
     truth, kept = Truth(loss.counted()), Truth(loss.kept())
-    result.events = truth.outcome.received
+    result.events = scene.acknowledged
     announced = dict(scene.stack.ask("SELECT partition, lost FROM ledger"))
-    scene.say(f"{result.events - kept.outcome.received} acknowledged records are lost, and announced: {announced}")
+    scene.say(f"{len(loss.lost())} acknowledged records are lost, and announced: {announced}")
     return truth, kept
 
 
