@@ -82,10 +82,14 @@ def lose_archive_file(scene: Scene) -> None:
     """Kafka has expired what was in it: docs/operations.md, 'a file of the archive is damaged or gone', without backup."""
     _recorded(scene)
     settings = scene.stack.settings
+    scene.until(lambda: bool(_files_of_their_own(scene)))
     archived = _kill_archiver_with_files(scene)
     scene.until(lambda: _is_ahead(scene.reader.positions, archived))
     expire(settings, {partition: end - scene.shifts.get(partition, 0) for partition, end in archived.items()})
-    scene.gap = _delete_file_of_its_own(scene)
+    own = _files_of_their_own(scene)
+    assert own, "the archiver has merged the files that this drill could lose"
+    file, scene.gap = own.popitem()
+    Hdfs(settings.webhdfs_url).delete(file.path(settings.archive_root, MASTER))
     scene.faults.start("archiver")
     eventually(lambda: _gap_is_named(scene, archived), _SEEN_WITHIN_S)
     refused = scene.stack.run("make", "--silent", "batch", check=False)
@@ -252,18 +256,18 @@ def _kill_archiver_with_files(scene: Scene) -> dict[int, int]:
     return scene.archive_ends()
 
 
-def _delete_file_of_its_own(scene: Scene) -> OffsetRange:
-    """Delete a file of this drill's records alone, with offsets that are in no other; returns these."""
+def _files_of_their_own(scene: Scene) -> dict[OffsetRange, OffsetRange]:
+    """Files of this drill's records alone, each with the offsets that are in no other; one that is merged has none."""
     settings = scene.stack.settings
-    store = Hdfs(settings.webhdfs_url)
+    archive = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
+    found = {}
     for partition, first_offset in scene.before.items():
-        files = ArchiveFiles(store, settings.archive_root).ranges(partition)
+        files = archive.ranges(partition)
         for file in sorted(files):
-            others = [other for other in files if other != file]
-            if file.first_offset >= first_offset and (missing := gaps(others)):
-                store.delete(file.path(settings.archive_root, MASTER))
-                return missing[-1]
-    raise AssertionError("no file has offsets of its own")
+            missing = gaps(other for other in files if other != file)
+            if file.first_offset >= first_offset and missing:
+                found[file] = missing[-1]
+    return found
 
 
 def _gap_is_named(scene: Scene, archived: Mapping[int, int]) -> None:
