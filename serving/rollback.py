@@ -37,4 +37,5 @@ def rollback(connection: Connection, run_id: int | None = None) -> RolledBack:
     with refusing(), answering(connection):
         rows = connection.execute("SELECT * FROM serving.rollback(%s)", [run_id]).fetchall()
     generation, to_run_id, before_run_id = rows[0][:3]
-    return RolledBack(generation, to_run_id, before_run_id, tuple(OffsetRange(*row[3:]) for row in rows))
+    filled = tuple(OffsetRange(*row[3:]) for row in rows if row[3] is not None)
+    return RolledBack(generation, to_run_id, before_run_id, filled)

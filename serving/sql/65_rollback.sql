@@ -87,8 +87,10 @@ BEGIN
     INSERT INTO serving.publication VALUES (live.generation + 1, target);
     INSERT INTO serving.publication_day
     SELECT live.generation + 1, day, run_id FROM serving.publication_day WHERE generation = kept_generation;
+    -- Also before there is any partition a row says what was done.
     RETURN QUERY
     SELECT live.generation + 1, target, live.run_id, p.partition, coalesce(c.next_offset, 0), p.next_offset
-    FROM serving.speed_progress AS p LEFT JOIN serving.live_cut AS c ON c.partition = p.partition ORDER BY p.partition;
+    FROM (VALUES (true)) AS done LEFT JOIN serving.speed_progress AS p ON true
+    LEFT JOIN serving.live_cut AS c ON c.partition = p.partition ORDER BY p.partition;
 END
 $$;

@@ -17,6 +17,7 @@ from contract.views import VIEWS, with_rollups
 from serving.__main__ import main
 from serving.database import Connection, connect
 from serving.handoff import begin_run, collect_garbage, end_audit, fail_run, publish
+from serving.migrate import migrate
 from serving.rollback import rollback
 from tests.fixtures.handoff import TOPIC, assert_merged, batch_rows, commit, compute, full_run, ledger, parts
 from tests.fixtures.pageviews import events, reject
@@ -90,6 +91,17 @@ def test_a_rollback_moves_the_seam_back_and_changes_no_count(
     assert_merged(reader, frame)
     assert parts(reader) == (300, 100)
     assert reader.execute("SELECT run_id FROM runs WHERE is_live").fetchall() == [(third,)]
+
+
+def test_a_rollback_before_anything_was_read_fills_nothing(empty_database: Settings) -> None:
+    migrate(empty_database)
+    with connect(empty_database, "batch") as batch:
+        runs = [begin_run(batch, "full").run_id]
+        publish(batch, runs[0], [], {}, [], TOPIC)
+        runs.append(begin_run(batch, "full").run_id)
+        publish(batch, runs[1], [], {}, [], TOPIC)
+        done = rollback(batch)
+    assert (done.run_id, done.before_run_id, done.filled) == (*runs, ())
 
 
 def test_numbers_of_a_wrong_run_are_gone_at_once_and_the_next_run_goes_on_from_there(
