@@ -145,7 +145,6 @@ def _archive(settings: Settings, options: argparse.Namespace) -> None:
 def _resume(settings: Settings, options: argparse.Namespace) -> None:
     resumption = from_json(Resumption, sys.stdin.read(), "serving resume-plan")
     resume(ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root), resumption, _log)
-    print(to_json(resumption.losses))
 
 
 def _accept(settings: Settings, options: argparse.Namespace) -> None:
@@ -262,8 +261,7 @@ def _parser() -> argparse.ArgumentParser:
 
     resuming = verbs.add_parser(
         "resume",
-        help="let the archive go on in another log, as `python -m serving resume-plan`, by stdin, has planned; "
-        "prints what is lost, as JSON",
+        help="let the archive go on in another log, as `python -m serving resume-plan`, by stdin, has planned",
     )
     resuming.set_defaults(run=_resume)
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from contract.errors import BraidError, InputError
 from contract.losses import Losses
 from contract.replays import Judged, from_json, parts_from_json, to_json
+from contract.resumption import Resumption
 from contract.settings import Settings
 from serving.database import connect, reader_dsn
 from serving.gaps import describe, plan_acceptance
@@ -113,9 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("gap-plan", help="which offsets neither a file of the archive nor Kafka has, as JSON")
     verb.set_defaults(verb=_gap_plan)
 
-    verb = verbs.add_parser(
-        "record-lost", help="put into the ledger what is lost, as `serving gap-plan` or `ingest resume`, by stdin, say"
-    )
+    verb = verbs.add_parser("record-lost", help="put into the ledger what is lost, as `serving gap-plan`, by stdin, says")
+    verb.add_argument("--resumption", action="store_true", help="as `serving resume-plan` says")
     verb.set_defaults(verb=_record_lost)
 
     verb = verbs.add_parser("welcome", help="wait until the merged views answer, then show addresses and first queries")
@@ -204,8 +204,12 @@ def _gap_plan(settings: Settings, _: argparse.Namespace) -> None:
     print(to_json(plan))
 
 
-def _record_lost(settings: Settings, _: argparse.Namespace) -> None:
-    losses = from_json(Losses, sys.stdin.read(), "serving gap-plan")
+def _record_lost(settings: Settings, options: argparse.Namespace) -> None:
+    plan = sys.stdin.read()
+    if options.resumption:
+        losses = from_json(Resumption, plan, "serving resume-plan").losses
+    else:
+        losses = from_json(Losses, plan, "serving gap-plan")
     with connect(settings, "batch") as connection:
         record_lost(connection, losses.lost)
 

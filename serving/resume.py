@@ -7,6 +7,8 @@ master dataset; the next run takes it out of the views, and the ledger says whic
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import requests
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -21,6 +23,7 @@ from serving.database import answering, connect
 from serving.log_check import lost_positions, topic_of
 
 _ANSWER_S = 10.0
+_NOWHERE = LogPosition(0)
 
 
 def plan_resumption(settings: Settings) -> Resumption:
@@ -37,46 +40,46 @@ def plan_resumption(settings: Settings) -> Resumption:
     archive = {partition: extent.end for partition, extent in extents.items()}
     lost_archive = lost_positions(settings, admin, "the archiver", archive)
     lost_speed = lost_positions(settings, admin, "the speed layer", speed)
-    nowhere = LogPosition(0)
     return Resumption(
         tuple(
-            _resumed(
-                settings,
+            resumed(
                 partition,
                 topic,
-                (archive.get(partition, nowhere), lost_archive.get(partition)),
-                (speed.get(partition, nowhere), lost_speed.get(partition)),
+                # One that the topic does not have may be added to it, and begins at its first offset then.
+                _low_offset(settings, partition) if partition in topic.partitions else 0,
+                Standing(archive.get(partition, _NOWHERE), lost_archive.get(partition)),
+                Standing(speed.get(partition, _NOWHERE), lost_speed.get(partition)),
             )
             for partition in sorted({*lost_archive, *lost_speed})
         )
     )
 
 
-def _resumed(
-    settings: Settings,
-    partition: int,
-    topic: Topic,
-    archive: tuple[LogPosition, PositionLost | None],
-    speed: tuple[LogPosition, PositionLost | None],
-) -> ResumedPartition:
-    (archived, archive_lost), (counted, speed_lost) = archive, speed
-    error = archive_lost or speed_lost
-    assert error is not None
-    # One that the topic does not have may be added to it, and begins at its first offset then.
-    low = _low_offset(settings, partition) if partition in topic.partitions else 0
-    if archive_lost is None:
+@dataclass(frozen=True)
+class Standing:
+    """Where a reader stands in a partition, and why it cannot go on there, None if it can."""
+
+    at: LogPosition
+    lost: PositionLost | None = None
+
+
+def resumed(partition: int, topic: Topic, low_offset: int, archive: Standing, speed: Standing) -> ResumedPartition:
+    """How the readers of a partition go on, of which one cannot. Kafka's own first offset is low_offset."""
+    archived, counted = archive.at, speed.at
+    reason = archive.lost or speed.lost
+    assert reason is not None
+    # A command that was broken off has done so much, and written down what was lost.
+    is_done = archive.lost is None and archived.shift > counted.shift and archived.next_offset > counted.next_offset
+    # guard: a log that follows is numbered above all that was read
+    next_offset = archived.next_offset if is_done else max(archived.next_offset, counted.next_offset) + 1
+    if archive.lost is None:
         # All that the log has up to there is archived, so the archive says how to go on.
         log_offset, leader_epoch = archived.log_offset, archived.leader_epoch
-        kept = low if error.cut_offset is None else error.cut_offset
-        lost_offset = min(kept + counted.shift, counted.next_offset) if counted.topic_id == topic.topic_id else 0
-        is_behind = archived.next_offset <= counted.next_offset
-        next_offset = counted.next_offset + 1 if is_behind else archived.next_offset
     else:
         # What both logs have is archived. If nobody knows how much that is, all is read, and repeats count once.
-        cut = archive_lost.cut_offset if archived.topic_id == topic.topic_id else None
-        log_offset, leader_epoch = (low, None) if cut is None or cut < low else (cut, archived.leader_epoch)
-        lost_offset = archived.next_offset
-        next_offset = max(archived.next_offset, counted.next_offset) + 1
+        cut = archive.lost.cut_offset if archived.topic_id == topic.topic_id else None
+        log_offset, leader_epoch = (low_offset, None) if cut is None or cut < low_offset else (cut, archived.leader_epoch)
+    lost_offset = counted.next_offset if is_done else _lost_offset(topic, low_offset, archive, speed)
     return ResumedPartition(
         partition,
         archived.next_offset,
@@ -86,8 +89,23 @@ def _resumed(
         log_offset,
         lost_offset,
         max(lost_offset, counted.next_offset),
-        str(error).partition(";")[0],
+        str(reason).partition(";")[0],
     )
+
+
+def _lost_offset(topic: Topic, low_offset: int, archive: Standing, speed: Standing) -> int:
+    """From where on neither the archive nor the log has what the speed layer has read, if that is so anywhere."""
+    counted = speed.at
+    # guard: what a reader that can go on has read is not lost
+    if speed.lost is None and counted.topic_id is not None:
+        return counted.next_offset
+    if archive.lost is not None:
+        return archive.at.next_offset
+    if counted.topic_id not in (None, topic.topic_id):
+        # An archive that is of this topic all the same had begun with no other.
+        return archive.at.next_offset if archive.at.topic_id is None else 0
+    kept = low_offset if speed.lost is None or speed.lost.cut_offset is None else speed.lost.cut_offset
+    return min(kept + counted.shift, counted.next_offset)
 
 
 def _low_offset(settings: Settings, partition: int) -> int:

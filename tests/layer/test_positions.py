@@ -263,9 +263,9 @@ def archive_all(settings: Settings) -> None:
 def resume_topic(settings: Settings) -> Resumption:
     """What compose/resume-topic does."""
     plan = plan_resumption(settings)
-    resume(ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root), plan, lambda line: None)
     with connect_database(settings, "batch") as connection:
         record_lost(connection, plan.losses.lost)
+    resume(ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root), plan, lambda line: None)
     run(settings, lambda line: None)
     return plan
 
