@@ -86,10 +86,11 @@ def places_in_log(
     """Up to which of its own offsets Kafka's log has what was read up to these positions; 0 where nobody can tell."""
     topic_id = topic_of(admin, settings).topic_id
     lost = lost_positions(settings, admin, reader, positions)
-    kept = {
-        partition: lost[partition].cut_offset if partition in lost else at.log_offset for partition, at in positions.items()
-    }
-    return {partition: kept[partition] or 0 if at.topic_id == topic_id else 0 for partition, at in positions.items()}
+    places: dict[int, int] = {}
+    for partition, at in positions.items():
+        place = lost[partition].cut_offset if partition in lost else at.log_offset
+        places[partition] = (place or 0) if at.topic_id == topic_id else 0
+    return places
 
 
 def _cut_below(settings: Settings, reader: str, positions: Mapping[int, LogPosition]) -> dict[int, PositionLost]:

@@ -637,7 +637,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "batch/cut.py",
         "following = {partition: at for partition, at in committed.items() if extents[partition].end.shift > at.shift}",
         "following = {}",
-        _test("unit/test_one_log.py::test_offsets_are_taken_over_from_a_speed_layer_that_is_far_behind_or_in_a_log_before"),
+        _test("unit/test_one_log.py::test_what_the_speed_layer_has_counted_of_the_log_is_below_the_cut"),
     ),
     Mutation(
         "the speed layer does not go back in a log",

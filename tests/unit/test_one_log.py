@@ -81,7 +81,7 @@ def test_where_kafka_does_not_say_a_run_goes_on(topic: MemoryTopic, monkeypatch:
         ({0: LogPosition(11, "first", 0, 6)}, {0: LogPosition(10, "first", 0, 6)}, None),
     ],
 )
-def test_offsets_are_taken_over_from_a_speed_layer_that_is_far_behind_or_in_a_log_before(
+def test_offsets_are_taken_over_from_a_speed_layer_that_is_far_behind(
     archived: Mapping[int, LogPosition], counted: Mapping[int, LogPosition], expected: Mapping[int, int] | None
 ):
     said: list[str] = []
