@@ -21,9 +21,12 @@ from ingest import archive, simulate
 from ingest.accept import accept
 from ingest.archive_files import ArchiveFiles
 from ingest.background import Background
+from ingest.formats.catalogue import AUTO, NAMES
+from ingest.formats.detect import WantedLog
+from ingest.formats.rows import keys_of
 from ingest.hdfs import Hdfs
 from ingest.lines import InputFile
-from ingest.produce import FORMATS, Result, produce
+from ingest.produce import Result, produce
 from ingest.quarantine import replay_quarantined
 from ingest.replay import replay
 from ingest.replay_request import ReplayRequest
@@ -76,7 +79,12 @@ def _produce(settings: Settings, options: argparse.Namespace) -> None:
             file = InputFile(Path(options.name), _standard_input(), options.size_bytes)
         else:
             file = InputFile(Path(options.file))
-        result = produce(settings, file, options.site, options.format, stop)
+        name = file.path.name.encode("utf-8", "backslashreplace").decode()
+        keys = keys_of(options.map)
+        wanted = WantedLog(name.partition(".")[0] or name, options.site, options.format, options.zone, keys)
+        result = produce(settings, file, wanted, stop, _log)
+    for note in result.notes:
+        _log(note)
     _show(result, options.json)
     if options.next_offsets:
         print(json.dumps(result.next_offsets))
@@ -202,12 +210,24 @@ def _parser() -> argparse.ArgumentParser:
         "--next-offsets", action="store_true", help="then print, as JSON, what `python -m serving wait` waits for"
     )
 
-    producing = verbs.add_parser("produce", parents=[sending, waited], help="send a log or JSON lines, plain or gzip")
+    producing = verbs.add_parser(
+        "produce", parents=[sending, waited], help="send a log, JSON lines, or a table; docs/logs.md"
+    )
     producing.add_argument("file", metavar="FILE", help="- reads standard input")
     producing.add_argument("--name", default="stdin", help="the file's name, if it comes by standard input")
     producing.add_argument("--size-bytes", type=int, default=0, help="its size, for progress, if it comes by standard input")
-    producing.add_argument("--site", help="site of an access log's events; default: the file's name up to its first dot")
-    producing.add_argument("--format", choices=FORMATS, default="auto", help="auto: JSON lines if the file starts with {")
+    producing.add_argument(
+        "--site", help="site of all events; default: the host that a line names, else the file's name up to its first dot"
+    )
+    producing.add_argument(
+        "--format",
+        choices=NAMES,
+        default=AUTO,
+        metavar="NAME",
+        help=f"{', '.join(NAMES)} (default: what its first lines fit)",
+    )
+    producing.add_argument("--zone", help="zone of times that name none: Europe/Berlin, UTC, +02:00")
+    producing.add_argument("--map", metavar="FIELD=NAME,…", help="names of columns or keys: page=url,client=ip")
     producing.set_defaults(run=_produce)
 
     usual_log = SampleLog()

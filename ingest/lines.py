@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ _ROOM_BYTES = CUT_LINE_BYTES + 2  # and the line end
 _BLOCK_BYTES = 1 << 18
 _HEAD_BYTES = 8_192
 _GZIP_MAGIC = b"\x1f\x8b"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_TEXT_OR_HOLE = re.compile(rb"\0+|[^\0]+")
 
 
 class _Counted(io.RawIOBase):
@@ -48,7 +51,7 @@ class _Counted(io.RawIOBase):
 
 
 class InputFile:
-    """A readable, non-empty text file, plain or gzip; anything else raises InputError in one line.
+    """A readable, non-empty file, plain or gzip; anything else raises InputError in one line.
 
     `path` is opened, unless `pipe` brings its content; `size_bytes` is how much that will be, 0 if nobody knows.
     """
@@ -65,6 +68,8 @@ class InputFile:
         try:
             if self._peek(self._raw)[:2] == _GZIP_MAGIC:
                 self._text = io.BufferedReader(gzip.GzipFile(fileobj=self._raw), _BLOCK_BYTES)
+                if self._peek(self._text)[:2] == _GZIP_MAGIC:
+                    raise InputError(f"{path} is gzip within gzip; unpack it once")
             self._check_head()
         except InputError:
             self.close()
@@ -86,6 +91,11 @@ class InputFile:
         """How much of size_bytes has been read."""
         return self._counted.read_bytes
 
+    @property
+    def content(self) -> BinaryIO:
+        """The text, from where it was read to, for whoever does not read it by lines."""
+        return self._text
+
     def first_line(self) -> bytes:
         """The first line, as far as it is in the first bytes of the text; without moving on."""
         return self.head().split(b"\n", 1)[0].rstrip(b"\r")
@@ -101,18 +111,26 @@ class InputFile:
         """
         offset, begun = 0, b""
         try:
-            while more := self._text.read1(_BLOCK_BYTES):  # type: ignore[attr-defined]
-                lines, end, following = more.rpartition(b"\n")
-                if end:
-                    yield offset, begun + lines
-                    offset += len(begun) + len(lines) + len(end)
-                    begun = following
-                else:
-                    begun += following
-                if len(begun) >= _ROOM_BYTES:
-                    yield offset, begun[:_ROOM_BYTES]
-                    offset += len(begun) + self._skip_rest_of_line()
-                    begun = b""
+            while read := self._text.read1(_BLOCK_BYTES):  # type: ignore[attr-defined]
+                pieces = _TEXT_OR_HOLE.findall(read) if b"\0" in read else [read]
+                for number, more in enumerate(pieces, 1):
+                    if more[0] == 0:
+                        # What was never written in the middle of a file ends a line, and is none.
+                        if begun:
+                            yield offset, begun
+                        offset, begun = offset + len(begun) + len(more), b""
+                        continue
+                    lines, end, following = more.rpartition(b"\n")
+                    if end:
+                        yield offset, begun + lines
+                        offset += len(begun) + len(lines) + len(end)
+                        begun = following
+                    else:
+                        begun += following
+                    if len(begun) >= _ROOM_BYTES:
+                        yield offset, begun[:_ROOM_BYTES]
+                        offset += len(begun) + (self._skip_rest_of_line() if number == len(pieces) else 0)
+                        begun = b""
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{self.path} breaks off or is damaged after byte {offset} of its text: {error}") from error
         if begun:
@@ -122,10 +140,8 @@ class InputFile:
         head = self.head()
         if not head:
             raise InputError(f"{self.path} is empty; nothing was sent")
-        if b"\0" in head:
-            raise InputError(
-                f"{self.path} is binary (a NUL byte in its first 8 KiB); give an access log or JSON lines, plain or gzip"
-            )
+        if head.startswith(_UTF_16):
+            raise InputError(f"{self.path} is UTF-16; `iconv -f UTF-16 -t UTF-8` makes of it what can be counted")
 
     def _skip_rest_of_line(self) -> int:
         skipped = 0

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from contract.settings import Settings
+from ingest.formats.detect import WantedLog
 from ingest.lines import InputFile
 from ingest.produce import produce
 from ingest.sample_log import LOG_NAME, SampleLog
@@ -24,7 +25,8 @@ def main() -> None:
         truth = SampleLog(lines, days=lines // 1_000_000 + 1, seed=seed).write(Path(folder))
         log = Path(folder) / LOG_NAME
         before, started_s = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
-        result = produce(replace(Settings.from_env(), topic=topic), InputFile(log), "bench", "log", Stop())
+        wanted = WantedLog("bench", site="bench", format="combined")
+        result = produce(replace(Settings.from_env(), topic=topic), InputFile(log), wanted, Stop(), lambda line: None)
         seconds, after = time.monotonic() - started_s, resource.getrusage(resource.RUSAGE_SELF)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     said = {"sent": result.sent, "unparsed": result.unparsed, "no_requests": truth.not_requests}
