@@ -11,16 +11,16 @@ import pytest
 
 from contract.errors import DeliveryFailed
 from contract.event import EVENT_ID_LENGTH, MAX_VALUE_BYTES
+from contract.rejected_line import RejectedLine, rejected_line
 from contract.settings import Settings
 from ingest import __main__ as main_module
 from ingest.__main__ import main
-from ingest.access_log import AccessLog
-from ingest.line_records import json_record, log_record, one_by_one
+from ingest.line_records import EventLines
 from ingest.lines import InputFile
-from ingest.produce import Result, send_blocks, source_of
+from ingest.produce import Result, send_records, source_of
 from ingest.sender import Sender
 from ingest.stop import Stop, stop_on_signals
-from tests.fixtures.log_corpus import lines_in
+from tests.fixtures.log_corpus import lines_in, log_lines
 from tests.fixtures.memory_producer import MemoryProducer
 
 LINE = b'198.51.100.7 - - [17/May/2015:12:05:03 +0200] "GET /a HTTP/1.1" 200 512'
@@ -28,8 +28,7 @@ LINE = b'198.51.100.7 - - [17/May/2015:12:05:03 +0200] "GET /a HTTP/1.1" 200 512
 
 def sent(lines: list[bytes], producer: MemoryProducer) -> tuple[Result, Sender]:
     sender, result = Sender(Settings(), producer, Stop()), Result()  # type: ignore[arg-type]
-    read = one_by_one(log_record(AccessLog("f", "s", "k")))
-    for _ in send_blocks([(0, b"\n".join(lines))], read, sender, result):
+    for _ in send_records([log_lines().read(0, b"\n".join(lines))], sender, result):
         pass
     sender.finish()
     return result, sender
@@ -39,7 +38,9 @@ def test_every_line_is_counted_as_what_became_of_it():
     producer = MemoryProducer()
     result, sender = sent([LINE, b"", b"  ", b"garbage", LINE], producer)
     assert (result.lines, result.sent, result.unparsed, result.skipped_empty) == (5, 3, 1, 2)
-    assert producer.values[1] == b"garbage"
+    assert rejected_line(producer.values[1]) == RejectedLine(
+        rejected="not_a_log_line", detail="no time at column 8", at="access.log:75", line="garbage"
+    )
     assert sender.delivered == 3
     assert result.text() == "5 lines, 3 sent, 1 of them quarantined (did not parse), 2 empty lines skipped"
 
@@ -67,14 +68,16 @@ def test_a_failed_delivery_stops_with_numbers_and_the_next_command():
 
 
 def test_a_key_is_what_decode_will_take_for_the_visitor():
-    assert json_record(0, b'{"visitor_id":"a","visitor_id":"b"}') == ("b", b'{"visitor_id":"a","visitor_id":"b"}')
+    record = EventLines().record
+    assert record(0, b'{"visitor_id":"a","visitor_id":"b"}') == ("b", b'{"visitor_id":"a","visitor_id":"b"}')
     for line in (b"[]", b'{"visitor_id":null}', b'{"visitor_id":"\xff"}', b"[" * 100_000):
-        assert json_record(0, line) == (None, line)
+        assert record(0, line) == (None, line)
 
 
 def test_the_result_for_programs():
-    assert msgspec.json.decode(Result(3, 2, 1, 1, {"0": 2}).json()) == {
-        "lines": 3, "sent": 2, "unparsed": 1, "skipped_empty": 1, "next_offsets": {"0": 2},
+    assert msgspec.json.decode(Result(3, 2, 1, 1, {"0": 2}, "read", {"not_a_request": 1}, ["a note"]).json()) == {
+        "lines": 3, "sent": 2, "unparsed": 1, "skipped_empty": 1, "next_offsets": {"0": 2}, "read_as": "read",
+        "rejected": {"not_a_request": 1}, "notes": ["a note"],
     }  # fmt: skip
 
 
@@ -96,6 +99,8 @@ def test_an_unusable_file_ends_in_one_line(tmp_path: Path, capsys: pytest.Captur
     [
         ("log", ["--site", ""], "site '' is not a printable text of 1 to 253 characters; give another with --site"),
         ("log", ["--site", "\udcff"], r"site '\udcff' is not a printable text"),
+        ("log", ["--zone", "nowhere"], "log: LOG_ZONE='nowhere' is no zone such as Europe/Berlin, UTC or +02:00"),
+        ("log", ["--map", "page"], "MAP= has 'page', which is not of the form field=name"),
         ("log", [], "secret /nowhere/visitor_key cannot be read; `make up` creates the secrets"),
     ],
 )
