@@ -147,6 +147,7 @@ def test_ctrl_c_while_sending_says_what_arrived(
     monkeypatch.setattr("ingest.produce.connect", lambda settings: Interrupted())
     assert main(["produce", str(tmp_path / "log")]) == 130
     assert capsys.readouterr().err == (
+        "read as combined: 1,000 of the first 1,000 lines fit\n"
         "ingest produce: interrupted: of 3,640 lines of log 3,640 are in Kafka as records; "
         "the same command again sends the rest, what is there counts once\n"
     )
