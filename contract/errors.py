@@ -73,7 +73,7 @@ class RegisterDamaged(BraidError):
     @classmethod
     def of(cls, folder: str, problem: object) -> Self:
         return cls(
-            f"the newest file in {folder} is damaged: {problem}; nothing was sent. Without the folder its sources are counted "
+            f"the newest file in {folder} is damaged: {problem}; nothing was sent. Without that folder its logs are counted "
             "anew, with the same ids: see docs/operations.md, 'sources'"
         )
 

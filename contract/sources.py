@@ -6,9 +6,9 @@ import msgspec
 
 
 class CountedSource(msgspec.Struct, frozen=True):
-    """A source as it stands: `bytes` and `lines` of it are counted; so many of the lines are events, `empty`, or in quarantine,
-    by reason, and `repeats` are events whose id an earlier line has.
+    """A source as it stands: `bytes` and `lines` of it are counted.
 
+    So many of the lines are events, `empty`, or `quarantined`, by reason; `repeats` are events whose id an earlier line has.
     `names` are those that its file had, the latest one last. Times are RFC 3339 in UTC.
     """
 

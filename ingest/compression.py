@@ -34,5 +34,5 @@ _OPENERS: dict[bytes, Callable[[io.BufferedReader], Read]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file).read1,
     b"\x28\xb5\x2f\xfd": _zstd,
     b"BZh": lambda file: bz2.BZ2File(file).read1,
-    b"\xfd7zXZ\0": lambda file: lzma.LZMAFile(file).read1,
+    b"\xfd7zXZ\0": lambda file: lzma.LZMAFile(file).read1,  # noqa: SIM115 (whoever reads it closes it)
 }

@@ -1,8 +1,8 @@
 """The lines of one text into Kafka: each that no replay has sent before, with the id that it always has.
 
-First the text is recognised: it is the source whose announced part it begins with, or a new one. What is sent is announced in
-the register before, and counted there after Kafka has it. A crash in between repeats ids. Two replays that count one text at
-once do so too: one of them finds that the register has changed, and begins again with what it says now.
+First the text is recognised: it is the source whose announced part it begins with, or a new one. What is sent is announced
+in the register before, and counted there after Kafka has it. A crash in between repeats ids. Two replays that count one text
+at once do so too: one of them finds that the register has changed, and begins again with what it says now.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class Sends(Protocol):
 
 @dataclass(frozen=True)
 class Intake:
-    """Where lines go: what keeps account of them, what sends them, the key of digests; `told` hears of each that is settled."""
+    """Where lines go: what keeps account of them, what sends them, the key of digests.
+
+    `told` hears of each source as the register has it.
+    """
 
     register: Register
     sender: Sends
@@ -169,10 +172,8 @@ class Counting:
                 self.known, self.is_known = Tally(recognition.known_lines), True
                 return False
             self._watch()
-            left = recognition.add(next_piece)
+            recognition.add(next_piece)
             self._require_one_site(recognition)
-            if recognition.is_decided:
-                self._feed.give_back(left)
         self.is_known = recognition.found is not None
         self._begin(recognition)
         sample = b"".join(piece.data for piece in head)
@@ -192,7 +193,7 @@ class Counting:
             found = Source(number, self.site or "", (), now, now)
             self._beginning = Beginning(self._key)
         else:
-            self._feed.give_back(piece for piece in recognition.held if piece.offset >= found.counted.end)
+            self._feed.give_back(recognition.held_from(found.counted.end))
             self._beginning = recognition.known
         if self._again:
             self._feed.restart()

@@ -51,9 +51,9 @@ class Feed:
             self._back = deque(self._held)
         else:
             raise InputError(
-                f"{self.file.path} came through a pipe and is needed from its beginning once more: after all that was read it "
-                "is another one than each that is known, or another replay counted it meanwhile; nothing more was sent. The "
-                "same command with AGAIN=1 counts it, and what is counted already counts once"
+                f"{self.file.path} came through a pipe and is needed from its beginning once more: after more than "
+                f"{HELD_BYTES >> 20} MiB it differs from each log that is known, or another replay counted it meanwhile; "
+                "nothing more was sent. The same command with AGAIN=1 counts it, and what is counted already counts once"
             )
 
     def _hold(self, piece: Piece) -> None:

@@ -142,14 +142,12 @@ class Follower:
         log.counting.settle()
         self._say(f"{self._path.name} was truncated: it is read from its beginning")
         if not self._count_rotated(is_copy=True):
-            self._say(
-                f"no copy of {self._path.name} is beside it: what was written between the last look, {LOOK_EVERY_S} s before, "
-                "and that is in no file any more"
-            )
+            lost = f"what was written after the last look, {LOOK_EVERY_S} s before, is in no file any more"
+            self._say(f"no copy of {self._path.name} is beside it: {lost}")
         log.renew(self._intake)
 
     def _count_rotated(self, is_copy: bool) -> bool:
-        """Count the files beside the log that were written since one that is known, that one included; whether there is one."""
+        """Count the files beside the log that were written since one that is known, and that one; whether there is one."""
         files: list[Path] = []
         opened = {log.identity for log in self._logs()}
         for path in rotated(self._path):
@@ -241,7 +239,7 @@ def follow(
 
 
 def _settle(follower: Follower, say: Callable[[str], None]) -> None:
-    """While HDFS does not answer lines go on to be counted: what the register lacks is sent again after a crash, and counts once."""
+    """While HDFS does not answer lines go on to be counted: after a crash those that the register lacks are sent again."""
     try:
         follower.settle()
     except EngineUnavailable as error:

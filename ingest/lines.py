@@ -22,7 +22,7 @@ _KEPT_BYTES = 256
 
 
 class _Counted(io.RawIOBase):
-    """A file or a pipe that knows how much was read of it; a pipe cannot be asked for its position."""
+    """Knows how much was read of a file or a pipe, which cannot be asked for its position. Closing this leaves that open."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
         self._raw = raw
@@ -31,9 +31,6 @@ class _Counted(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
-
-    def seekable(self) -> bool:
-        return self._raw.seekable()
 
     def readinto(self, buffer: Buffer) -> int:
         # Filled up as far as possible: how much a pipe gives at once must not decide what a file begins with.
@@ -51,24 +48,12 @@ class _Counted(io.RawIOBase):
         self.last_bytes = (self.last_bytes + more)[-_KEPT_BYTES:]
         return more
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.first_bytes = self.last_bytes = b""
-        self.read_bytes = self._raw.seek(offset, whence)
-        return self.read_bytes
-
-    def fileno(self) -> int:
-        return self._raw.fileno()
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
 
 class InputFile:
     """A text file, plain or compressed with gzip, zstd, bzip2 or xz; anything else raises InputError in one line.
 
-    `path` is opened, unless `pipe` brings its content; `size_bytes` is how much that will be, 0 if nobody knows. A `live` one
-    is plain, may be empty, and is read as far as it goes now, again and again: a pipe until it has `ended`.
+    `path` is opened, unless `pipe` brings its content; `size_bytes` is how much that will be, 0 if nobody knows. A `live`
+    one is plain, may be empty, and is read as far as it goes now, again and again: a pipe until it has `ended`.
     """
 
     def __init__(self, path: Path, pipe: io.RawIOBase | None = None, size_bytes: int = 0, live: bool = False) -> None:
@@ -76,11 +61,11 @@ class InputFile:
         self.ended = False
         self._is_pipe = pipe is not None
         try:
-            self._raw = _Counted(path.open("rb", buffering=0) if pipe is None else pipe)
+            self._file = path.open("rb", buffering=0) if pipe is None else pipe
             self.size_bytes = path.stat().st_size if pipe is None else size_bytes
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-        self.can_restart = self._raw.seekable()
+        self.can_restart = self._file.seekable()
         try:
             self._begin()
         except InputError:
@@ -95,11 +80,11 @@ class InputFile:
 
     def close(self) -> None:
         """The file is no longer needed."""
-        self._raw.close()
+        self._file.close()
 
     def fileno(self) -> int:
         """What the content is read from."""
-        return self._raw.fileno()
+        return self._file.fileno()
 
     @property
     def read_bytes(self) -> int:
@@ -128,20 +113,18 @@ class InputFile:
 
     def wait(self, seconds: float) -> bool:
         """Whether a live pipe has more, or has ended, within this time."""
-        return bool(select.select([self._raw], [], [], seconds)[0])
+        return bool(select.select([self._file], [], [], seconds)[0])
 
     def restart(self) -> None:
         """The next piece is the first one again; only if `can_restart`."""
-        if self._buffered is not None:
-            self._buffered.detach()  # or it would close the file when it goes
-        self._raw.seek(0)
+        self._file.seek(0)
         self._begin()
 
     def pieces(self, final: bool = False) -> Iterator[Piece]:
-        """The pieces that follow, as far as the text goes now; with `final`, or of what is compressed, the last line too if it
-        has no end.
+        """The pieces that follow, as far as the text goes now.
 
-        Where the content is damaged, InputError comes after the whole lines before that.
+        With `final`, or if it is compressed, the last line is among them though it has no end. Where the content is damaged,
+        InputError comes after the whole lines before that.
         """
         try:
             while more := self._read(_BLOCK_BYTES):
@@ -154,12 +137,12 @@ class InputFile:
 
     def _begin(self) -> None:
         self._splitter = Splitter()
+        self._raw = _Counted(self._file)
         self.is_compressed = False
-        self._buffered: io.BufferedReader | None = None
         if self.live:
             self._read: Read = self._read_live
             return
-        self._buffered = buffered = io.BufferedReader(self._raw, _BLOCK_BYTES)
+        buffered = io.BufferedReader(self._raw, _BLOCK_BYTES)
         try:
             unpack = opener(buffered.peek(MAGIC_BYTES))
             self.is_compressed = unpack is not None
@@ -170,9 +153,8 @@ class InputFile:
         if not first[0]:
             raise InputError(f"{self.path} is empty; nothing was sent")
         if b"\0" in first[0][:_HEAD_BYTES]:
-            raise InputError(
-                f"{self.path} is binary (a NUL byte in its first 8 KiB); give an access log or JSON lines, plain or compressed"
-            )
+            binary = "is binary (a NUL byte in its first 8 KiB)"
+            raise InputError(f"{self.path} {binary}; give an access log or JSON lines, plain or compressed")
         self._read = lambda size: first.pop() if first else read(size)
 
     def _read_live(self, size: int) -> bytes:

@@ -17,8 +17,8 @@ _ROOM_BYTES = CUT_LINE_BYTES + 2  # and the line end
 class Piece:
     """Whole lines of a text with their ends, from byte `offset` on; the text goes on at `next_offset`.
 
-    Of a line that is longer than any may be the data is the beginning, and `long` the SHA-256 of all of it. The last line of a
-    text may lack its end.
+    Of a line that is longer than any may be the data is the beginning, and `long` the SHA-256 of all of it. The last line of
+    a text may lack its end.
     """
 
     offset: int
@@ -104,7 +104,7 @@ def without_end(line: bytes) -> bytes:
 
 
 def _long_line(data: bytes, at: int) -> int:
-    """Where from `at` on, where a line begins, one begins that has no end within as many bytes as any has; -1 if none does."""
+    """Where a line begins, from one that begins at `at` on, that has no end within as many bytes as any has; -1 if none."""
     while len(data) - at >= _ROOM_BYTES:
         end = data.rfind(b"\n", at, at + _ROOM_BYTES)
         if end < 0:

@@ -40,10 +40,10 @@ def produce(
     were counted before are sent too, with their ids. The register is in `store`, by default on HDFS.
     """
     with file:
-        key = settings.secret("visitor_key")
-        reader_of = reader_of_lines(file.path.name, file_format, key)
         if site is not None:
             _require_site(site)
+        key = settings.secret("visitor_key")
+        reader_of = reader_of_lines(file.path.name, file_format, key)
         sender = Sender(settings, connect(settings), stop)
         with LineProgress(file.path.name, file.size_bytes) as progress:
             counting = Counting(
@@ -64,8 +64,8 @@ def produce(
             except KeyboardInterrupt:
                 sender.abandon()
                 raise KeyboardInterrupt(
-                    f"interrupted: of {counting.sent_lines:,} lines of {file.path.name} {sender.delivered:,} are in Kafka as "
-                    "records; the same command again sends the rest, what is there counts once"
+                    f"interrupted: of {counting.sent_lines:,} lines of {file.path.name} {sender.delivered:,} are in Kafka "
+                    "as records; the same command again sends the rest, what is there counts once"
                 ) from None
         summary = Summary.of(file, counting)
     summary.next_offsets = next_offsets(settings)

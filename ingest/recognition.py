@@ -18,7 +18,7 @@ class Recognition:
         """Sources that go on behind what was read, and have been the same so far."""
         self.found: Source | None = None
         self.held: list[Piece] = []
-        """What was read and is perhaps to be sent: all behind the counted part of the source that was found, and maybe more."""
+        """What was read and is perhaps to be sent: all behind the counted part of the source that was found, or more."""
         self.lines = self.known_lines = 0
         """Whole lines that were read, and those of them that are surely counted lines of a source that is alike."""
         self._known = Beginning(key)
@@ -34,8 +34,8 @@ class Recognition:
         """The announced part of the source that was found."""
         return self._known
 
-    def add(self, piece: Piece) -> list[Piece]:
-        """What follows in the text; returns what of it is not needed any more."""
+    def add(self, piece: Piece) -> None:
+        """What follows in the text."""
         left = [piece]
         while left and not self.is_decided:
             part = left.pop()
@@ -47,10 +47,26 @@ class Recognition:
             self.beginning.add(part)
             # guard: what was announced and not counted is sent again
             if self.found or any(one.counted.end <= part.offset < one.announced.end for one in self.alike.values()):
-                self.held.append(part)
+                self._hold(part)
             self._compare()
             self._count(part)
-        return left[::-1]
+        for part in reversed(left if self.found else []):
+            self._hold(part)
+
+    def held_from(self, offset: int) -> list[Piece]:
+        """What of it is behind an offset."""
+        pieces = [piece for piece in self.held if piece.next_offset > offset]
+        if pieces and pieces[0].offset < offset and not pieces[0].long:
+            pieces[0] = pieces[0].split(offset)[1]
+        return pieces
+
+    def _hold(self, part: Piece) -> None:
+        last = self.held[-1] if self.held else None
+        # Where another source ends may be within a line of this text.
+        if last and last.next_offset == part.offset and not last.long and not last.data.endswith(b"\n"):
+            self.held[-1] = Piece(last.offset, last.data + part.data, part.next_offset)
+        else:
+            self.held.append(part)
 
     def _compare(self) -> None:
         mark, points = self.beginning.mark, self.beginning.points

@@ -28,7 +28,7 @@ _decode = msgspec.json.Decoder(tuple[Source, ...]).decode
 
 
 class Register:
-    """Below one root of a file store. Its methods raise EngineUnavailable, and RegisterDamaged for a file nobody wrote so."""
+    """Below one root of a file store. Its methods raise EngineUnavailable, and RegisterDamaged where a file is damaged."""
 
     def __init__(self, store: FileStore, root: str, now_ms: Callable[[], int]) -> None:
         self._store, self._root, self._now_ms = store, f"{root}/{FOLDER}", now_ms

@@ -2,8 +2,8 @@
 
 A line's id is the source that names it and its byte offset. That source is the digest of all that the text has up to some
 line end: of the first lines up to their own. So ids need no register: they follow from the text, and texts that differ have
-different ids from where they differ on. Only where two texts are alike a number, the slot, keeps them apart, and whichever of
-them has which, all of them together have the same ids.
+different ids from where they differ on. Only where two texts are alike a number, the slot, keeps them apart, and whichever
+of them has which, all of them together have the same ids.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Group(msgspec.Struct):
     stale: tuple[str, ...] = ()
 
     def slots_for(self, source: Source, points: Sequence[Mark]) -> tuple[tuple[int, int], ...]:
-        """The slots of a source of the group that gets these points behind those it has: each free where others have it too."""
+        """The slots of a source that gets these points behind those it has: where others have a point too, a free one."""
         others = [one for one in self.sources.values() if one.number != source.number and one.site == source.site]
         shared = [(one, {START, *naming(one.points)}) for one in others]
         slots = list(source.slots)

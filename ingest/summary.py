@@ -17,11 +17,13 @@ class Summary:
 
     Of `lines` whole lines that the file has, `repeats` were counted before and were not sent, unless they are `sent_again`,
     or have the id of an earlier line; `counted` are events; the others are `quarantined`, by reason, or `empty`. `left` ones
-    are not among them: they wait for the next time. `source` is the file's, with all that was ever counted of it.
+    are not among them: they wait for the next time. `sent` records went to Kafka. `source` is the file's, with all that was
+    ever counted of it.
     """
 
     name: str
     lines: int = 0
+    sent: int = 0
     counted: int = 0
     repeats: int = 0
     sent_again: int = 0
@@ -35,25 +37,21 @@ class Summary:
     @classmethod
     def of(cls, file: InputFile, counting: Counting) -> Summary:
         """After the last call of the counting."""
-        counted, known = counting.counted, counting.known
+        counted, known, again = counting.counted, counting.known, counting.sent_again
         lines = counting.lines - counting.left_lines if counting.source is None else known.lines + counted.lines
         return cls(
             name=file.path.name,
             lines=lines,
+            sent=counted.lines - counted.empty + again.lines - again.empty,
             counted=counted.events,
             repeats=lines - counted.lines + counted.repeats,
-            sent_again=counting.sent_again.lines,
+            sent_again=again.lines,
             empty=counted.empty,
             left=counting.left_lines + bool(file.unfinished_bytes),
             quarantined=counted.rejected,
             unfinished_bytes=file.unfinished_bytes,
             source=counting.source,
         )
-
-    @property
-    def sent(self) -> int:
-        """How many records went to Kafka."""
-        return self.lines - self.repeats - self.empty + self.sent_again
 
     def text(self) -> str:
         """The result for people."""
@@ -74,10 +72,8 @@ class Summary:
         whole = self.left - bool(self.unfinished_bytes)
         texts = []
         if whole:
-            texts.append(
-                f"; {whole:,} lines are left for next time: so far this is the beginning of a file that is known, as far as it "
-                "can be compared"
-            )
+            why = "as far as it can be compared this is the beginning of a log that is known"
+            texts.append(f"; {whole:,} lines are left for next time: {why}")
         if self.unfinished_bytes:
             texts.append("; the last line has no end yet and is left for next time, FINAL=1 takes it as it is")
         return "".join(texts)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from unittest.mock import patch
 
 import pyarrow as pa
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -30,7 +29,7 @@ CODECS = {
     "": lambda content: content,
     ".gz": gzip.compress,
     ".bz2": bz2.compress,
-    ".xz": lzma.compress,
+    ".xz": lambda content: lzma.compress(content, preset=0),
     ".zst": lambda content: pa.Codec("zstd").compress(content, asbytes=True),
 }
 numbers = st.integers(0, 1_000_000)
@@ -85,7 +84,7 @@ class Logs(RuleBasedStateMachine):
     def _name(self, number: int) -> str:
         return sorted(self.world.files)[number % len(self.world.files)]
 
-    @rule(like=numbers, lines=st.integers(0, 4), length=st.integers(1, 9), equal=st.booleans())
+    @rule(like=numbers, lines=st.integers(0, 8), length=st.integers(1, 9), equal=st.booleans())
     def a_server_begins_a_log(self, like: int, lines: int, length: int, equal: bool) -> None:
         """Its first lines may be those of another one."""
         first = self.world.files[self._name(like)].lines[:lines] if self.world.files else []
@@ -197,7 +196,7 @@ class Logs(RuleBasedStateMachine):
         rejects = Counter({line: times for line, times in expected.items() if line.startswith(NO_REQUEST)})
         # What is left may be counted in part.
         counted = Counter(self.kafka.lines.values())
-        assert expected - rejects <= counted <= self.world.expected()
+        assert expected - rejects <= counted, expected - rejects - counted
         assert any(left) or counted == expected - rejects
         assert set(rejects) <= set(self.kafka.rejects)
         assert self.disturbed or rejects <= self.kafka.rejects <= self.world.expected()
@@ -219,7 +218,7 @@ def _machine(points: int, naming: int) -> type[RuleBasedStateMachine]:
         def __init__(self) -> None:
             self._patches = [
                 patch.object(counting, "ahead", lambda portions: portions),  # threads would not be stopped in order
-                patch.object(lines, "_BLOCK_BYTES", 50),
+                patch.object(lines, "_BLOCK_BYTES", 150),
                 patch.object(beginning, "POINT_SHARE", points),
                 patch.object(beginning, "NAMING_POINTS", naming),
                 patch.object(counting, "_LEAST_PORTION_BYTES", 40),
@@ -241,6 +240,5 @@ def _machine(points: int, naming: int) -> type[RuleBasedStateMachine]:
 
 TestShort = _machine(beginning.POINT_SHARE, beginning.NAMING_POINTS).TestCase
 # As texts of many megabytes are, whose points are kilobytes apart.
-TestLong = _machine(points=2, naming=3).TestCase
-for case in (TestShort, TestLong):
-    case.settings = settings(settings.get_profile("fixed"), stateful_step_count=25)
+TestLong = _machine(points=2, naming=2).TestCase
+TestShort.settings = TestLong.settings = settings(settings.get_profile("fixed"), stateful_step_count=25)
