@@ -89,6 +89,8 @@ class Counting:
         """Those of them that were counted under no name."""
         self.known = Tally()
         """What had been counted of the text before."""
+        self.sent_lines = 0
+        """How many lines were sent, or left out because they are empty."""
         self.sent_again = Tally()
         """What was counted before and is sent again nevertheless, because of `again`."""
         self._register, self._sender, self._key = intake.register, intake.sender, intake.key
@@ -112,11 +114,6 @@ class Counting:
     def counted(self) -> Tally:
         """What this object has counted, as far as it is settled."""
         return self._earlier + self._saved
-
-    @property
-    def sent_lines(self) -> int:
-        """How many lines were sent, or left out because they are empty, since the text was recognised."""
-        return self._sent.lines + self.sent_again.lines
 
     @property
     def is_settled(self) -> bool:
@@ -293,6 +290,7 @@ class Counting:
         for names, offset, lines in segments(piece, self._names):
             records = self._reader.read(id_of(self._group.name, source, names), offset, lines.removesuffix(b"\n"))
             self._sender.send(zip(records.keys, records.values, strict=True))
+            self.sent_lines += records.lines
             self._sender.poll()
             tally += self._judge.tally(records)
         self._watch()
@@ -324,9 +322,9 @@ class Counting:
         return self._source
 
     def _require_one_site(self, recognition: Recognition) -> None:
-        sites = {one.site for one in recognition.alike.values()}
-        if recognition.found and (other := sites - {recognition.found.site}):
-            named = " and of site ".join(sorted({recognition.found.site, *other}))
+        sites = recognition.sites | {one.site for one in recognition.alike.values()}
+        if recognition.found and len(sites) > 1:
+            named = " and of site ".join(sorted(sites))
             raise InputError(
                 f"{self._file.path} is known as a log of site {named}; nothing was sent, SITE= says which of them goes on"
             )

@@ -17,6 +17,8 @@ class Recognition:
         self.alike = {source.number: source for source in sources}
         """Sources that go on behind what was read, and have been the same so far."""
         self.found: Source | None = None
+        self.sites: set[str] = set()
+        """Of all that were found, which are more than one only if a text was counted for several sites."""
         self.held: list[Piece] = []
         """What was read and is perhaps to be sent: all behind the counted part of the source that was found, or more."""
         self.lines = self.known_lines = 0
@@ -77,6 +79,7 @@ class Recognition:
         for one in [one for one in self.alike.values() if one.announced.end == mark.end]:
             del self.alike[one.number]
             self.found, self._known = one, self.beginning.copy()
+            self.sites.add(one.site)
 
     def _is_alike(self, source: Source, mark: Mark, new: list[Mark]) -> bool:
         """Whether the source has the new points, no others up to the mark, and the mark itself if that is one of its own."""
