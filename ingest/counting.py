@@ -8,7 +8,7 @@ at once do so too: one of them finds that the register has changed, and begins a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,12 +19,12 @@ from msgspec.structs import replace
 from contract.errors import InputError
 from contract.sources import CountedSource
 from ingest.background import ahead
-from ingest.beginning import START, Beginning, Mark, first_line, group_of, naming, segments
+from ingest.beginning import START, Mark, naming, segments
 from ingest.feed import Feed
 from ingest.line_records import LineReader
 from ingest.lines import InputFile
 from ingest.pieces import Piece
-from ingest.recognition import Recognition
+from ingest.recognition import recognise
 from ingest.register import Register
 from ingest.sender import Record
 from ingest.source import Group, Source, id_of
@@ -147,63 +147,36 @@ class Counting:
 
     def _recognise(self, final: bool) -> bool:
         """Whether it is known now which source the text is."""
-        self._feed.restart()
-        head: list[Piece] = []
-        begins = None
-        for piece in self._feed.pieces(final):
-            head.append(piece)
-            if (begins := first_line(b"".join(piece.data for piece in head))) is not None:
-                break
-        self.lines = self.left_lines = sum(piece.data.count(b"\n") for piece in head)
-        if begins is None:
+        recognised = recognise(self._feed, self._register, self._key, self.site, final, self._watch)
+        self.is_known = recognised.is_known
+        if not recognised.is_decided:
+            # It ends before it differs: of which source it is only its further lines say.
+            self.lines, self.left_lines = recognised.lines, recognised.lines - recognised.known_lines
+            self.known = Tally(recognised.known_lines)
             return False
-        self._feed.give_back(head)
-        self._group = self._register.load(group_of(begins, self._key))
-        candidates = [one for one in self._group.sources.values() if self.site in (None, one.site)]
-        recognition = Recognition(candidates, self._key)
-        pieces = self._feed.pieces(final)
-        while not recognition.is_decided:
-            if (next_piece := next(pieces, None)) is None:
-                # It ends before it differs: of which source it is only its further lines say.
-                self.lines, self.left_lines = recognition.lines, recognition.lines - recognition.known_lines
-                self.known, self.is_known = Tally(recognition.known_lines), True
-                return False
-            self._watch()
-            recognition.add(next_piece)
-            self._require_one_site(recognition)
-        self.is_known = recognition.found is not None
-        self._begin(recognition)
-        sample = b"".join(piece.data for piece in head)
-        reader = self._reader_of(sample, recognition.found.site or None if recognition.found else self.site)
-        if not recognition.found:
-            self._source = replace(self._require_source(), site=reader.site)
+        self.lines = self.left_lines = 0
+        found, now = recognised.found, _time(self._now_ms())
+        reader = self._reader_of(recognised.sample, found.site or None if found else self.site)
         self._reader, self._judge = reader, Judge(self._now_ms, reader.own_ids)
-        self.left_lines = 0
+        self._group, self._beginning = recognised.group, recognised.beginning
+        self._differs_end = recognised.differs_end
+        self._source = found or Source(max(self._group.sources, default=0) + 1, reader.site, (), now, now)
+        self._begin(self._source)
         return True
 
-    def _begin(self, recognition: Recognition) -> None:
+    def _begin(self, source: Source) -> None:
         """All that is known of the text is what the register has of its source."""
-        found, now = recognition.found, _time(self._now_ms())
-        if found is None:
-            self._feed.restart()
-            number = max(self._group.sources, default=0) + 1
-            found = Source(number, self.site or "", (), now, now)
-            self._beginning = Beginning(self._key)
-        else:
-            self._feed.give_back(recognition.held_from(found.counted.end))
-            self._beginning = recognition.known
+        self._send_again_end = source.announced.end if self._again or source.counted != source.announced else 0
         if self._again:
             self._feed.restart()
-        # guard: a new source is announced as far as it differs
-        self._least_end = recognition.beginning.end if recognition.found is None else 0
+            self._again = False
         self._earlier, self._saved, self._sent = self._earlier + self._saved, Tally(), Tally()
-        identity = self._group.name, found.number
-        self.known = found.tally - self._earlier if identity == self._identity else found.tally
+        identity = self._group.name, source.number
+        self.known = source.tally - self._earlier if identity == self._identity else source.tally
         self._identity = identity
-        self._source, self._names = found, naming(found.points)
-        self._base, self._sent_mark = found.tally, found.counted
-        self._delivered = found.counted, Tally()
-        self._send_to = found.announced.end
+        self._names = naming(source.points)
+        self._base, self._sent_mark = source.tally, source.counted
+        self._delivered = source.counted, Tally()
 
     def _count(self, final: bool) -> None:
         self._send_announced(final)
@@ -226,45 +199,40 @@ class Counting:
 
     def _send_announced(self, final: bool) -> None:
         """What is announced and not counted may have been sent or not."""
-        source = self._require_source()
-        if not self._again and source.counted == source.announced:
+        source, end = self._require_source(), self._send_again_end
+        if not end:
             return
+        self._send_again_end = 0
         for piece in self._feed.pieces(final):
-            parts = [piece]
-            for end in (source.announced.end, source.counted.end):
-                if parts[0].offset < end < parts[0].next_offset and piece.long is None:
-                    parts[:1] = parts[0].split(end)
-            for number, part in enumerate(parts):
-                if part.offset >= source.announced.end:
-                    self._feed.give_back(parts[number:])
-                    break
-                if part.offset >= source.counted.end:
+            for part in _split(piece, (source.counted.end, end)):
+                if part.offset >= end:
+                    self._feed.give_back([part])
+                elif part.offset >= source.counted.end:
                     self._sent += self._send(part)
                 else:
                     self.sent_again += self._send(part)
-            else:
-                continue
-            break
-        self._again = False
+            if piece.next_offset >= end:
+                break
         self._sent_mark = source.announced
 
     def _portions(self, final: bool) -> Iterator[tuple[list[Piece], Mark]]:
         """What is to be sent, and where it ends. It is announced; of a live text only that there is such a source."""
         size = 0 if self._file.live else _LEAST_PORTION_BYTES
-        pieces: list[Piece] = []
         damage: InputError | None = None
         while True:
-            pieces, first = [], self._beginning.end
+            pieces: list[Piece] = []
+            first = self._beginning.end
             try:
                 for piece in self._feed.pieces(final):
                     self._beginning.add(piece)
                     pieces.append(piece)
-                    if self._beginning.end >= max(first + size, self._least_end):
+                    if self._beginning.end >= max(first + size, self._differs_end):
                         break
             except InputError as error:
                 damage = error
             if pieces:
-                if self._beginning.end < self._least_end:
+                # guard: a new source is announced as far as it differs
+                if self._beginning.end < self._differs_end:
                     raise InputError(f"{self._file.path} became shorter while it was read; the same command again counts it")
                 self._announce()
                 # guard: what is sent was announced
@@ -321,13 +289,14 @@ class Counting:
         assert self._source is not None
         return self._source
 
-    def _require_one_site(self, recognition: Recognition) -> None:
-        sites = recognition.sites | {one.site for one in recognition.alike.values()}
-        if recognition.found and len(sites) > 1:
-            named = " and of site ".join(sorted(sites))
-            raise InputError(
-                f"{self._file.path} is known as a log of site {named}; nothing was sent, SITE= says which of them goes on"
-            )
+
+def _split(piece: Piece, ends: Sequence[int]) -> Iterator[Piece]:
+    """The piece, in parts that end at rising offsets."""
+    for end in ends:
+        if piece.offset < end < piece.next_offset and piece.long is None:
+            part, piece = piece.split(end)
+            yield part
+    yield piece
 
 
 def _time(now_ms: int) -> str:

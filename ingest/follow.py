@@ -87,6 +87,9 @@ class Follower:
             if self._current is not None:
                 self._say(f"{self._path.name} was rotated: the old file is read to its end, and the new one beside it")
                 self._leaving.append(self._current)
+                self._current = None
+                # There may have been others between the two.
+                self._count_rotated(is_copy=False)
             self._current = self._opened_if_readable()
 
     def settle(self) -> None:
@@ -152,7 +155,7 @@ class Follower:
         opened = {log.identity for log in self._logs()}
         for path in rotated(self._path):
             if identity_of(path) in opened:
-                continue
+                break
             known = self._is_known(path)
             if known is not None:
                 files.append(path)
