@@ -128,7 +128,7 @@ _time_decoder = msgspec.json.Decoder(datetime)
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 _ESCAPED_NUL = b"\\u0000"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+_MICROSECOND, _DAY = timedelta(microseconds=1), timedelta(days=1)
 _MICROSECONDS_PER_MS = 1_000
 _NO_TIME = -1
 _ARROW_EVENTS, _ARROW_REJECTS = (
@@ -197,6 +197,22 @@ def decode(
         events = pl.concat([events, frame(_ARROW_EVENTS, json_at, json_fields)])[in_order]
         follows = np.concatenate([follows, np.zeros(len(json_at), np.bool_)])[in_order]
     return Decoded(events, frame(_ARROW_REJECTS, rejects_at, reasons), follows)
+
+
+def judge(values: Sequence[bytes | None], kafka_time_ms: int) -> list[str | tuple[int, str]]:
+    """What decode() makes of each value if the broker receives it then: a reject's reason, or an event's identity.
+
+    That is its day, counted from 1970 on, and its id. Compiled loops are not loaded, so few values take no time, and each
+    of many takes longer than in decode().
+    """
+    if not values:
+        return []
+    latest_us = np.full(len(values), kafka_time_ms * _MICROSECONDS_PER_MS + MAX_AHEAD // _MICROSECOND)
+    (events_at, fields), (rejects_at, reasons) = _read_json(values, latest_us, list(range(len(values))))
+    judgements = dict(zip(rejects_at.tolist(), reasons["reason"], strict=True))
+    days = (time_us // (_DAY // _MICROSECOND) for time_us in fields["event_time"])
+    judgements |= zip(events_at.tolist(), zip(days, fields["event_id"], strict=True), strict=True)
+    return [judgements[at] for at in range(len(values))]
 
 
 def encode(event: Event) -> bytes:

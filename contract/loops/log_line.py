@@ -24,7 +24,11 @@ _TIME_BYTES = len("17/May/2015:10:05:03 +0000")
 # From the bracket before the time to the quote before the request.
 _TIME_TO_REQUEST = 1 + _TIME_BYTES + len("] ")
 _LONGEST_CLIENT = 253
-_MOST_SIZE_DIGITS = 18
+# What is longer or greater may be outside the limits of an event, which is for the JSON decoder to say.
+_MOST_SIZE_DIGITS = 12
+_LONGEST_TEXT = 2_048
+_LONGEST_DURATION_MS = 86_400_000
+_FIRST_YEAR = 1970
 _MOST_SECONDS_DIGITS, _MILLISECONDS_DIGITS = 6, 3
 # Of request, referrer, user agent, and fields that a server was told to add.
 _MOST_QUOTES = 16
@@ -64,9 +68,12 @@ def _number(text: Text, first: int, after: int) -> int:
     return number
 
 
-@compiled(int64(_Bytes, int64, _Written, int64))
-def _put_time(text: Text, at: int, out: Text, to: int) -> int:
-    """Write a time like `17/May/2015:12:05:03 +0200` in UTC; returns where it ends, or -1 if it is not of the usual form."""
+@compiled(int64(_Bytes, int64, int64, _Written, int64))
+def _put_time(text: Text, at: int, last_day: int, out: Text, to: int) -> int:
+    """Write a time like `17/May/2015:12:05:03 +0200` in UTC; returns where it ends, or -1 if it is not of the usual form.
+
+    `last_day` is a day like 20150517, and a later one is not usual.
+    """
     day, year = _number(text, at, at + 2), _number(text, at + 7, at + 11)
     hour, minute, second = _number(text, at + 12, at + 14), _number(text, at + 15, at + 17), _number(text, at + 18, at + 20)
     east_hours, east_minutes = _number(text, at + 22, at + 24), _number(text, at + 24, at + 26)
@@ -99,6 +106,8 @@ def _put_time(text: Text, at: int, out: Text, to: int) -> int:
         minutes, day = minutes - _DAY_MINUTES, day + 1
         if day > days_of(year, month):
             year, month, day = (year, month + 1, 1) if month < 12 else (year + 1, 1, 1)
+    if year < _FIRST_YEAR or (year * 100 + month) * 100 + day > last_day:
+        return -1
     to = put_digits(year, 4, out, to)
     out[to] = _MINUS
     to = put_digits(month, 2, out, to + 1)
@@ -146,7 +155,7 @@ def _duration_ms(text: Text, first: int, after: int) -> int:
     return -1 if seconds < 0 or milliseconds < 0 else seconds * 1000 + milliseconds
 
 
-@compiled(int64(_Bytes, int64, int64, _Positions, int64, int64, _Bytes, _Positions, _Found, int64, _Written, int64))
+@compiled(int64(_Bytes, int64, int64, _Positions, int64, int64, int64, _Bytes, _Positions, _Found, int64, _Written, int64))
 def _put_event(
     text: Text,
     first: int,
@@ -154,6 +163,7 @@ def _put_event(
     quotes: Positions,
     count: int,
     offset: int,
+    last_day: int,
     before: Text,
     before_ends: Positions,
     found: Positions,
@@ -193,10 +203,10 @@ def _put_event(
     if (
         method_end == request + 1
         or text[method_end] != _SPACE
-        or target_end == target
+        or not 1 <= target_end - target <= _LONGEST_TEXT
         or not size < size_end
         or not (text[status - 1] == _SPACE and text[size - 1] == _SPACE)
-        or _number(text, status, status + 3) < 100
+        or not 100 <= _number(text, status, status + 3) < 600
     ):
         return -1
     sized = _is_known(text, size, size_end)
@@ -211,6 +221,8 @@ def _put_event(
     if count > 2:
         if count == 4 or text[size_end] != _SPACE:
             return -1
+        if quotes[3] - quotes[2] - 1 > _LONGEST_TEXT or quotes[5] - quotes[4] - 1 > _LONGEST_TEXT:
+            return -1
         for quote in range(4, count, 2):
             if quotes[quote] != quotes[quote - 1] + 2 or text[quotes[quote] - 1] != _SPACE:
                 return -1
@@ -220,13 +232,13 @@ def _put_event(
                 return -1
             if _is_known(text, duration, after):
                 duration_ms = _duration_ms(text, duration, after)
-                if duration_ms < 0:
+                if not 0 <= duration_ms <= _LONGEST_DURATION_MS:
                     return -1
 
     at = _put_before(_ID, before, before_ends, out, at)
     at = put_number(offset, out, at)
     at = _put_before(_TIME, before, before_ends, out, at)
-    at = _put_time(text, bracket + 1, out, at)
+    at = _put_time(text, bracket + 1, last_day, out, at)
     if at < 0:
         return -1
     at = _put_before(_PAGE, before, before_ends, out, at)
@@ -253,9 +265,9 @@ def _put_event(
     return at + 1
 
 
-@compiled(int64(_Bytes, int64, int64, _Bytes, _Positions, _Found, _Written))
+@compiled(int64(_Bytes, int64, int64, int64, _Bytes, _Positions, _Found, _Written))
 def write_events(
-    text: Text, offset: int, longest: int, before: Text, before_ends: Positions, found: Positions, out: Text
+    text: Text, offset: int, longest: int, last_day: int, before: Text, before_ends: Positions, found: Positions, out: Text
 ) -> int:
     """Write the events of all lines one after the other and where they are; returns where the last one ends."""
     quotes = np.empty(_MOST_QUOTES, np.int64)
@@ -282,7 +294,7 @@ def write_events(
         found[_VALUE, number] = at
         if not odd and after - first <= longest and 2 <= count <= _MOST_QUOTES and count % 2 == 0:
             event_end = _put_event(
-                text, first, after, quotes, count, offset + first, before, before_ends, found, number, out, at
+                text, first, after, quotes, count, offset + first, last_day, before, before_ends, found, number, out, at
             )
             if event_end > 0:
                 at = event_end

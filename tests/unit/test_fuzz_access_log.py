@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from ipaddress import IPv4Address, IPv6Address
 from itertools import pairwise
 from pathlib import Path
@@ -15,16 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.errors import InputError
-from contract.event import MAX_VALUE_BYTES
+from contract.event import MAX_PAGE_LENGTH, MAX_VALUE_BYTES
 from ingest.access_log import AccessLog
-from ingest.line_records import FEW_BYTES, LineRecords, log_record, log_records, one_by_one
-from ingest.lines import CUT_LINE_BYTES, InputFile
+from ingest.line_records import LineRecords, log_record, one_by_one, together
+from ingest.lines import InputFile
+from ingest.pieces import CUT_LINE_BYTES
 from tests.fixtures.corpus import KAFKA_TIME_MS
 from tests.fixtures.judges import by_decode, by_oracle
 from tests.fixtures.log_corpus import COMBINED, COMMON, LINES, lines_in
 
 LOG = AccessLog("access.log", "demo", "a key")
-FAR = FEW_BYTES  # so far into a text lines are read together
+FAR = 1 << 22
+LAST_DAY = 20260601
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -173,12 +175,13 @@ usual_lines = st.tuples(
             "user": st.just("-") | plain,
             "target": plain_words | st.sampled_from(["/a b", "/ HTTP/1.1", "[17/May/2015:12:05:03 +0200]"]),
             "protocol": st.sampled_from([" HTTP/1.0", " HTTP/2.0"]),
+            "size": st.none() | st.integers(0, 10**12 - 1),
             "combined": st.none() | st.tuples(st.none() | plain, st.none() | plain),
             "more": st.lists(plain, max_size=4),
             "duration_us": st.none(),
         }
     ),
-    st.sampled_from(["", " -", " 0.000", " 0.120", " 007.001", " 86400.001", " 999999.999"]),
+    st.sampled_from(["", " -", " 0.000", " 0.120", " 007.001", " 86400.000"]),
 ).map(lambda parts: line_of(parts[0] | parts[1]) + (parts[2] if parts[1]["combined"] else ""))
 names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=9)
 
@@ -187,9 +190,9 @@ names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_
 def test_usual_lines_are_written_together_as_they_are_one_by_one(lines: list[str], source: str, site: str, offset: int):
     log = AccessLog(source, site, "a key")
     block = "\n".join(lines).encode()
-    keys, values, others = log.usual_lines.read(offset, block)
+    keys, values, others = log.usual_lines.read(offset, block, LAST_DAY)
     assert others == []
-    assert LineRecords(len(lines), keys, values) == one_by_one(log_record(log))(offset, block)
+    assert LineRecords(len(lines), keys, values, ()) == one_by_one(log_record(log))(offset, block)
 
 
 @given(
@@ -199,19 +202,51 @@ def test_usual_lines_are_written_together_as_they_are_one_by_one(lines: list[str
 )
 def test_lines_that_are_read_together_are_what_they_are_one_by_one(parts: list[tuple[bytes, bytes]]):
     block = b"".join(line + end for line, end in parts)
-    assert log_records(LOG)(FAR, block) == one_by_one(log_record(LOG))(FAR, block)
+    records = together(LOG)(FAR, block)
+    assert records == one_by_one(log_record(LOG))(FAR, block)
+    sure = [value for at, value in enumerate(records.values) if at not in records.unsure]
+    assert all(isinstance(judgement, dict) for judgement in by_decode(sure, KAFKA_TIME_MS))
 
 
 @given(usual_lines.map(str.encode), st.integers(0, 400), st.integers(0, 255))
 def test_a_line_with_one_byte_changed_is_what_it_is_by_itself(line: bytes, at: int, byte: int):
     before, after = line[: at % len(line)], line[at % len(line) :]
     for changed in (before + bytes([byte]) + after[1:], before + after[1:], before, before + bytes([byte]) + after):
-        assert log_records(LOG)(FAR, changed) == one_by_one(log_record(LOG))(FAR, changed)
+        assert together(LOG)(FAR, changed) == one_by_one(log_record(LOG))(FAR, changed)
 
 
 def test_the_corpus_is_read_together_as_one_by_one():
     block = b"\n".join(case.value or b"" for case in LINES)
-    assert log_records(LOG)(FAR, block) == one_by_one(log_record(LOG))(FAR, block)
+    assert together(LOG)(FAR, block) == one_by_one(log_record(LOG))(FAR, block)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_sure"),
+    [
+        (COMBINED + " 86400.000", True),
+        (COMBINED + " 86400.001", False),
+        (COMMON.replace(" 512", " " + "9" * 12), True),
+        (COMMON.replace(" 512", " 1" + "0" * 12), False),
+        (COMMON.replace(" 200", " 599"), True),
+        (COMMON.replace(" 200", " 600"), False),
+        (COMMON.replace(" 200", " 099"), False),
+        (COMMON.replace("/a?q=1", "/" * MAX_PAGE_LENGTH), True),
+        (COMMON.replace("/a?q=1", "/" * (MAX_PAGE_LENGTH + 1)), False),
+        (COMMON + f' "{"r" * MAX_PAGE_LENGTH}" "{"u" * MAX_PAGE_LENGTH}"', True),
+        (COMMON + f' "{"r" * (MAX_PAGE_LENGTH + 1)}" "u"', False),
+        (COMMON + f' "r" "{"u" * (MAX_PAGE_LENGTH + 1)}"', False),
+        (COMMON.replace("17/May/2015:12:05:03 +0200", "01/Jan/1970:02:00:00 +0200"), True),
+        (COMMON.replace("17/May/2015:12:05:03 +0200", "01/Jan/1970:01:59:59 +0200"), False),
+        (COMMON.replace("17/May/2015:12:05:03 +0200", "02/Jun/2026:01:59:59 +0200"), True),
+        (COMMON.replace("17/May/2015:12:05:03 +0200", "02/Jun/2026:02:00:00 +0200"), False),
+    ],
+)
+def test_only_what_is_surely_an_event_is_read_together(line: str, is_sure: bool):
+    keys, values, others = LOG.usual_lines.read(0, line.encode(), LAST_DAY)
+    assert (keys != [None], others == []) == (is_sure, is_sure)
+    if is_sure:
+        (judgement,) = by_decode(values, int(datetime(2026, 6, 1, tzinfo=UTC).timestamp() * 1000))
+        assert isinstance(judgement, dict)
 
 
 PARTS = (

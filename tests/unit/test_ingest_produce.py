@@ -1,65 +1,154 @@
-"""Sending: what is counted, what a failed delivery says, and how the verbs end."""
+"""Sending: what a failed delivery says, what becomes of lines, and how the verbs end."""
 
 from __future__ import annotations
 
 import gzip
+import io
+import os
+import re
 import signal
+import threading
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from contract.errors import DeliveryFailed
-from contract.event import EVENT_ID_LENGTH, MAX_VALUE_BYTES
+from contract.errors import DeliveryFailed, InputError
+from contract.event import MAX_VALUE_BYTES
 from contract.settings import Settings
 from ingest import __main__ as main_module
 from ingest.__main__ import main
-from ingest.access_log import AccessLog
-from ingest.line_records import json_record, log_record, one_by_one
+from ingest.line_records import json_record
 from ingest.lines import InputFile
-from ingest.produce import Result, send_blocks, source_of
+from ingest.produce import produce
 from ingest.sender import Sender
 from ingest.stop import Stop, stop_on_signals
+from ingest.summary import Summary
+from tests.fixtures.eventually import eventually
 from tests.fixtures.log_corpus import lines_in
+from tests.fixtures.memory import MemoryStore
 from tests.fixtures.memory_producer import MemoryProducer
 
 LINE = b'198.51.100.7 - - [17/May/2015:12:05:03 +0200] "GET /a HTTP/1.1" 200 512'
+EVENT = (
+    '{"event_id":"%s","event_time":"2015-05-17T10:05:03Z","site":"demo","page":"/","visitor_id":"v",'
+    '"status":%s,"bytes_sent":5}'
+)
 
 
-def sent(lines: list[bytes], producer: MemoryProducer) -> tuple[Result, Sender]:
-    sender, result = Sender(Settings(), producer, Stop()), Result()  # type: ignore[arg-type]
-    read = one_by_one(log_record(AccessLog("f", "s", "k")))
-    for _ in send_blocks([(0, b"\n".join(lines))], read, sender, result):
-        pass
-    sender.finish()
-    return result, sender
+class Place:
+    """A Kafka and a register of its own; `count` counts a file as `make replay LOG=` does."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.producer, self.store, self._folder = MemoryProducer(), MemoryStore(), folder
+        (folder / "visitor_key").write_text("key")
+        monkeypatch.setattr("ingest.produce.connect", lambda settings: self.producer)
+        monkeypatch.setattr("ingest.produce.next_offsets", lambda settings: {"0": len(self.producer.records)})
+
+    def count(self, content: bytes, site: str | None = "demo", name: str = "log", **options: bool) -> Summary:
+        file = InputFile(Path(name), io.BytesIO(content), len(content))  # type: ignore[arg-type]
+        settings = Settings(secrets_dir=str(self._folder))
+        return produce(settings, file, site, "auto", Stop(), store=self.store, **options)
 
 
-def test_every_line_is_counted_as_what_became_of_it():
-    producer = MemoryProducer()
-    result, sender = sent([LINE, b"", b"  ", b"garbage", LINE], producer)
-    assert (result.lines, result.sent, result.unparsed, result.skipped_empty) == (5, 3, 1, 2)
-    assert producer.values[1] == b"garbage"
-    assert sender.delivered == 3
-    assert result.text() == "5 lines, 3 sent, 1 of them quarantined (did not parse), 2 empty lines skipped"
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return Place(tmp_path, monkeypatch)
 
 
-def test_a_line_too_long_to_be_seen_whole_is_not_skipped_as_empty():
-    producer = MemoryProducer()
-    result, _ = sent([b" " * MAX_VALUE_BYTES, b" " * (MAX_VALUE_BYTES + 1)], producer)
-    assert (result.skipped_empty, result.unparsed) == (1, 1)
-    assert producer.values == [b" " * (MAX_VALUE_BYTES + 1)]
+def test_every_line_is_counted_as_what_became_of_it(place: Place):
+    lines = [LINE, b"", b"  ", b"garbage", LINE, LINE.replace(b"200", b"099"), LINE.replace(b"2015", b"9999")]
+    summary = place.count(b"\n".join(lines) + b"\n")
+    assert (summary.lines, summary.counted, summary.empty, summary.sent) == (7, 2, 2, 5)
+    assert summary.quarantined == {"not_json": 1, "out_of_range": 1, "too_far_ahead": 1}
+    assert place.producer.values[1] == b"garbage"
+    assert summary.text() == (
+        "7 lines: 2 counted, 0 repeats, 3 quarantined (not_json 1, out_of_range 1, too_far_ahead 1), 2 empty"
+    )
+    source = msgspec.json.decode(summary.json())["source"]
+    assert (source["lines"], source["counted"], source["quarantined"]) == (7, 2, summary.quarantined)
+    assert summary.next_offsets == {"0": 5}
+
+
+def test_json_lines_are_judged_by_the_decoder_and_an_id_that_comes_again_is_a_repeat(place: Place):
+    lines = [EVENT % ("a", 200), EVENT % ("b", '"200"'), EVENT % ("a", 200), EVENT % ("c", 600), "{"]
+    summary = place.count("\n".join([*lines, ""]).encode(), site=None)
+    assert (summary.lines, summary.counted, summary.repeats, summary.sent) == (5, 1, 1, 5)
+    assert summary.quarantined == {"wrong_type": 1, "out_of_range": 1, "not_json": 1}
+    with pytest.raises(InputError, match="has JSON lines, each of which names its site, so --site 'demo' means nothing"):
+        place.count("\n".join([*lines, lines[0], ""]).encode())
+
+
+def test_what_was_counted_before_is_a_repeat_and_is_sent_only_if_that_is_wanted(place: Place):
+    place.count(LINE + b"\ngarbage\n")
+    summary = place.count(LINE + b"\ngarbage\n" + LINE + b"\n", name="renamed.1")
+    assert (summary.lines, summary.counted, summary.repeats, summary.quarantined) == (3, 1, 2, {})
+    assert summary.source
+    assert (summary.source.lines, summary.source.counted, summary.source.names) == (3, 2, ("log", "renamed.1"))
+    before = place.producer.values[:]
+    again = place.count(LINE + b"\ngarbage\n" + LINE + b"\n", again=True)
+    assert place.producer.values == [*before, *before]
+    assert again.text() == "3 lines: 0 counted, 3 repeats (3 of them sent again), 0 quarantined, 0 empty"
+    assert again.source == summary.source
+
+
+def test_a_line_without_its_end_waits_unless_it_is_final(place: Place):
+    summary = place.count(LINE + b"\n" + LINE[:-3])
+    assert (summary.lines, summary.counted, summary.left) == (1, 1, 1)
+    assert summary.text().endswith(
+        "0 empty; the last line has no end yet and is left for next time, FINAL=1 takes it as it is"
+    )
+    assert place.count(LINE + b"\n" + LINE).counted == 0
+    summary = place.count(LINE + b"\n" + LINE, final=True)
+    assert (summary.counted, summary.left) == (1, 0)
+
+
+def test_a_line_too_long_to_be_seen_whole_is_not_skipped_as_empty(place: Place):
+    summary = place.count(b" " * MAX_VALUE_BYTES + b"\n" + b" " * (MAX_VALUE_BYTES + 1) + b"\n")
+    assert (summary.empty, summary.quarantined) == (1, {"too_large": 1})
+    assert place.producer.values == [b" " * (MAX_VALUE_BYTES + 1)]
+
+
+def test_a_pipe_of_no_known_size_is_counted_line_by_line_until_it_ends(place: Place, tmp_path: Path):
+    reading, writing = os.pipe()
+    pipe = open(reading, "rb", buffering=0)  # noqa: SIM115 (produce closes it)
+    file = InputFile(Path("stdin"), pipe, live=True)
+    said: list[Summary] = []
+    thread = threading.Thread(
+        target=lambda: said.append(
+            produce(Settings(secrets_dir=str(tmp_path)), file, "demo", "auto", Stop(), store=place.store)
+        )
+    )
+    thread.start()
+
+    def arrived(number: int) -> None:
+        assert len(place.producer.values) == number
+
+    for number in (1, 3, 5):
+        os.write(writing, LINE + b"\n" + LINE[:20])
+        eventually(partial(arrived, number), within_s=60)
+        os.write(writing, LINE[20:] if number == 5 else b"\n")
+    os.close(writing)
+    thread.join()
+    assert [(one.lines, one.counted, one.left) for one in said] == [(5, 3, 1)]
+    assert said[0].source
+    assert said[0].source.quarantined == {"not_json": 2}
 
 
 def test_a_full_queue_is_waited_for():
     producer = MemoryProducer(room=10)
-    result, sender = sent([LINE] * 1_000, producer)
-    assert result.sent == sender.delivered == len(producer.values) == 1_000
+    sender = Sender(Settings(), producer, Stop())  # type: ignore[arg-type]
+    sender.send([(None, LINE)] * 1_000)
+    sender.finish()
+    assert sender.sent == sender.delivered == len(producer.values) == 1_000
 
 
 def test_a_failed_delivery_stops_with_numbers_and_the_next_command():
+    sender = Sender(Settings(), MemoryProducer(refuse=True), Stop())  # type: ignore[arg-type]
+    sender.send([(None, LINE)] * 5_000)
     with pytest.raises(DeliveryFailed) as failed:
-        sent([LINE] * 5_000, MemoryProducer(refuse=True))
+        sender.poll()
     assert str(failed.value) == (
         "Kafka at kafka:29092 did not take 5000 records after 0 delivered ones (Local: Message timed out); "
         "`make status` shows what is up; the same command again sends the rest, what is there counts once"
@@ -72,13 +161,9 @@ def test_a_key_is_what_decode_will_take_for_the_visitor():
         assert json_record(0, line) == (None, line)
 
 
-def test_the_result_for_programs():
-    assert msgspec.json.decode(Result(3, 2, 1, 1, {"0": 2}).json()) == {
-        "lines": 3, "sent": 2, "unparsed": 1, "skipped_empty": 1, "next_offsets": {"0": 2},
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("verb", ["topic", "produce", "replay", "replay-quarantine", "simulate", "archive"])
+@pytest.mark.parametrize(
+    "verb", ["topic", "produce", "follow", "sources", "replay", "replay-quarantine", "simulate", "archive"]
+)
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:
         main([verb, "--help"])
@@ -127,7 +212,8 @@ def test_ctrl_c_while_sending_says_what_arrived(
 ):
     class Interrupted(MemoryProducer):
         def poll(self, timeout: float) -> int:
-            signal.raise_signal(signal.SIGINT)
+            if len(self.records) > 1_000:
+                signal.raise_signal(signal.SIGINT)
             return super().poll(timeout)
 
         def flush(self, timeout: float) -> int:
@@ -139,12 +225,18 @@ def test_ctrl_c_while_sending_says_what_arrived(
     (tmp_path / "visitor_key").write_text("key")
     (tmp_path / "log").write_bytes((LINE + b"\n") * 30_000)
     monkeypatch.setenv("BRAID_SECRETS_DIR", str(tmp_path))
-    monkeypatch.setattr("ingest.produce.connect", lambda settings: Interrupted())
+    producer = Interrupted()
+    monkeypatch.setattr("ingest.produce.connect", lambda settings: producer)
+    monkeypatch.setattr("ingest.produce.Hdfs", lambda url: MemoryStore())
     assert main(["produce", str(tmp_path / "log")]) == 130
-    assert capsys.readouterr().err == (
-        "ingest produce: interrupted: of 3,640 lines of log 3,640 are in Kafka as records; "
-        "the same command again sends the rest, what is there counts once\n"
+    said = re.fullmatch(
+        r"ingest produce: interrupted: of ([0-9,]+) lines of log ([0-9,]+) are in Kafka as records; "
+        r"the same command again sends the rest, what is there counts once\n",
+        capsys.readouterr().err,
     )
+    assert said
+    sent, arrived = (int(number.replace(",", "")) for number in said.groups())
+    assert 0 < sent <= arrived == len(producer.records) < 30_000
 
 
 def test_a_stop_waits_no_longer_than_it_must_and_handlers_are_put_back():
@@ -161,23 +253,10 @@ def test_a_stop_waits_no_longer_than_it_must_and_handlers_are_put_back():
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
-def test_a_source_is_one_file_of_one_site_as_it_grows():
-    source = source_of("access.log", "demo", b"first line")
-    assert source.startswith("access.log~")
-    assert source == source_of("access.log", "demo", b"first line")
-    others = {
-        source_of("access.log.1", "demo", b"first line"),
-        source_of("access.log", "other", b"first line"),
-        source_of("access.log", "demo", b"the first line after a rotation"),
-    }
-    assert len(others | {source}) == 4
-    assert len(source_of("a" * 250, "demo", b"") + ":" + "9" * 20) <= EVENT_ID_LENGTH
-
-
 def test_a_pipe_is_read_like_a_file(tmp_path: Path):
     content = b"".join(b"line %d\n" % number for number in range(50_000))
     (tmp_path / "log.gz").write_bytes(gzip.compress(content))
     with (tmp_path / "log.gz").open("rb", buffering=0) as pipe, InputFile(Path("name.log"), pipe, 99) as file:
-        assert (file.path.name, file.size_bytes, file.first_line()) == ("name.log", 99, b"line 0")
+        assert (file.path.name, file.size_bytes, file.is_compressed) == ("name.log", 99, True)
         assert b"".join(line + b"\n" for _, line in lines_in(file)) == content
         assert file.read_bytes == (tmp_path / "log.gz").stat().st_size
