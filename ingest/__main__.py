@@ -24,9 +24,12 @@ from ingest.accept import accept
 from ingest.archive_files import ArchiveFiles
 from ingest.background import Background
 from ingest.follow import follow
+from ingest.formats.catalogue import AUTO, NAMES
+from ingest.formats.detect import WantedLog
+from ingest.formats.rows import keys_of
 from ingest.hdfs import Hdfs
 from ingest.lines import InputFile
-from ingest.produce import FORMATS, produce, register_of
+from ingest.produce import produce, register_of, wanted_log
 from ingest.quarantine import replay_quarantined
 from ingest.replay import replay
 from ingest.replay_request import ReplayRequest
@@ -82,12 +85,18 @@ def _produce(settings: Settings, options: argparse.Namespace) -> None:
             file = InputFile(Path(options.name), pipe, options.size_bytes, live=not options.size_bytes and not options.again)
         else:
             file = InputFile(Path(options.file))
-        summary = produce(settings, file, options.site, options.format, stop, options.final, options.again)
+        summary = produce(settings, file, _wanted(options, file.path), stop, _log, options.final, options.again)
+    for note in summary.notes:
+        _log(note)
     _show(summary, options.json)
     if options.source:
         print(to_json(summary.source) if summary.source else "")
     if options.next_offsets:
         print(json.dumps(summary.next_offsets))
+
+
+def _wanted(options: argparse.Namespace, path: Path) -> WantedLog:
+    return wanted_log(path.name, options.site, options.format, options.zone, keys_of(options.map))
 
 
 def _standard_input() -> io.RawIOBase:
@@ -108,7 +117,8 @@ def _follow(settings: Settings, options: argparse.Namespace) -> None:
             print(to_json(source), flush=True)
 
     with stop_on_signals() as stop:
-        counted = follow(settings, Path(options.file), options.site, options.format, stop, _log, told)
+        path = Path(options.file)
+        counted = follow(settings, path, _wanted(options, path), stop, _log, told)
     _log(f"stopped: {counted.lines:,} lines, {counted.events:,} of them counted; the next start goes on there")
 
 
@@ -234,11 +244,21 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     reading = argparse.ArgumentParser(add_help=False)
-    reading.add_argument("--site", help="site of an access log's events; default: the file's name up to its first dot")
-    reading.add_argument("--format", choices=FORMATS, default="auto", help="auto: JSON lines if the file starts with {")
+    reading.add_argument(
+        "--site", help="site of all events; default: the host that a line names, else the file's name up to its first dot"
+    )
+    reading.add_argument(
+        "--format",
+        choices=NAMES,
+        default=AUTO,
+        metavar="NAME",
+        help=f"{', '.join(NAMES)} (default: what its first lines fit)",
+    )
+    reading.add_argument("--zone", help="zone of times that name none: Europe/Berlin, UTC, +02:00")
+    reading.add_argument("--map", metavar="FIELD=NAME,…", help="names of columns or keys: page=url,client=ip")
 
     producing = verbs.add_parser(
-        "produce", parents=[sending, waited, reading], help="count a log or JSON lines, plain or compressed"
+        "produce", parents=[sending, waited, reading], help="count a log, JSON lines or a table, plain or compressed"
     )
     producing.add_argument("file", metavar="FILE", help="- reads standard input")
     producing.add_argument("--name", default="stdin", help="the file's name, if it comes by standard input")

@@ -81,6 +81,8 @@ class Counting:
         watch: Callable[[], None] = lambda: None,
     ) -> None:
         self.site = site
+        self.patient = file.live and not file.can_restart
+        """Whether lines that cannot be read yet wait for more, which may say of which format they are, as a pipe's do."""
         self.is_known = False
         """Whether the text, when it was recognised, was that of a source, or the beginning of one."""
         self.lines = 0
@@ -100,6 +102,7 @@ class Counting:
         self._feed = Feed(file)
         self._group = Group("")
         self._source: Source | None = None
+        self._reader: LineReader | None = None
         self._identity = "", 0
         self._earlier, self._saved, self._sent = Tally(), Tally(), Tally()
         self._sent_mark = START
@@ -109,6 +112,11 @@ class Counting:
     def source(self) -> CountedSource | None:
         """The source as it was settled last; None as long as there is none."""
         return None if self._source is None else self._source.row(self._group.name)
+
+    @property
+    def notes(self) -> list[str]:
+        """What people should know of the lines that were read."""
+        return [] if self._reader is None else self._reader.notes.texts()
 
     @property
     def counted(self) -> Tally:
@@ -155,9 +163,16 @@ class Counting:
             self.known = Tally(recognised.known_lines)
             return False
         self.lines = self.left_lines = 0
-        found, now = recognised.found, _time(self._now_ms())
-        reader = self._reader_of(recognised.sample, found.site or None if found else self.site)
+        found, now = recognised.found, time_text(self._now_ms())
+        try:
+            reader = self._reader_of(recognised.sample, found.site or None if found else self.site)
+        except InputError:
+            if self.patient:
+                return False
+            raise
         self._reader, self._judge = reader, Judge(self._now_ms, reader.own_ids)
+        if not self._again:
+            reader.pass_over(recognised.remarks)
         self._group, self._beginning = recognised.group, recognised.beginning
         self._differs_end = recognised.differs_end
         self._source = found or Source(max(self._group.sources, default=0) + 1, reader.site, (), now, now)
@@ -254,9 +269,10 @@ class Counting:
         self._names = naming(points)
 
     def _send(self, piece: Piece) -> Tally:
-        source, tally = self._require_source(), Tally()
-        for names, offset, lines in segments(piece, self._names):
-            records = self._reader.read(id_of(self._group.name, source, names), offset, lines.removesuffix(b"\n"))
+        source, tally, reader = self._require_source(), Tally(), self._reader
+        assert reader is not None
+        for names, offset, lines in () if piece.is_hole else segments(piece, self._names):
+            records = reader.read(id_of(self._group.name, source, names), offset, lines.removesuffix(b"\n"))
             self._sender.send(zip(records.keys, records.values, strict=True))
             self.sent_lines += records.lines
             self._sender.poll()
@@ -277,7 +293,7 @@ class Counting:
             names=source.renamed(self._name),
             counted=counted,
             tally=self._base + delivered,
-            counted_at=_time(self._now_ms()),
+            counted_at=time_text(self._now_ms()),
         )
         if not self._register.save(self._group, source):
             raise _Overtaken
@@ -299,5 +315,5 @@ def _split(piece: Piece, ends: Sequence[int]) -> Iterator[Piece]:
     yield piece
 
 
-def _time(now_ms: int) -> str:
+def time_text(now_ms: int) -> str:
     return datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

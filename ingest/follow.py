@@ -15,10 +15,12 @@ from contract.errors import BraidError, DeliveryFailed, EngineUnavailable, Input
 from contract.settings import Settings
 from contract.sources import CountedSource
 from ingest.counting import Counting, Intake
+from ingest.formats.detect import WantedLog
 from ingest.hdfs import FileStore
 from ingest.lines import InputFile
 from ingest.produce import SETTLE_EVERY_S, now_ms, reader_of_lines, register_of
 from ingest.progress import LineProgress
+from ingest.readers import require_site
 from ingest.rotation import OpenLog, RotatedFile, identity_of, rotated
 from ingest.sender import Sender, connect
 from ingest.stop import Stop
@@ -37,17 +39,17 @@ class Follower:
         self,
         path: Path,
         intake: Intake,
-        site: str | None,
-        file_format: str,
+        wanted: WantedLog,
         say: Callable[[str], None],
         clock_s: Callable[[], float],
         now_s: Callable[[], float] = time.time,
     ) -> None:
-        self._path, self._intake, self._site, self._format = path, intake, site, file_format
+        self._path, self._intake, self._site = path, intake, wanted.site
         self._say, self._clock_s, self._now_s = say, clock_s, now_s
         self._current: OpenLog | None = None
         self._leaving: list[OpenLog] = []
         self._seen: set[tuple[tuple[int, int], int]] = set()
+        self._reader_of = reader_of_lines(path.name, wanted, intake.key, say)
         self._total = Tally()
         self._said = ""
 
@@ -75,6 +77,7 @@ class Follower:
 
     def step(self) -> None:
         """Count what is new in the files that are open, and notice rotation."""
+        # guard: a truncated log is another text
         truncated = [log for log in self._logs() if log.has_changed() and log.is_another()]
         if truncated:
             self.settle()
@@ -90,7 +93,6 @@ class Follower:
             lost = f"what was written after the last look, {LOOK_EVERY_S} s before, is in no file any more"
             self._say(f"no copy of {self._path.name} is beside it: {lost}")
         for log in self._logs():
-            # guard: a truncated log is another text
             if log.has_changed() and not log.is_another():
                 self._count(log)
         self._leave_quiet_ones()
@@ -115,8 +117,7 @@ class Follower:
         return [*self._leaving, *([self._current] if self._current else [])]
 
     def _opened(self, path: Path) -> OpenLog:
-        reader_of = reader_of_lines(self._path.name, self._format, self._intake.key)
-        return OpenLog(path, self._intake, self._site, reader_of, self._clock_s())
+        return OpenLog(path, self._intake, self._site, self._reader_of, self._clock_s())
 
     def _opened_if_readable(self, path: Path) -> OpenLog | None:
         """None if it is not readable now; it is tried again, and people are told once."""
@@ -217,15 +218,13 @@ class Follower:
             self._say(str(error))
 
     def _counting(self, path: Path, file: InputFile) -> Counting:
-        reader_of = reader_of_lines(self._path.name, self._format, self._intake.key)
-        return Counting(self._intake, file, path.name, self._site, reader_of)
+        return Counting(self._intake, file, path.name, self._site, self._reader_of)
 
 
 def follow(
     settings: Settings,
     path: Path,
-    site: str | None,
-    file_format: str,
+    wanted: WantedLog,
     stop: Stop,
     say: Callable[[str], None],
     told: Callable[[CountedSource], None],
@@ -235,10 +234,12 @@ def follow(
 
     `told` hears of each source as it is settled.
     """
+    if wanted.site is not None:
+        require_site(wanted.site)
     key = settings.secret("visitor_key")
     # A signal ends the loop, between two steps: what was read by then is sent.
     intake = Intake(register_of(settings, store), Sender(settings, connect(settings), Stop()), key, now_ms, told)
-    follower = Follower(path, intake, site, file_format, say, time.monotonic)
+    follower = Follower(path, intake, wanted, say, time.monotonic)
     try:
         follower.start()
         settled_s = time.monotonic()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 1 << 18
 _HEAD_BYTES = 8_192
 _KEPT_BYTES = 256
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class _Counted(io.RawIOBase):
@@ -50,7 +51,7 @@ class _Counted(io.RawIOBase):
 
 
 class InputFile:
-    """A text file, plain or compressed with gzip, zstd, bzip2 or xz; anything else raises InputError in one line.
+    """A file of text, plain or compressed with gzip, zstd, bzip2 or xz; anything else raises InputError in one line.
 
     `path` is opened, unless `pipe` brings its content; `size_bytes` is how much that will be, 0 if nobody knows. A `live`
     one is plain, may be empty, and is read as far as it goes now, again and again: a pipe until it has `ended`.
@@ -59,6 +60,8 @@ class InputFile:
     def __init__(self, path: Path, pipe: io.RawIOBase | None = None, size_bytes: int = 0, live: bool = False) -> None:
         self.path, self.live = path, live
         self.ended = False
+        self.head = b""
+        """The first bytes of the content, if it is not live."""
         self._is_pipe = pipe is not None
         try:
             self._file = path.open("rb", buffering=0) if pipe is None else pipe
@@ -111,6 +114,14 @@ class InputFile:
         """How much of a line without its end was there."""
         return self._splitter.unfinished_bytes
 
+    def content(self) -> Iterator[bytes]:
+        """All of it from the first byte on, for whoever does not read it by lines; not of a live file."""
+        try:
+            while more := self._read(_BLOCK_BYTES):
+                yield more
+        except DAMAGED as error:
+            raise InputError(f"{self.path} breaks off or is damaged: {error}") from error
+
     def wait(self, seconds: float) -> bool:
         """Whether a live pipe has more, or has ended, within this time."""
         return bool(select.select([self._file], [], [], seconds)[0])
@@ -152,9 +163,10 @@ class InputFile:
             raise InputError(f"{self.path} cannot be read: {error}") from error
         if not first[0]:
             raise InputError(f"{self.path} is empty; nothing was sent")
-        if b"\0" in first[0][:_HEAD_BYTES]:
-            binary = "is binary (a NUL byte in its first 8 KiB)"
-            raise InputError(f"{self.path} {binary}; give an access log or JSON lines, plain or compressed")
+        if self.is_compressed and opener(first[0]):
+            raise InputError(f"{self.path} is compressed twice; unpack it once")
+        self._require_text(first[0])
+        self.head = first[0][:_HEAD_BYTES]
         self._read = lambda size: first.pop() if first else read(size)
 
     def _read_live(self, size: int) -> bytes:
@@ -165,6 +177,12 @@ class InputFile:
         except OSError as error:
             raise InputError(f"{self.path} cannot be read: {error.strerror or error}") from error
         self.ended = self._is_pipe and not more
-        if self.position == self.unfinished_bytes == 0 and opener(more):
-            raise InputError(f"{self.path} is compressed and still growing; give it when it is finished, or unpacked")
+        if self.position == self.unfinished_bytes == 0:
+            if opener(more):
+                raise InputError(f"{self.path} is compressed and still growing; give it when it is finished, or unpacked")
+            self._require_text(more)
         return more
+
+    def _require_text(self, head: bytes) -> None:
+        if head.startswith(_UTF_16):
+            raise InputError(f"{self.path} is UTF-16; `iconv -f UTF-16 -t UTF-8` makes of it what can be counted")

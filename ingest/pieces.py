@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,20 +12,27 @@ from contract.event import MAX_VALUE_BYTES
 # One byte more than a value may have: a longer line is cut to this and so is still quarantined as too large.
 CUT_LINE_BYTES = MAX_VALUE_BYTES + 1
 _ROOM_BYTES = CUT_LINE_BYTES + 2  # and the line end
+_TEXT_OR_HOLE = re.compile(rb"\0+|[^\0]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Whole lines of a text with their ends, from byte `offset` on; the text goes on at `next_offset`.
 
-    Of a line that is longer than any may be the data is the beginning, and `long` the SHA-256 of all of it. The last line of
-    a text may lack its end.
+    Of a line that is longer than any may be the data is the beginning, and `long` the SHA-256 of all of it. A hole, NUL
+    bytes where a file was never written, has no data, and ends the line before it. That line and the last one of a text
+    may lack their ends.
     """
 
     offset: int
     data: bytes
     next_offset: int
     long: bytes | None = None
+
+    @property
+    def is_hole(self) -> bool:
+        """Whether there is no line in it."""
+        return not self.data
 
     def split(self, at: int) -> tuple[Piece, Piece]:
         """The piece before, and from an offset inside of it on; not of a long line."""
@@ -41,6 +49,7 @@ class Splitter:
         self._begun = b""
         self._long = hashlib.sha256()
         self._long_bytes = 0
+        self._hole_bytes = 0
 
     @property
     def unfinished_bytes(self) -> int:
@@ -49,6 +58,18 @@ class Splitter:
 
     def add(self, data: bytes) -> Iterator[Piece]:
         """The lines that have their ends with these bytes."""
+        for run in _TEXT_OR_HOLE.findall(data) if self._hole_bytes or b"\0" in data else (data,):
+            if run[0] == 0:
+                if line := self.end():
+                    yield line
+                self._hole_bytes += len(run)
+                continue
+            if self._hole_bytes:
+                hole_bytes, self._hole_bytes = self._hole_bytes, 0
+                yield self._piece(b"", hole_bytes, hashlib.sha256(b"%d" % hole_bytes).digest())
+            yield from self._add_text(run)
+
+    def _add_text(self, data: bytes) -> Iterator[Piece]:
         if self._long_bytes:
             end = data.find(b"\n") + 1
             self._long.update(data[:end] if end else data)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from contract.errors import InputError
 from ingest.beginning import Beginning, Mark, first_line, group_of
 from ingest.feed import Feed
-from ingest.pieces import Piece
+from ingest.formats.detect import SAMPLE_LINES
+from ingest.pieces import Piece, lines_of
 from ingest.register import Register
 from ingest.source import Group, Source
+
+_SAMPLE_BYTES = 4 << 20
+_MOST_REMARKS = 64
 
 
 @dataclass(frozen=True)
 class Recognised:
     """What is known of a text; what the feed gives next is what follows in it.
+
+    `sample` are its first lines, and `remarks` the last that begin with # in what need not be sent any more.
 
     A text that `is_decided` is the source `found`, whose announced part was read, and comes again from its counted part on;
     or a new one, which differs from all others before byte `differs_end`, and comes again from its beginning on. Of another
@@ -27,6 +34,7 @@ class Recognised:
     beginning: Beginning
     is_decided: bool
     found: Source | None = None
+    remarks: Sequence[bytes] = ()
     differs_end: int = 0
     lines: int = 0
     known_lines: int = 0
@@ -46,12 +54,14 @@ def recognise(
     """
     feed.restart()
     head: list[Piece] = []
-    begins = None
+    sample, begins = b"", None
     for piece in feed.pieces(final):
         head.append(piece)
-        if (begins := first_line(b"".join(piece.data for piece in head))) is not None:
+        sample += piece.data if piece.data.endswith(b"\n") or piece.is_hole else piece.data + b"\n"
+        # With a piece more a line without its end would be another one.
+        begins = first_line(sample) if begins is None else begins
+        if sample.count(b"\n") >= SAMPLE_LINES or len(sample) >= _SAMPLE_BYTES:
             break
-    sample = b"".join(piece.data for piece in head)
     if begins is None:
         return Recognised(Group(""), sample, Beginning(key), False, lines=sample.count(b"\n"))
     feed.give_back(head)
@@ -75,7 +85,8 @@ def recognise(
         feed.restart()
         return Recognised(group, sample, Beginning(key), True, differs_end=comparison.beginning.end)
     feed.give_back(comparison.held_from(found.counted.end))
-    return Recognised(group, sample, comparison.announced, True, found)
+    remarks = [line for at, line in comparison.remarks if at < found.counted.end]
+    return Recognised(group, sample, comparison.announced, True, found, remarks)
 
 
 @dataclass
@@ -92,6 +103,7 @@ class Comparison:
     _compared: int = 0
 
     def __post_init__(self) -> None:
+        self.remarks: deque[tuple[int, bytes]] = deque(maxlen=_MOST_REMARKS)
         self.beginning = self.announced = Beginning(self.key)
         self._alike = {source.number: source for source in self.sources}
         self._found_sites: set[str] = set()
@@ -117,6 +129,7 @@ class Comparison:
                 part, rest = part.split(cut)
                 left.append(rest)
             self.beginning.add(part)
+            self._remember_remarks(part)
             # guard: what was announced and not counted is sent again
             if self.found or any(one.counted.end <= part.offset < one.announced.end for one in self._alike.values()):
                 self._hold(part)
@@ -132,10 +145,15 @@ class Comparison:
             pieces[0] = pieces[0].split(offset)[1]
         return pieces
 
+    def _remember_remarks(self, part: Piece) -> None:
+        if part.data[:1] == b"#" or b"\n#" in part.data:
+            self.remarks += [(at, line) for at, line in lines_of(part.offset, part.data) if line[:1] == b"#"]
+
     def _hold(self, part: Piece) -> None:
         last = self._held[-1] if self._held else None
         # Where another source ends may be within a line of this text.
-        if last and last.next_offset == part.offset and not last.long and not last.data.endswith(b"\n"):
+        is_cut = last is not None and not last.long and not last.data.endswith(b"\n")
+        if last and is_cut and last.next_offset == part.offset and not part.is_hole:
             self._held[-1] = Piece(last.offset, last.data + part.data, part.next_offset)
         else:
             self._held.append(part)
@@ -162,7 +180,7 @@ class Comparison:
         )
 
     def _count(self, part: Piece) -> None:
-        self.lines += part.data.count(b"\n") or 1
+        self.lines += part.data.count(b"\n") or (not part.is_hole)
         mark = self.beginning.mark
         ends = [point.end for point in self.beginning.points[-1:]]
         ends += [own.end for one in self._alike.values() for own in (one.announced, one.counted) if own == mark]

@@ -16,9 +16,9 @@ class Summary:
     """What was done; a reader of each partition that stands at next_offsets has read all of it.
 
     Of `lines` whole lines that the file has, `repeats` were counted before and were not sent, unless they are `sent_again`,
-    or have the id of an earlier line; `counted` are events; the others are `quarantined`, by reason, or `empty`. `left` ones
-    are not among them: they wait for the next time. `sent` records went to Kafka. `source` is the file's, with all that was
-    ever counted of it.
+    or have the id of an earlier line; `counted` are events; the others are `quarantined`, by reason, or `empty`, as remarks
+    are. `left` ones are not among them: they wait for the next time. `sent` records went to Kafka. `notes` say what somebody
+    should know who trusts the numbers. `source` is the file's, with all that was ever counted of it.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Summary:
     left: int = 0
     quarantined: dict[str, int] = field(default_factory=dict)
     unfinished_bytes: int = 0
+    notes: list[str] = field(default_factory=list)
     source: CountedSource | None = None
     next_offsets: dict[str, int] = field(default_factory=dict)
 
@@ -50,6 +51,7 @@ class Summary:
             left=counting.left_lines + bool(file.unfinished_bytes),
             quarantined=counted.rejected,
             unfinished_bytes=file.unfinished_bytes,
+            notes=counting.notes,
             source=counting.source,
         )
 
@@ -60,7 +62,7 @@ class Summary:
             f"{self.lines:,} lines: {self.counted:,} counted",
             f"{self.repeats:,} repeats" + (f" ({self.sent_again:,} of them sent again)" if self.sent_again else ""),
             f"{sum(self.quarantined.values()):,} quarantined" + (f" ({reasons})" if reasons else ""),
-            f"{self.empty:,} empty",
+            f"{self.empty:,} empty or remarks",
         ]
         return ", ".join(parts) + self._left_text()
 

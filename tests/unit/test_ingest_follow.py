@@ -22,6 +22,7 @@ from contract.settings import Settings
 from contract.sources import CountedSource
 from ingest import follow as follow_module
 from ingest.follow import Follower, follow
+from ingest.produce import wanted_log
 from ingest.rotation import rotated
 from ingest.stop import Stop
 from tests.fixtures.counted import MemoryKafka, ids_and_lines, intake_of
@@ -63,8 +64,7 @@ class Scene:
         self.follower = Follower(
             self.path,
             intake_of(self.store, self.kafka),
-            "demo",
-            "log",
+            wanted_log("access.log", "demo"),
             self.said.append,
             lambda: self.now_s,
             lambda: self._mtime_s + self.now_s,
@@ -116,7 +116,7 @@ class Scene:
 
 @pytest.fixture(autouse=True)
 def lines_with_ids(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follow_module, "reader_of_lines", lambda name, file_format, key: ids_and_lines)
+    monkeypatch.setattr(follow_module, "reader_of_lines", lambda name, wanted, key, say: ids_and_lines)
 
 
 @pytest.fixture
@@ -212,7 +212,8 @@ def test_the_site_of_a_known_log_is_that_of_its_next_file(scene: Scene):
     scene.start()
     scene.write(b"one\n")
     scene.stop()
-    scene.follower = Follower(scene.path, intake_of(scene.store, scene.kafka), None, "log", scene.said.append, lambda: 0.0)
+    intake = intake_of(scene.store, scene.kafka)
+    scene.follower = Follower(scene.path, intake, wanted_log("access.log"), scene.said.append, lambda: 0.0)
     scene.follower.start()
     scene.rename()
     scene.write(b"two\n")
@@ -228,7 +229,7 @@ class Rotations(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._patch = pytest.MonkeyPatch()
-        self._patch.setattr(follow_module, "reader_of_lines", lambda name, file_format, key: ids_and_lines)
+        self._patch.setattr(follow_module, "reader_of_lines", lambda name, wanted, key, say: ids_and_lines)
         self._folder = tempfile.TemporaryDirectory()
         self.scene = Scene(Path(self._folder.name))
         self.made = 0
@@ -368,7 +369,9 @@ def test_servers_that_do_not_answer_are_waited_for_and_a_signal_ends_it_cleanly(
     told: list[CountedSource] = []
     scene.write(b"one\n")
     try:
-        counted = follow(settings_of, scene.path, "demo", "log", stop, said.append, told.append, scene.store)
+        counted = follow(
+            settings_of, scene.path, wanted_log("access.log", "demo"), stop, said.append, told.append, scene.store
+        )
     finally:
         signal.signal(signal.SIGTERM, before)
     assert said[:2] == [
@@ -392,4 +395,4 @@ def test_a_log_that_is_not_there_or_is_compressed_is_refused(scene: Scene, setti
             if content:
                 path.write_bytes(content)
             with pytest.raises(InputError, match=complaint):
-                follow(settings_of, path, None, "log", Stop(), scene.said.append, lambda row: None, scene.store)
+                follow(settings_of, path, wanted_log("other.log"), Stop(), scene.said.append, lambda row: None, scene.store)

@@ -16,12 +16,13 @@ import pytest
 
 from contract.errors import DeliveryFailed, InputError
 from contract.event import MAX_VALUE_BYTES
+from contract.rejected_line import RejectedLine, rejected_line
 from contract.settings import Settings
 from ingest import __main__ as main_module
 from ingest.__main__ import main
-from ingest.line_records import json_record
+from ingest.line_records import EventLines
 from ingest.lines import InputFile
-from ingest.produce import produce
+from ingest.produce import produce, wanted_log
 from ingest.sender import Sender
 from ingest.stop import Stop, stop_on_signals
 from ingest.summary import Summary
@@ -42,6 +43,7 @@ class Place:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.producer, self.store, self._folder = MemoryProducer(), MemoryStore(), folder
+        self.said: list[str] = []
         (folder / "visitor_key").write_text("key")
         monkeypatch.setattr("ingest.produce.connect", lambda settings: self.producer)
         monkeypatch.setattr("ingest.produce.next_offsets", lambda settings: {"0": len(self.producer.records)})
@@ -49,7 +51,7 @@ class Place:
     def count(self, content: bytes, site: str | None = "demo", name: str = "log", **options: bool) -> Summary:
         file = InputFile(Path(name), io.BytesIO(content), len(content))  # type: ignore[arg-type]
         settings = Settings(secrets_dir=str(self._folder))
-        return produce(settings, file, site, "auto", Stop(), store=self.store, **options)
+        return produce(settings, file, wanted_log(name, site), Stop(), self.said.append, store=self.store, **options)
 
 
 @pytest.fixture
@@ -61,11 +63,17 @@ def test_every_line_is_counted_as_what_became_of_it(place: Place):
     lines = [LINE, b"", b"  ", b"garbage", LINE, LINE.replace(b"200", b"099"), LINE.replace(b"2015", b"9999")]
     summary = place.count(b"\n".join(lines) + b"\n")
     assert (summary.lines, summary.counted, summary.empty, summary.sent) == (7, 2, 2, 5)
-    assert summary.quarantined == {"not_json": 1, "out_of_range": 1, "too_far_ahead": 1}
-    assert place.producer.values[1] == b"garbage"
+    assert summary.quarantined == {"not_a_log_line": 1, "out_of_range": 1, "too_far_ahead": 1}
+    assert place.said == ["read as combined: 4 of the first 5 lines fit"]
+    rejected = rejected_line(place.producer.values[1])
+    assert rejected is not None
+    assert rejected == RejectedLine(rejected="not_a_log_line", detail="no time at column 8", at=rejected.at, line="garbage")
+    assert rejected.at.endswith(f":{len(LINE) + 5}")
     assert summary.text() == (
-        "7 lines: 2 counted, 0 repeats, 3 quarantined (not_json 1, out_of_range 1, too_far_ahead 1), 2 empty"
+        "7 lines: 2 counted, 0 repeats, 3 quarantined (not_a_log_line 1, out_of_range 1, too_far_ahead 1), "
+        "2 empty or remarks"
     )
+    assert summary.notes == ["1 of 7 lines did not parse, most often: 1 x not_a_log_line: no time at column 8"]
     source = msgspec.json.decode(summary.json())["source"]
     assert (source["lines"], source["counted"], source["quarantined"]) == (7, 2, summary.quarantined)
     assert summary.next_offsets == {"0": 5}
@@ -76,7 +84,9 @@ def test_json_lines_are_judged_by_the_decoder_and_an_id_that_comes_again_is_a_re
     summary = place.count("\n".join([*lines, ""]).encode(), site=None)
     assert (summary.lines, summary.counted, summary.repeats, summary.sent) == (5, 1, 1, 5)
     assert summary.quarantined == {"wrong_type": 1, "out_of_range": 1, "not_json": 1}
-    with pytest.raises(InputError, match="has JSON lines, each of which names its site, so --site 'demo' means nothing"):
+    with pytest.raises(
+        InputError, match="its lines are events, each of which says its own site, so SITE=demo is not for them"
+    ):
         place.count("\n".join([*lines, lines[0], ""]).encode())
 
 
@@ -89,7 +99,7 @@ def test_what_was_counted_before_is_a_repeat_and_is_sent_only_if_that_is_wanted(
     before = place.producer.values[:]
     again = place.count(LINE + b"\ngarbage\n" + LINE + b"\n", again=True)
     assert place.producer.values == [*before, *before]
-    assert again.text() == "3 lines: 0 counted, 3 repeats (3 of them sent again), 0 quarantined, 0 empty"
+    assert again.text() == "3 lines: 0 counted, 3 repeats (3 of them sent again), 0 quarantined, 0 empty or remarks"
     assert again.source == summary.source
 
 
@@ -97,7 +107,7 @@ def test_a_line_without_its_end_waits_unless_it_is_final(place: Place):
     summary = place.count(LINE + b"\n" + LINE[:-3])
     assert (summary.lines, summary.counted, summary.left) == (1, 1, 1)
     assert summary.text().endswith(
-        "0 empty; the last line has no end yet and is left for next time, FINAL=1 takes it as it is"
+        "0 empty or remarks; the last line has no end yet and is left for next time, FINAL=1 takes it as it is"
     )
     assert place.count(LINE + b"\n" + LINE).counted == 0
     summary = place.count(LINE + b"\n" + LINE, final=True)
@@ -117,7 +127,7 @@ def test_a_pipe_of_no_known_size_is_counted_line_by_line_until_it_ends(place: Pl
     said: list[Summary] = []
     thread = threading.Thread(
         target=lambda: said.append(
-            produce(Settings(secrets_dir=str(tmp_path)), file, "demo", "auto", Stop(), store=place.store)
+            produce(Settings(secrets_dir=str(tmp_path)), file, wanted_log("stdin", "demo"), Stop(), print, store=place.store)
         )
     )
     thread.start()
@@ -133,7 +143,7 @@ def test_a_pipe_of_no_known_size_is_counted_line_by_line_until_it_ends(place: Pl
     thread.join()
     assert [(one.lines, one.counted, one.left) for one in said] == [(5, 3, 1)]
     assert said[0].source
-    assert said[0].source.quarantined == {"not_json": 2}
+    assert said[0].source.quarantined == {"not_a_log_line": 2}
 
 
 def test_a_full_queue_is_waited_for():
@@ -156,9 +166,10 @@ def test_a_failed_delivery_stops_with_numbers_and_the_next_command():
 
 
 def test_a_key_is_what_decode_will_take_for_the_visitor():
-    assert json_record(0, b'{"visitor_id":"a","visitor_id":"b"}') == ("b", b'{"visitor_id":"a","visitor_id":"b"}')
+    record = partial(EventLines().record, "")
+    assert record(0, b'{"visitor_id":"a","visitor_id":"b"}') == ("b", b'{"visitor_id":"a","visitor_id":"b"}')
     for line in (b"[]", b'{"visitor_id":null}', b'{"visitor_id":"\xff"}', b"[" * 100_000):
-        assert json_record(0, line) == (None, line)
+        assert record(0, line) == (None, line)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +192,8 @@ def test_an_unusable_file_ends_in_one_line(tmp_path: Path, capsys: pytest.Captur
     [
         ("log", ["--site", ""], "site '' is not a printable text of 1 to 253 characters; give another with --site"),
         ("log", ["--site", "\udcff"], r"site '\udcff' is not a printable text"),
+        ("log", ["--zone", "nowhere"], "log: LOG_ZONE='nowhere' is no zone such as Europe/Berlin, UTC or +02:00"),
+        ("log", ["--map", "page"], "MAP= has 'page', which is not of the form field=name"),
         ("log", [], "secret /nowhere/visitor_key cannot be read; `make up` creates the secrets"),
     ],
 )
@@ -230,6 +243,7 @@ def test_ctrl_c_while_sending_says_what_arrived(
     monkeypatch.setattr("ingest.produce.Hdfs", lambda url: MemoryStore())
     assert main(["produce", str(tmp_path / "log")]) == 130
     said = re.fullmatch(
+        "read as combined: 1,000 of the first 1,000 lines fit\n"
         r"ingest produce: interrupted: of ([0-9,]+) lines of log ([0-9,]+) are in Kafka as records; "
         r"the same command again sends the rest, what is there counts once\n",
         capsys.readouterr().err,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -14,10 +16,11 @@ from contract.event import EVENT_ID_LENGTH
 from ingest import counting, feed, lines
 from ingest.beginning import NAMING_POINTS, START, Beginning, Mark, first_line, naming, segments
 from ingest.counting import Counting
+from ingest.lines import InputFile
 from ingest.pieces import CUT_LINE_BYTES, Piece
 from ingest.register import FOLDER, Register
 from ingest.source import Group, Source
-from tests.fixtures.counted import ROOT, MemoryKafka, count
+from tests.fixtures.counted import ROOT, SITE, MemoryKafka, count, ids_and_lines, intake_of
 from tests.fixtures.memory import MemoryStore
 from tests.simulate.process import Process, point
 
@@ -212,6 +215,44 @@ def test_two_logs_that_are_alike_for_long_are_counted_at_once(place: Place, monk
     assert [replay.error for replay in replays] == [None, None]
     assert place.lines() == Counter(b"".join(logs).splitlines())
     assert [source.tally.lines for source in place.sources()] == [16, 16]
+
+
+class Shrinking(io.BytesIO):
+    """A file that is cut when it is read for the second time."""
+
+    seeks = 0
+
+    def seek(self, at: int, whence: int = 0) -> int:
+        self.seeks += 1
+        if self.seeks == 2:
+            self.truncate(len(some("x", 4)))
+        return super().seek(at, whence)
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read_is_no_other_ones_beginning(place: Place):
+    place.count(some("x", 8) + some("a", 8))
+    raw = Shrinking(some("x", 8) + some("b", 8))
+    with InputFile(Path("log"), raw) as file:  # type: ignore[arg-type]
+        counting = Counting(intake_of(place.store, place.kafka), file, "log", SITE, ids_and_lines)
+        with pytest.raises(InputError, match="log became shorter while it was read; the same command again counts it"):
+            counting.run()
+    place.count(some("x", 8) + some("b", 8))
+    assert place.lines() == Counter((2 * some("x", 8) + some("a", 8) + some("b", 8)).splitlines())
+    assert len(place.sources()) == 2
+
+
+def test_a_hole_ends_a_line_and_is_none_whatever_the_blocks_are(place: Place, monkeypatch: pytest.MonkeyPatch):
+    before, after = some("a", 3), some("b", 3)
+    content = before + b"cut" + bytes(200_000) + after
+    monkeypatch.setattr(lines, "_BLOCK_BYTES", 1 << 20)
+    done = place.count(content)
+    expected = Counter([*before.splitlines(), b"cut", *after.splitlines()])
+    assert (place.lines(), done.counted.lines) == (expected, 7)
+    monkeypatch.setattr(lines, "_BLOCK_BYTES", 7)
+    place.store.files.clear()
+    place.count(content)
+    assert place.lines() == expected
+    assert place.count(content + some("c", 1)).counted.lines == 1
 
 
 def test_of_two_that_change_the_register_at_once_one_thinks_again(place: Place):
