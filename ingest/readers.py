@@ -31,7 +31,7 @@ def reader_for(sample: bytes, wanted: WantedLog, key: Callable[[], str]) -> Line
                 f"its lines are events, each of which says its own site, so SITE={wanted.site} is not for them; leave it out"
             )
         return EventLines()
-    if wanted.format == CSV or (wanted.format == AUTO and is_csv(lines, bool(wanted.keys))):
+    if wanted.format == CSV or (wanted.format == AUTO and is_csv(lines, wanted.keys)):
         return CsvLines(rows_of(wanted, key()), lines)
     if wanted.keys and set(wanted.keys) & _OF_EVENTS:
         return RowLines(rows_of(wanted, key()), lines)

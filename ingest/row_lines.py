@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contract.errors import InputError
@@ -49,7 +49,7 @@ class CsvLines(LineReader):
     def __init__(self, rows: Rows, sample: Sequence[bytes]) -> None:
         header = next(iter(texts_of(sample)), "")
         self._separator = separator_of(header)
-        self._header, self._names = header, self._values(header)
+        self._header, self._names = header, _values(header, self._separator)
         if len(set(self._names)) < len(self._names):
             raise InputError(f"two of its columns have the same name; they are {', '.join(self._names)}")
         rows.require(self._names)
@@ -78,13 +78,10 @@ class CsvLines(LineReader):
             return Rejected(
                 "not_a_log_line", "column", "a quote that has no end in its line; rows of several lines are not read"
             )
-        values = self._values(text)
+        values = _values(text, self._separator)
         if len(values) != len(self._names):
             return Rejected("not_a_log_line", "column", f"{len(values)} columns, and the first line has {len(self._names)}")
         return {name: value for name, value in zip(self._names, values, strict=True) if value}
-
-    def _values(self, text: str) -> list[str]:
-        return next(csv.reader((text,), delimiter=self._separator), [])
 
 
 def separator_of(header: str) -> str:
@@ -92,8 +89,15 @@ def separator_of(header: str) -> str:
     return max(_SEPARATORS, key=header.count)
 
 
-def is_csv(sample: Sequence[bytes], has_keys: bool) -> bool:
-    """Whether lines that begin so are CSV: names of columns first, those of an event, or others if a mapping is given."""
+def is_csv(sample: Sequence[bytes], keys: Mapping[str, str]) -> bool:
+    """Whether lines that begin so are CSV: names of columns first, some of which are an event's, or in the mapping."""
     header = next(iter(texts_of(sample)), "")
-    separator = separator_of(header)
-    return not header.startswith("{") and separator in header and (has_keys or "event_time" in header.split(separator))
+    names = _values(header, separator_of(header))
+    return len(names) > 1 and not {"event_time", *keys.values()}.isdisjoint(names)
+
+
+def _values(text: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader((text,), delimiter=separator), [])
+    except csv.Error:  # a carriage return in it
+        return []

@@ -8,10 +8,13 @@ import os
 import re
 import signal
 import threading
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import polars as pl
 import pytest
 
 from contract.errors import DeliveryFailed, InputError
@@ -48,10 +51,22 @@ class Place:
         monkeypatch.setattr("ingest.produce.connect", lambda settings: self.producer)
         monkeypatch.setattr("ingest.produce.next_offsets", lambda settings: {"0": len(self.producer.records)})
 
-    def count(self, content: bytes, site: str | None = "demo", name: str = "log", **options: bool) -> Summary:
+    def count(
+        self,
+        content: bytes,
+        site: str | None = "demo",
+        name: str = "log",
+        keys: dict[str, str] | None = None,
+        **options: bool,
+    ) -> Summary:
         file = InputFile(Path(name), io.BytesIO(content), len(content))  # type: ignore[arg-type]
         settings = Settings(secrets_dir=str(self._folder))
-        return produce(settings, file, wanted_log(name, site), Stop(), self.said.append, store=self.store, **options)
+        wanted = wanted_log(name, site, keys=keys)
+        return produce(settings, file, wanted, Stop(), self.said.append, store=self.store, **options)
+
+    def events(self) -> list[dict[str, Any]]:
+        """All records, which are events."""
+        return [msgspec.json.decode(value) for value in self.producer.values]
 
 
 @pytest.fixture
@@ -118,6 +133,94 @@ def test_a_line_too_long_to_be_seen_whole_is_not_skipped_as_empty(place: Place):
     summary = place.count(b" " * MAX_VALUE_BYTES + b"\n" + b" " * (MAX_VALUE_BYTES + 1) + b"\n")
     assert (summary.empty, summary.quarantined) == (1, {"too_large": 1})
     assert place.producer.values == [b" " * (MAX_VALUE_BYTES + 1)]
+
+
+def test_a_file_that_fits_nothing_is_refused_and_nothing_is_sent(place: Place):
+    with pytest.raises(InputError, match=r"log: no line of the first 2 is of a format that is known, so nothing was sent"):
+        place.count(b"what is this\nand this\n")
+    assert (place.producer.values, place.store.files) == ([], {})
+
+
+def test_lines_of_csv_are_counted_as_a_logs_are(place: Place):
+    keys = {"page": "url", "client": "ip", "status": "code", "event_time": "at", "bytes_sent": "7"}
+    header, row = b"at,ip,url,code\r\n", b'2026-01-02T03:04:05Z,192.0.2.%d,"/a,%d",200.0\r\n'
+    two = header + row % (1, 1) + row % (2, 2)
+    assert place.count(two, keys=keys).counted == 2
+    bad = b'2026-01-02T03:04:05Z,192.0.2.1,"/a\r\nb",200\r\n'
+    summary = place.count(two + row % (3, 3) + bad, keys=keys, name="renamed.csv")
+    assert (summary.counted, summary.repeats, summary.quarantined) == (1, 3, {"not_a_log_line": 2})
+    del place.producer.records[3:]
+    events = place.events()
+    assert [(event["page"], event["site"], event["status"], event["bytes_sent"]) for event in events] == [
+        (f"/a,{number}", "demo", 200, 7) for number in (1, 2, 3)
+    ]
+    assert len({event["visitor_id"] for event in events}) == 3
+
+
+def test_a_parquet_file_is_one_source(place: Place):
+    content = io.BytesIO()
+    table = {
+        "at": [datetime(2026, 1, 2, tzinfo=UTC)] * 3,
+        "who": ["a", "b", None],
+        "page": ["/1", "/2", "/3"],
+        "status": [200.0, 404.0, 200.0],
+    }
+    pl.DataFrame(table).write_parquet(content)
+    keys = {"event_time": "at", "visitor_id": "who", "bytes_sent": "0"}
+    summary = place.count(content.getvalue(), keys=keys, name="views.parquet")
+    assert (summary.lines, summary.counted, summary.quarantined) == (3, 2, {"missing_field": 1})
+    assert [(event["page"], event["status"], event["site"]) for event in place.events()[:2]] == [
+        ("/1", 200, "demo"),
+        ("/2", 404, "demo"),
+    ]
+    again = place.count(gzip.compress(content.getvalue()), keys=keys, name="other")
+    assert (again.counted, again.repeats, len(place.producer.records)) == (0, 3, 3)
+    with pytest.raises(InputError, match=r"views.parquet: it has no column for event_time, visitor_id, bytes_sent"):
+        place.count(content.getvalue(), "other", name="views.parquet")
+
+
+def test_a_directive_holds_for_lines_that_come_later(place: Place):
+    begun = b"#Fields: c-ip date time cs-method cs-uri-stem sc-status\n192.0.2.1 2026-01-02 10:00:00 GET /a 200\n"
+    more = b"#Fields: date time c-ip cs-method cs-uri-stem sc-status\n2026-01-02 10:00:00 192.0.2.1 GET /b 200\n"
+    last = b"2026-01-02 10:00:00 192.0.2.1 GET /c 200\n"
+    for content in (begun, begun + more, begun + more + last):
+        assert place.count(content).counted == 1
+    assert [event["page"] for event in place.events()] == ["/a", "/b", "/c"]
+    assert len({event["visitor_id"] for event in place.events()}) == 1
+
+
+def test_a_pipe_of_which_nothing_can_be_read_yet_waits_for_more(place: Place, tmp_path: Path):
+    reading, writing = os.pipe()
+    pipe = open(reading, "rb", buffering=0)  # noqa: SIM115 (produce closes it)
+    os.write(writing, b"Server starts\n")
+    file = InputFile(Path("stdin"), pipe, live=True)
+    settings, said = Settings(secrets_dir=str(tmp_path)), []
+
+    def read() -> None:
+        said.append(produce(settings, file, wanted_log("stdin", "demo"), Stop(), print, store=place.store))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    eventually(lambda: _equal(file.position, len(b"Server starts\n")), within_s=60)
+    os.write(writing, LINE + b"\n")
+    eventually(lambda: _equal(len(place.producer.values), 2), within_s=60)
+    os.close(writing)
+    thread.join()
+    assert [(one.counted, one.quarantined) for one in said] == [(1, {"not_a_log_line": 1})]
+
+
+def test_a_pipe_of_which_nothing_can_be_read_to_its_end_is_refused(place: Place, tmp_path: Path):
+    reading, writing = os.pipe()
+    os.write(writing, b"Server starts\n")
+    os.close(writing)
+    pipe = open(reading, "rb", buffering=0)  # noqa: SIM115 (produce closes it)
+    file = InputFile(Path("stdin"), pipe, live=True)
+    with pytest.raises(InputError, match="stdin: no line of the first 1 is of a format"):
+        produce(Settings(secrets_dir=str(tmp_path)), file, wanted_log("stdin"), Stop(), print, store=place.store)
+
+
+def _equal(found: object, expected: object) -> None:
+    assert found == expected
 
 
 def test_a_pipe_of_no_known_size_is_counted_line_by_line_until_it_ends(place: Place, tmp_path: Path):
