@@ -1,4 +1,4 @@
-"""Whole stack: a log that grows, what was counted of which file, a pipe, and what is said of a log that cannot be counted."""
+"""Whole stack: a log that grows, what was counted of which file, a pipe, and logs that cannot be counted."""
 
 from __future__ import annotations
 
