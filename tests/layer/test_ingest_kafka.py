@@ -107,7 +107,7 @@ def test_the_simulator_stops_after_its_events_and_says_where_they_end(topic: Set
     command = [sys.executable, "-m", "ingest", "simulate", "--rate", "5000", "--events", "3000", "--seed", "7", "--json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
     result = json.loads(done.stdout)
-    assert (result["lines"], result["sent"]) == (3_000, 3_000)
+    assert result["sent"] == 3_000
     records = records_of(topic)
     assert sum(result["next_offsets"].values()) == len(records) == 3_000
     by_id = [json.loads(record.value())["event_id"] for record in records if (record.value() or b"").endswith(b'"}')]
