@@ -29,7 +29,7 @@ sample-log: ## write a made-up access log and its truth: LINES=10000 DAYS=3 SEED
 	@compose/sample-log $(if $(filter command,$(firstword $(origin LINES))),--lines "$(LINES)") $(if $(DAYS),--days "$(DAYS)") \
 	  $(if $(SEED),--seed "$(SEED)") $(if $(HOSTS),--hosts "$(HOSTS)") $(if $(FORMAT),--format "$(FORMAT)") $(if $(SITE),--site "$(SITE)")
 
-replay: ## count what is new in LOG=access.log SITE=demo, or send FROM=2015-05-18 TO=2015-05-19 or QUARANTINE=1 again; docs/operations.md
+replay: ## count what is new in LOG=access.log SITE=demo (docs/logs.md), or send FROM=2015-05-18 TO=2015-05-19 or QUARANTINE=1 again; docs/operations.md
 	@compose/replay
 
 follow: ## count LOG=/var/log/nginx/access.log SITE=demo as it grows, through rotation, until Ctrl-C

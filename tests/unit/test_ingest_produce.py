@@ -130,9 +130,9 @@ def test_a_line_without_its_end_waits_unless_it_is_final(place: Place):
 
 
 def test_a_line_too_long_to_be_seen_whole_is_not_skipped_as_empty(place: Place):
-    summary = place.count(b" " * MAX_VALUE_BYTES + b"\n" + b" " * (MAX_VALUE_BYTES + 1) + b"\n")
-    assert (summary.empty, summary.quarantined) == (1, {"too_large": 1})
-    assert place.producer.values == [b" " * (MAX_VALUE_BYTES + 1)]
+    summary = place.count(b"\n".join([LINE, b" " * MAX_VALUE_BYTES, b" " * (MAX_VALUE_BYTES + 1), b""]))
+    assert (summary.counted, summary.empty, summary.quarantined) == (1, 1, {"too_large": 1})
+    assert place.producer.values[1] == b" " * (MAX_VALUE_BYTES + 1)
 
 
 def test_a_file_that_fits_nothing_is_refused_and_nothing_is_sent(place: Place):
