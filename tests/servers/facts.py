@@ -110,6 +110,11 @@ def page_as(target: str, page: str, text: str) -> Fact:
     return Fact(text, _pages(lambda it: page if it == target else it))
 
 
+def cut_pages(length: int) -> Fact:
+    """A target is cut, so that several pages may be one."""
+    return Fact(f"paths and queries cut to {length} characters", _pages(lambda page: page[:length]))
+
+
 def cut_readers(length: int) -> Fact:
     """Referrer and user agent are cut."""
     return Fact(f"referrer and user agent cut to {length} characters", _readers(lambda text: text[:length]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.servers import facts
-from tests.servers.facts import Fact, counted_too, cut_readers, not_counted, page_as, site_of_no_host
+from tests.servers.facts import Fact, counted_too, cut_pages, cut_readers, not_counted, page_as, site_of_no_host
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ KNOWN = {
     "lighttpd": Known((facts.BACKSLASHES, facts.QUOTES, facts.HEX_CAPITALS, facts.PATHS_ONLY)),
     "HAProxy, httplog": _HAPROXY,
     "HAProxy, httplog clf": _HAPROXY,
-    "Varnish": Known((*_APACHE, facts.PATHS_ONLY, site_of_no_host("localhost"))),
+    "Varnish": Known((*_APACHE, facts.PATHS_ONLY, cut_pages(254), cut_readers(245), site_of_no_host("localhost"))),
     "Squid, native": Known((facts.NO_READERS, *_SQUID)),
     "Squid, combined": Known(_SQUID),
     "Squid, combined, west of Greenwich": Known(refused="no time there"),

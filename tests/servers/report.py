@@ -21,18 +21,19 @@ def row(it: Judgement) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def table(judgements: Sequence[Judgement]) -> str:
-    """All rows under their head."""
-    return "\n".join([HEAD, *map(row, judgements)])
+def with_rows(text: str, judgements: Sequence[Judgement], names: Sequence[str]) -> str:
+    """A document with these rows anew in its table, between its marks; the table has servers of `names`, in their order.
 
-
-def with_table(text: str, judgements: Sequence[Judgement]) -> str:
-    """A document with the table in it anew, between its marks; ValueError if it has none."""
+    ValueError if the document has no marks.
+    """
     before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
+    made, end, after = rest.partition(_END)
     if not (begin and end):
         raise ValueError(f"no {_BEGIN} and {_END}")
-    return f"{before}{begin}\n{table(judgements)}\n{end}{after}"
+    rows = {line.removeprefix("| ").partition(" | ")[0]: line for line in made.splitlines()}
+    rows |= {it.server: row(it) for it in judgements}
+    table = "\n".join([HEAD, *(rows[name] for name in names if name in rows)])
+    return f"{before}{begin}\n{table}\n{end}{after}"
 
 
 def _beside(counted: Totals, client: Totals) -> list[str]:

@@ -20,8 +20,8 @@ class Server:
     """A server that logs one way; commands are as a shell would take them apart.
 
     `version` is a command that tells it, or `package` a package of PyPI's or npm's that has it. `conf` is a file of conf/
-    that goes to RUN, with `log` in the place of @LOG@. `behind` is a command that is started before, and `after` one that writes
-    the log once all was asked. `has_ipv6` is False of one that listens at one address. `zone` is that of its clock.
+    that goes to RUN, with `log` in the place of @LOG@. `behind` is a command that is started before, and `after` one that
+    writes the log once all was asked. `has_ipv6` is False of one that listens at one address. `zone` is its clock's.
     """
 
     name: str

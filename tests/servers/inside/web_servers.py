@@ -11,9 +11,10 @@ _HOST_FIRST = (
     """"$http_referer" "$http_user_agent"';"""
 )
 _JSON = (
-    """log_format json escape=json '{"time":"$time_iso8601","remote_addr":"$remote_addr",'"""
-    """'"request_method":"$request_method","request_uri":"$request_uri","status":$status,"body_bytes_sent":$body_bytes_sent,"request_time":$request_time,'"""
-    """'"http_referer":"$http_referer","http_user_agent":"$http_user_agent","host":"$host"}';"""
+    """log_format json escape=json '{"time":"$time_iso8601","remote_addr":"$remote_addr","host":"$host",'"""
+    """ '"request_method":"$request_method","request_uri":"$request_uri","status":$status,'"""
+    """ '"body_bytes_sent":$body_bytes_sent,"request_time":$request_time,'"""
+    """ '"http_referer":"$http_referer","http_user_agent":"$http_user_agent"}';"""
 )
 
 
@@ -81,8 +82,8 @@ WEB_SERVERS = (
     ),
     Server(
         "Jetty",
-        f"java -Xmx256m -jar {_JETTY}/start.jar jetty.home={_JETTY} jetty.base={RUN} --module=logging-jetty,http,requestlog "
-        f"--lib=/usr/share/java/slf4j-api.jar jetty.http.host=127.0.0.1 jetty.http.port={PORT} "
+        f"java -Xmx256m -cp {_JETTY}/start.jar:/usr/share/java/slf4j-api.jar org.eclipse.jetty.start.Main "
+        f"jetty.home={_JETTY} jetty.base={RUN} --module=http,requestlog jetty.http.host=127.0.0.1 jetty.http.port={PORT} "
         f"jetty.requestlog.filePath={LOG} {RUN}/jetty.xml",
         "dpkg-query --show jetty12",
         conf="jetty.xml",
