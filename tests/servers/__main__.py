@@ -48,7 +48,7 @@ def main() -> int:
     if "COMPOSE_PROJECT_NAME" not in os.environ:
         sys.exit("servers: started by itself, it has no image: `make servers` builds it")
     try:
-        judgements = list(_all(servers, options.format))
+        judgements = list(_all(servers, options.format, options.write))
     except KeyboardInterrupt:
         print("servers: interrupted", file=sys.stderr)
         return 130
@@ -56,14 +56,10 @@ def main() -> int:
         print(json.dumps([asdict(it) | {"passed": it.passed} for it in judgements], indent=2))
     failed = len(servers) - sum(it.passed for it in judgements)
     print(f"servers: {len(servers) - failed} passed, {failed} failed", file=sys.stderr)
-    if options.write:
-        passed = [it for it in judgements if it.passed]
-        text = with_rows(_TABLE.read_text(encoding="utf-8"), passed, [one.name for one in SERVERS])
-        _TABLE.write_text(text, encoding="utf-8")
     return 1 if failed else 0
 
 
-def _all(servers: Sequence[Server], style: str) -> Iterator[Judgement]:
+def _all(servers: Sequence[Server], style: str, write: bool) -> Iterator[Judgement]:
     if style == "table":
         print(HEAD, flush=True)
     for number, server in enumerate(servers, 1):
@@ -80,6 +76,9 @@ def _all(servers: Sequence[Server], style: str) -> Iterator[Judgement]:
             say(f"FAILED: {wrong}")
         if style == "table":
             print(row(judgement), flush=True)
+        if write and judgement.passed:
+            text = with_rows(_TABLE.read_text(encoding="utf-8"), [judgement], [one.name for one in SERVERS])
+            _TABLE.write_text(text, encoding="utf-8")
         yield judgement
 
 

@@ -14,30 +14,10 @@ from tests.servers.inside.exchange import Answer
 _ROOT = Path(__file__).resolve().parents[2]
 _LIMIT_S = 240
 _OPTIONS = (
-    *(
-        "--rm",
-        "--init",
-        "--network",
-        "none",
-        "--sysctl",
-        "net.ipv6.conf.all.disable_ipv6=0",
-        "--sysctl",
-        "net.ipv6.conf.lo.disable_ipv6=0",
-    ),
-    *(
-        "--cpus",
-        "0.7",
-        "--memory",
-        "1500m",
-        "--pids-limit",
-        "512",
-        "--cap-drop",
-        "ALL",
-        "--security-opt",
-        "no-new-privileges",
-    ),
-    *("--read-only", "--tmpfs", "/tmp:exec,mode=1777", "--pull", "never"),
-)
+    "--rm --init --read-only --tmpfs /tmp:exec,mode=1777 --cap-drop ALL --security-opt no-new-privileges --pull never "
+    "--network none --sysctl net.ipv6.conf.all.disable_ipv6=0 --sysctl net.ipv6.conf.lo.disable_ipv6=0 "
+    "--cpus 0.7 --memory 1500m --pids-limit 512"
+).split()
 
 
 class NotRun(Exception):
