@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 from base64 import b64decode
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ from tests.servers.inside.exchange import Answer
 
 _ROOT = Path(__file__).resolve().parents[2]
 _LIMIT_S = 240
-_OPTIONS = (
+_OPTIONS = shlex.split(
     "--rm --init --read-only --tmpfs /tmp:exec,mode=1777 --cap-drop ALL --security-opt no-new-privileges --pull never "
     "--network none --sysctl net.ipv6.conf.all.disable_ipv6=0 --sysctl net.ipv6.conf.lo.disable_ipv6=0 "
     "--cpus 0.7 --memory 1500m --pids-limit 512"
-).split()
+)
 
 
 class NotRun(Exception):
