@@ -10,10 +10,12 @@ from contract.event import MAX_PAGE_LENGTH
 from tests.servers.counted import SITE, Counted, View
 from tests.servers.facts import NOT_KNOWN, Fact
 from tests.servers.inside.exchange import Answer
-from tests.servers.inside.requests import REQUESTS, Request
+from tests.servers.inside.requests import REQUESTS, SLOW, Request
 
 _CLOCK_S = 1.0
 _ROUNDING_MS = 1.0
+_SLOW_MS = 250.0
+_FOUND = 200
 _BY_NAME = {request.name: request for request in REQUESTS}
 _LONGEST_SAID = 300
 
@@ -73,7 +75,10 @@ def differences(counted: Counted, asked: Sequence[Asked], facts: Sequence[Fact])
 
 
 def wrong_times(counted: Counted, asked: Sequence[Asked], began_s: float, ended_s: float, late_s: float) -> Iterator[str]:
-    """Times outside of those of the requests, moved by `late_s`, and durations that are longer than any client waited."""
+    """Times outside of those of the requests, moved by `late_s`, and durations of another unit.
+
+    None is longer than the client waited, and one is nearly as long as the slow answer is made to take.
+    """
     for time_s in counted.times_s:
         if not began_s - _CLOCK_S <= time_s - late_s <= ended_s + _CLOCK_S:
             yield f"a time is {time_s - began_s:+.0f} s from the first request, not {late_s:+.0f} s"
@@ -81,6 +86,9 @@ def wrong_times(counted: Counted, asked: Sequence[Asked], began_s: float, ended_
     for duration_ms in counted.durations_ms:
         if duration_ms > longest_ms + _ROUNDING_MS:
             yield f"a duration is {duration_ms} ms, and no answer took longer than {longest_ms:.0f} ms"
+    was_slow = any(request.name == SLOW and answer.status == _FOUND for request, answer in asked)
+    if was_slow and counted.durations_ms and max(counted.durations_ms) < _SLOW_MS:
+        yield f"no duration is longer than {max(counted.durations_ms)} ms, and one answer took more than {_SLOW_MS:.0f} ms"
 
 
 def _view(request: Request, answer: Answer, has_hosts: bool) -> View:

@@ -17,7 +17,7 @@ from tests.servers.compare import known
 from tests.servers.container import Ran
 from tests.servers.facts import Fact
 from tests.servers.inside.exchange import Answer, ask_all, encoded
-from tests.servers.inside.requests import REQUESTS, Request
+from tests.servers.inside.requests import REQUESTS, SLOW, Request
 from tests.servers.inside.servers import SERVERS
 from tests.servers.judge import Judgement, judge
 from tests.servers.known import KNOWN, Known
@@ -25,10 +25,14 @@ from tests.servers.report import HEAD, row, with_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGAN_S = datetime(2026, 11, 29, 12, 0, 0, tzinfo=UTC).timestamp()
-ASKED = [
-    (request, Answer(404 if "missing" in request.target else 200, 120, 0 if request.method == "HEAD" else 476, 476, 5.0))
-    for request in REQUESTS
-]
+
+
+def answer_to(request: Request) -> Answer:
+    size = 0 if request.method == "HEAD" else 476
+    return Answer(404 if "missing" in request.target else 200, 120, size, size, 300.0 if request.name == SLOW else 5.0)
+
+
+ASKED = [(request, answer_to(request)) for request in REQUESTS]
 
 
 def line_of(request: Request, answer: Answer, time: str = "29/Nov/2026:08:30:01 -0330") -> str:
@@ -54,7 +58,7 @@ def judged(lines: list[str], is_known: Known = Known()) -> Judgement:  # noqa: B
 
 
 def test_a_log_of_what_the_client_knows_passes_whatever_its_order():
-    it = judged(LINES[::-1])
+    it = judged([f"{line} 0.3" for line in LINES[::-1]])
     assert (it.wrong, it.passed) == ((), True)
     assert it.counted == it.client
     assert it.counted is not None
@@ -92,7 +96,14 @@ def _changed(name: str, before: str, after: str) -> Callable[[list[str]], list[s
         (_changed("OPTIONS *", "OPTIONS *", "OPTIONS /*"), "nobody asked, and counted: View(site='site.test', page='/*'"),
         (_changed("a page", "-0330", "-0230"), "a time is -3599 s from the first request, not +0 s"),
         (_changed("a page", '"GET / ', "GET / "), "lines do not parse: {'not_a_log_line': 1}"),
-        (lambda lines: [f"{line} 12.5" for line in lines], "a duration is 12500.0 ms, and no answer took longer than 5 ms"),
+        (
+            lambda lines: [f"{line} 12.5" for line in lines],
+            "a duration is 12500.0 ms, and no answer took longer than 300 ms",
+        ),
+        (
+            lambda lines: [f"{line} 0.01" for line in lines],
+            "no duration is longer than 10.0 ms, and one answer took more than 250",
+        ),
         (lambda lines: [line.partition(" [")[0] for line in lines], "its log is refused: "),
     ],
     ids=lambda it: it[:40] if isinstance(it, str) else "",

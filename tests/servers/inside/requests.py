@@ -13,6 +13,8 @@ CHANGED = "Thu, 01 Jan 2026 00:00:00 GMT"
 """When the pages of all servers changed last."""
 FIRST, SECOND, SIXTH = "127.0.0.1", "127.0.0.2", "::1"
 """The clients' addresses, which are all of this machine."""
+SLOW = "a slow answer"
+"""Takes 300 ms where there is something behind that makes it so."""
 _FORM = b"name=value&other=%C3%A9"
 
 
@@ -48,7 +50,7 @@ REQUESTS = (
     Request("an empty answer", "/empty.txt"),
     Request("a range", headers={"Range": "bytes=0-99"}),
     Request("an answer in chunks", "/chunks"),
-    Request("a slow answer", "/slow"),
+    Request(SLOW, "/slow"),
     Request("an encoded é", "/caf%C3%A9.html"),
     Request("encoded quotes", "/a%22b%5Cc.html"),
     Request("an encoded blank", "/a%20b.html?x=%20y"),
