@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up deploy down clean ps logs sample-log replay follow sources batch rollback resume-topic accept-gap add-partitions audit query psql status transactions test test-fast lint mutations simulate drill heal-demo bench
+.PHONY: help up deploy down clean ps logs sample-log replay follow sources batch rollback resume-topic accept-gap add-partitions audit query psql status transactions test test-fast lint mutations simulate drill heal-demo bench servers
 compose := compose/engine compose
 
 help: ## this list
@@ -91,3 +91,6 @@ mutations: ## take each guard out of a copy of the code, on a stack of its own, 
 
 simulate: ## histories of crashes and worse: SEEDS=300 from FIRST=0 on; VERBOSE=1 tells the steps of wrong ones
 	@tests/run simulate --seeds "$(or $(SEEDS),300)" --first "$(or $(FIRST),0)" $(if $(VERBOSE),--verbose)
+
+servers: ## count the logs of real servers, and compare with what their client sent: NAME=nginx, LIST=1, FORMAT=json, WRITE=1
+	@tests/run servers $(if $(LIST),--list) $(if $(WRITE),--write) --format "$(or $(FORMAT),table)" $(if $(NAME),"$(NAME)")
