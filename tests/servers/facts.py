@@ -128,9 +128,9 @@ def site_of_no_host(site: str) -> Fact:
     )
 
 
-def not_counted(name: str, text: str) -> Fact:
-    """A request, by its name, whose line is none or does not parse."""
-    return Fact(text, lambda view, request, answer: None if request.name == name else view)
+def not_counted(text: str, *names: str) -> Fact:
+    """Requests, by their names, whose lines tell of none or do not parse."""
+    return Fact(text, lambda view, request, answer: None if request.name in names else view)
 
 
 def counted_too(page: str, text: str) -> Fact:

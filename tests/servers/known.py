@@ -27,7 +27,7 @@ _NGINX = (facts.HEX_BACKSLASHES, facts.HEX_QUOTES, facts.HEX_CAPITALS, facts.SIZ
 _APACHE = (facts.BACKSLASHES, facts.QUOTES, facts.HEX)
 _MORGAN = (facts.BACKSLASHES, facts.QUOTES, facts.LATIN_1, facts.NO_SIZE_OF_CHUNKS)
 _RACK = (facts.NO_READERS, facts.PATHS_ONLY, facts.FORWARDED, facts.NO_SIZE_OF_CHUNKS)
-_CUT_LINES = not_counted("a long target", "lines cut to 1,024 bytes, so the line of a long target does not end")
+_CUT_LINES = not_counted("lines cut to 1,024 bytes, so that of a long target does not parse", "a long target")
 _HAPROXY = Known((_CUT_LINES, facts.NO_READERS, facts.SIZES_OF_ITS_SERVER), unfit=_CUT_LINES.text)
 _SQUID = (facts.SIZES_WITH_HEADERS, facts.EMPTY_QUERIES, facts.PATHS_ONLY, site_of_no_host("one.test"))
 _TRANSLOGGER = (
@@ -57,6 +57,18 @@ KNOWN = {
     "nghttpx": Known((facts.SMALL_HEX_BACKSLASHES, facts.HEX_QUOTES, facts.HEX, facts.PATHS_ONLY, facts.ONE_SLASH)),
     "mini-httpd": Known((facts.NO_SIZES_OF_ERRORS, facts.NO_QUERIES, facts.DECODED_PATHS, cut_readers(200))),
     "Tomcat": Known((facts.NO_READERS, facts.PATHS_ONLY)),
+    "Jetty": Known(
+        (
+            not_counted(
+                "GET /badURI in place of targets that it refuses (%5C, %25, //), which counts as no request",
+                "encoded quotes",
+                "an encoded percent sign",
+                "two slashes",
+            ),
+            facts.LATIN_1,
+            facts.PATHS_ONLY,
+        )
+    ),
     "gunicorn": Known((facts.QUOTES, facts.LATIN_1)),
     "hypercorn": Known((facts.NO_QUERIES, facts.DECODED_PATHS, facts.LATIN_1, facts.NO_SIZE_OF_CHUNKS)),
     "granian": Known((facts.NO_READERS, facts.NO_SIZES, facts.NO_QUERIES, facts.DECODED_PATHS, facts.PATHS_ONLY)),
