@@ -79,13 +79,15 @@ def _add_partitions(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _produce(settings: Settings, options: argparse.Namespace) -> None:
+    path = Path(options.name if options.file == "-" else options.file)
+    wanted = _wanted(options, path)
     with stop_on_signals() as stop:
         if options.file == "-":
             pipe = _spooled() if options.again else _standard_input()
-            file = InputFile(Path(options.name), pipe, options.size_bytes, live=not options.size_bytes and not options.again)
+            file = InputFile(path, pipe, options.size_bytes, live=not options.size_bytes and not options.again)
         else:
-            file = InputFile(Path(options.file))
-        summary = produce(settings, file, _wanted(options, file.path), stop, _log, options.final, options.again)
+            file = InputFile(path)
+        summary = produce(settings, file, wanted, stop, _log, options.final, options.again)
     for note in summary.notes:
         _log(note)
     _show(summary, options.json)

@@ -14,7 +14,7 @@ from ingest.line_records import LineReader
 from ingest.lines import InputFile
 from ingest.parquet import count_parquet, is_parquet
 from ingest.progress import LineProgress
-from ingest.readers import reader_for, require_site
+from ingest.readers import reader_for, require_usable
 from ingest.register import Register
 from ingest.sender import Sender, connect
 from ingest.stop import Stop
@@ -43,6 +43,7 @@ def produce(
     default on HDFS.
     """
     with file:
+        require_usable(wanted)
         key = settings.secret("visitor_key")
         sender = Sender(settings, connect(settings), stop)
         intake = Intake(register_of(settings, store), sender, key, now_ms)
@@ -55,7 +56,7 @@ def produce(
                     intake,
                     file,
                     name,
-                    None if wanted.site is None else require_site(wanted.site),
+                    wanted.site,
                     reader_of_lines(name, wanted, key, say),
                     again,
                     lambda: progress.update(counting.sent_lines, file.read_bytes),

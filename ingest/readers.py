@@ -23,7 +23,7 @@ def reader_for(sample: bytes, wanted: WantedLog, key: Callable[[], str]) -> Line
 
     `key` gives the key of pseudonyms.
     """
-    require_site(wanted.site if wanted.site is not None else wanted.name)
+    require_usable(wanted)
     lines = sample.split(b"\n")[:SAMPLE_LINES]
     if wanted.format == EVENT_LINES or (wanted.format == AUTO and not wanted.keys and _are_events(lines)):
         if wanted.site is not None:
@@ -36,6 +36,13 @@ def reader_for(sample: bytes, wanted: WantedLog, key: Callable[[], str]) -> Line
     if wanted.keys and set(wanted.keys) & _OF_EVENTS:
         return RowLines(rows_of(wanted, key()), lines)
     return LogLines(detect(lines, wanted), key())
+
+
+def require_usable(wanted: WantedLog) -> None:
+    """InputError if the site or the zone that somebody says of a log is none."""
+    require_site(wanted.site if wanted.site is not None else wanted.name)
+    if wanted.zone is not None:
+        zone_of(wanted.zone)
 
 
 def rows_of(wanted: WantedLog, key: str) -> Rows:

@@ -118,10 +118,16 @@ def detect(sample: Sequence[bytes], wanted: WantedLog) -> Detected:
 def _try(one: Format, prefixes: Prefixes, texts: Sequence[str], wanted: WantedLog) -> _Candidate:
     own = [stripped for text in texts if (stripped := prefixes.strip(text)) is not None]
     form = _form(one, own, wanted)
-    requests = [text for text in own if not (text[:1] == "#" and form.is_directive(text))]
-    logged = [it for text in requests if (it := form.read(text)) is not None]
+    requests, logged = 0, []
+    for text in own:
+        # In this order: what a directive says holds for the lines behind it.
+        if text[:1] == "#" and form.is_directive(text):
+            continue
+        requests += 1
+        if (it := form.read(text)) is not None:
+            logged.append(it)
     layout = one.layout or (layout_of([it.client for it in logged]) if one.is_clf else Layout.CLIENT_FIRST)
-    return _Candidate(one, prefixes, form, own, logged, len(texts) - len(own) + len(requests), layout)
+    return _Candidate(one, prefixes, form, own, logged, len(texts) - len(own) + requests, layout)
 
 
 def _form(one: Format, texts: Sequence[str], wanted: WantedLog) -> LineForm:

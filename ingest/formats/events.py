@@ -18,6 +18,7 @@ from ingest.formats.times import Times
 
 _CACHED = 1 << 17
 _NO_BODY = frozenset({204, 304})
+_FIELDS_BEHIND_A_HOST = 3
 _FIRST_FIELDS = re.compile(r'("[^"]*"|[^\s,]+(?:, ?[^\s,]+)*)(?: (\S+))?(?: .*)?', re.DOTALL)
 _NO_REQUEST = Rejected("not_a_request", "request", "no request for a page")
 _NO_CLIENT = Rejected("not_a_log_line", "client", "no client: neither an address nor a host's name")
@@ -134,7 +135,8 @@ def first_fields(text: str) -> tuple[str, str]:
 def layout_of(texts: list[str]) -> Layout:
     """The layout that most of these have."""
     hosts_first = hosts_second = 0
-    for first, second in map(first_fields, texts):
+    for text in texts:
+        first, second = first_fields(text)
         if address_of(second):
             # Of two addresses the first is the client, but for one with a port before one without.
             hosts_first += address_of(first) is None or first.count(":") == 1
@@ -144,7 +146,9 @@ def layout_of(texts: list[str]) -> Layout:
             and ("." in second or ":" in second)
             and site_of(second)
         ):
-            hosts_second += 1
+            # Of two names: behind a host come client, identity and user, behind a client's host only a user.
+            is_first = address_of(first) is None and text.count(" ") >= _FIELDS_BEHIND_A_HOST
+            hosts_first, hosts_second = hosts_first + is_first, hosts_second + (not is_first)
     if 2 * hosts_first > len(texts):
         return Layout.HOST_FIRST
     return Layout.HOST_SECOND if 2 * hosts_second > len(texts) else Layout.CLIENT_FIRST

@@ -16,6 +16,9 @@ _INVALID_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\x([0-9A-Fa-f]{2})")
 _NOTHING = "nothing"
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]+)?")
 
+# How deep brackets may be nested depends on how deep the caller's stack is.
+NOT_JSON = (msgspec.DecodeError, UnicodeError, RecursionError)
+
 # A time in seconds is read from its text, as all times are.
 _decode = msgspec.json.Decoder(dict[str, Any], float_hook=str).decode
 
@@ -24,11 +27,11 @@ def object_of(text: str) -> dict[str, Any] | None:
     r"""The object that a line is, also with \xhh in it: so nginx may write it, and what is not UTF-8 was read so."""
     try:
         return _decode(text)
-    except (msgspec.DecodeError, UnicodeError):
+    except NOT_JSON:
         pass
     try:
         return _decode(_valid(text)) if text.lstrip().startswith("{") else None
-    except (msgspec.DecodeError, UnicodeError):
+    except NOT_JSON:
         return None
 
 
@@ -111,10 +114,10 @@ class JsonForm(LineForm):
         """The values of FIELDS, and more behind them; None if the line is no object."""
         try:
             values = self._values(self._decode(text))
-        except (msgspec.DecodeError, UnicodeError):
+        except NOT_JSON:
             try:
                 values = self._values(self._decode(_valid(text)))
-            except (msgspec.DecodeError, UnicodeError):
+            except NOT_JSON:
                 return None
         if self._others:
             values = list(values)

@@ -38,7 +38,7 @@ _decode_docker = msgspec.json.Decoder(_DockerLine).decode
 def _docker_file(text: str) -> str | None:
     try:
         return _decode_docker(text.encode()).log.rstrip("\n") if text.startswith('{"') else None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
-from pathlib import Path
 
 from contract.errors import InputError
 from contract.event import decode
 from ingest.formats.clients import Pseudonyms
-from ingest.formats.detect import SAMPLE_LINES, WantedLog
-from ingest.line_records import reader_for
-from ingest.lines import InputFile, lines_of
+from ingest.formats.detect import WantedLog
+from ingest.readers import reader_for
 
 SITE = "site.test"
 """The site of a log that names no host."""
@@ -71,19 +65,13 @@ def count(log: bytes, zone: str, clients: list[str], ended_s: float) -> Counted:
 def _count(log: bytes, zone: str | None, clients: list[str], ended_s: float) -> Counted:
     pseudonyms = Pseudonyms(_KEY)
     known = {pseudonyms.of(client): client for client in clients}
-    lines, values = 0, []
-    with _file(log) as file, _file(log) as again:
-        sample = (line for offset, block in again.blocks() for _, line in lines_of(offset, block))
-        wanted = WantedLog(SITE, zone=zone)
-        reader = reader_for(list(islice(sample, SAMPLE_LINES)), wanted, "access.log", lambda: _KEY)
-        for offset, block in file.blocks():
-            records = reader.read(offset, block)
-            lines += records.lines
-            values += records.values
+    reader = reader_for(log, WantedLog(SITE, zone=zone), lambda: _KEY)
+    records = reader.read("log", 0, log.removesuffix(b"\n"))
+    values = records.values
     decoded = decode(0, range(len(values)), [int(ended_s * 1000) + _AHEAD_MS] * len(values), values)
     rows = list(decoded.events.iter_rows(named=True))
     return Counted(
-        lines,
+        records.lines,
         [
             View(
                 row["site"],
@@ -100,16 +88,7 @@ def _count(log: bytes, zone: str | None, clients: list[str], ended_s: float) -> 
         [row["duration_ms"] for row in rows if row["duration_ms"] is not None],
         Counter(decoded.rejects["reason"].to_list()),
         reader.text(),
-        tuple(reader.tally.notes()),
+        tuple(reader.notes.texts()),
         zone is not None,
         _HOSTS in reader.text(),
     )
-
-
-@contextmanager
-def _file(log: bytes) -> Iterator[InputFile]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "access.log"
-        path.write_bytes(log)
-        with InputFile(path) as file:
-            yield file

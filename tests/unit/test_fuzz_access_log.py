@@ -288,7 +288,7 @@ def test_hostile_lines_of_the_largest_size_cost_no_more_than_their_length(part: 
     for atom in ATOMS:
         hostile = (part + atom * MAX_VALUE_BYTES)[: MAX_VALUE_BYTES - 9].encode()
         for line in (hostile, hostile + b'" garbage'):
-            assert LOG.record(0, line) is not None or not line.strip()
+            assert LOG.record(SOURCE, 0, line) is not None or not line.strip()
 
 
 segments = st.lists(

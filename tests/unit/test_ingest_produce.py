@@ -75,7 +75,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 def test_every_line_is_counted_as_what_became_of_it(place: Place):
-    lines = [LINE, b"", b"  ", b"garbage", LINE, LINE.replace(b"200", b"099"), LINE.replace(b"2015", b"9999")]
+    lines = [LINE, b"", b"  ", b"garbage", LINE, LINE.replace(b'" 200', b'" 099'), LINE.replace(b"2015", b"9999")]
     summary = place.count(b"\n".join(lines) + b"\n")
     assert (summary.lines, summary.counted, summary.empty, summary.sent) == (7, 2, 2, 5)
     assert summary.quarantined == {"not_a_log_line": 1, "out_of_range": 1, "too_far_ahead": 1}
@@ -293,9 +293,9 @@ def test_an_unusable_file_ends_in_one_line(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("log", ["--site", ""], "site '' is not a printable text of 1 to 253 characters; give another with --site"),
+        ("log", ["--site", ""], "site '' is not a printable text of 1 to 253 characters; give another with SITE="),
         ("log", ["--site", "\udcff"], r"site '\udcff' is not a printable text"),
-        ("log", ["--zone", "nowhere"], "log: LOG_ZONE='nowhere' is no zone such as Europe/Berlin, UTC or +02:00"),
+        ("log", ["--zone", "nowhere"], "LOG_ZONE='nowhere' is no zone such as Europe/Berlin, UTC or +02:00"),
         ("log", ["--map", "page"], "MAP= has 'page', which is not of the form field=name"),
         ("log", [], "secret /nowhere/visitor_key cannot be read; `make up` creates the secrets"),
     ],

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from contract.settings import Settings
 from ingest import topics
@@ -22,11 +23,16 @@ def answers() -> Iterator[SimpleNamespace]:
     yield SimpleNamespace(error=None, partitions={0: led, 1: none})
     yield SimpleNamespace(error=None, partitions={0: led})
     yield SimpleNamespace(error=None, partitions={0: led, 1: led})
+    yield SimpleNamespace(error=None, partitions={0: led, 1: led})
 
 
 def test_a_topic_is_created_once_the_broker_knows_it(monkeypatch: pytest.MonkeyPatch):
     told, created = answers(), Future[None]()
     created.set_result(None)
+    leads, not_yet = Future[SimpleNamespace](), Future[SimpleNamespace]()
+    leads.set_result(SimpleNamespace(offset=0))
+    not_yet.set_exception(KafkaException(KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION)))
+    ends = iter([not_yet, leads])
 
     class Admin:
         def __init__(self, config: dict[str, Any]) -> None:
@@ -38,7 +44,11 @@ def test_a_topic_is_created_once_the_broker_knows_it(monkeypatch: pytest.MonkeyP
         def list_topics(self, topic: str, timeout: float) -> SimpleNamespace:
             return SimpleNamespace(topics={topic: next(told)})
 
+        def list_offsets(self, asked: dict[Any, Any], request_timeout: float) -> dict[Any, Future[SimpleNamespace]]:
+            return dict.fromkeys(asked, next(ends))
+
     monkeypatch.setattr(topics, "AdminClient", Admin)
     monkeypatch.setattr(topics, "_LOOK_S", 0)
     assert topics.ensure_topic(SETTINGS)
     assert list(told) == []
+    assert list(ends) == []
