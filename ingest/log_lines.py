@@ -25,15 +25,15 @@ _TOO_LARGE = Rejected("not_a_log_line", "line", f"longer than {MAX_VALUE_BYTES} 
 
 
 class LogLines(LineReader):
-    """Reads a log as it was detected; clients' pseudonyms are made with `key`."""
+    """Reads a log as it was detected; clients' pseudonyms are made with `key`. Of it are `size_bytes` there, or more."""
 
-    def __init__(self, how: Detected, key: str) -> None:
+    def __init__(self, how: Detected, key: str, size_bytes: int = 0) -> None:
         super().__init__("" if how.rules.host_is_site else how.rules.site)
         self._how = how
         self._events = Events(how.rules, Pseudonyms(key), how.times, self.notes)
         self._read_line, self._event = how.form.read, self._events.event
         self._usual: tuple[str, UsualLines] | None = None
-        self._read_bytes = 0
+        self._known_bytes = size_bytes
 
     def text(self) -> str:
         return self._how.text()
@@ -68,8 +68,8 @@ class LogLines(LineReader):
         return None, line if event is _TOO_LARGE else event.value(event_id, line)
 
     def read(self, source: str, offset: int, block: bytes) -> LineRecords:
-        self._read_bytes += len(block)
-        if self._read_bytes < FEW_BYTES or not self._how.is_usual:
+        self._known_bytes += len(block)
+        if self._known_bytes < FEW_BYTES or not self._how.is_usual:
             return super().read(source, offset, block)
         return self.read_together(source, offset, block)
 

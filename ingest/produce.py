@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from contract.errors import InputError
 from contract.settings import Settings
@@ -57,7 +58,7 @@ def produce(
                     file,
                     name,
                     wanted.site,
-                    reader_of_lines(name, wanted, key, say),
+                    reader_of_lines(name, replace(wanted, size_bytes=file.size_bytes), key, say),
                     again,
                     lambda: progress.update(counting.sent_lines, file.read_bytes),
                 )

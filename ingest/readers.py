@@ -35,7 +35,7 @@ def reader_for(sample: bytes, wanted: WantedLog, key: Callable[[], str]) -> Line
         return CsvLines(rows_of(wanted, key()), lines)
     if wanted.keys and set(wanted.keys) & _OF_EVENTS:
         return RowLines(rows_of(wanted, key()), lines)
-    return LogLines(detect(lines, wanted), key())
+    return LogLines(detect(lines, wanted), key(), wanted.size_bytes)
 
 
 def require_usable(wanted: WantedLog) -> None:

@@ -27,13 +27,17 @@ _NEARLY_ALL = 0.9
 
 @dataclass(frozen=True)
 class WantedLog:
-    """What somebody says of a log. `site` is SITE=, if it was given, and `name` what the site is otherwise."""
+    """What somebody says of a log. `site` is SITE=, if it was given, and `name` what the site is otherwise.
+
+    `size_bytes` is how large its file is, 0 if nobody knows.
+    """
 
     name: str
     site: str | None = None
     format: str = AUTO
     zone: str | None = None
     keys: Mapping[str, str] = field(default_factory=dict)
+    size_bytes: int = 0
 
     def of_site(self, site: str | None) -> WantedLog:
         """The same, of a log that is known to be of this site."""
