@@ -40,7 +40,7 @@ OPERATIONS = {
     World.archivers_at_once: 3,
     World.overtaken_run: 1,
     World.interrupt_run: 1,
-    World.roll_back: 3,
+    World.roll_back: 4,
     World.end_a_transaction: 1,
     World.retention: 1,
     World.restart_broker: 1,

@@ -213,22 +213,25 @@ class World:
             self._go_on(self.chance.choice([0, 10, 200]), slow, *self.archivers)
 
     def roll_back(self) -> None:
-        """The views shall answer from another run, which may not be kept, or at once with a run that publishes.
+        """The views shall answer from another run, mostly one that is kept, or at once with a run that publishes.
 
         Not while a replay is on its way: repeats that come after a rollback past their first copies are not recognised
         until the next run, and docs/decisions.md says so.
         """
         with connect(self.settings, "reader") as reader:
             counted = dict(reader.execute("SELECT partition, next_offset FROM ledger").fetchall())
+            kept = [
+                run_id for (run_id,) in reader.execute("SELECT run_id FROM runs WHERE is_kept AND NOT is_live ORDER BY 1")
+            ]
         if self.producers.replayed_since(counted):
             return
-        run_id = self.chance.choice([None, None, self.chance.randint(1, 8)])
+        run_id = self.chance.choice([*kept * 8, None, self.chance.randint(1, 8)])
 
         def body() -> None:
             with connect(self.settings, "batch") as connection:
                 self.history.append(rollback(connection, run_id).text())
 
-        self._go_on(self.chance.randint(1, 4), self.start("rollback", body))
+        self._go_on(self.chance.choice([1, 2, 3, 10, 10, 10]), self.start("rollback", body))
 
     def interrupt_run(self) -> None:
         """Ctrl-C."""
