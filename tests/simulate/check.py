@@ -9,6 +9,8 @@ from typing import Any
 
 import psycopg
 
+from batch.audit_logs import check_changes
+from batch.findings import Check
 from contract.views import VIEWS, with_rollups
 from tests.oracle import Record, expected_rows, pipeline
 from tests.simulate.archive_check import ArchiveChecker
@@ -69,6 +71,10 @@ class Checker:
         ends = {partition: end.next_offset for partition, end in self._world.ends().items()}
         assert {p: (a, b, c) for p, a, b, c in ledger} == {p: (end, end, 0) for p, end in ends.items()}
         self._losses.check_end(self._lost)
+        audited = Check("archive")
+        for partition in self._world.archived_partitions():
+            check_changes(self._world.settings, partition, self._world.stored.ends(partition), audited)
+        assert not audited.findings, f"the audit of a good archive finds {audited.findings}"
 
     def _counted(self, partition: int, before: Progress, at: Progress) -> None:
         """A commit says of which log its records were; whether they were, the views will show."""

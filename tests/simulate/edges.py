@@ -59,18 +59,12 @@ def cut_logs(world: World) -> None:
 
 
 def _cuts(world: World, partition: int) -> list[int]:
-    """Where a log may be cut so that, if the archive has read beyond that, the speed layer has too.
-
-    Else that goes on in the log that there is, and what it counts there is counted again when offsets are numbered anew.
-    """
+    """Where a log may be cut: mostly below what the speed layer has read, whose records only it may have."""
     low, end = world.topic.low_offsets.get(partition, 0), world.logs.ends()[partition]
-    archived, counted = world.stored.extent(partition).end.log_offset, world.counted_log_offsets().get(partition, 0)
-    nobody_archives = not any(archiver.alive for archiver in world.archivers)
-    places = range(max(low, end - _MOST_LOST), end)
+    places = list(range(max(low, end - _MOST_LOST), end))
+    counted = world.counted_log_offsets().get(partition, 0)
     read = [place for place in places if place < counted]
-    if read and world.chance.random() < 0.7:
-        return read
-    return [place for place in places if place < counted or (nobody_archives and place >= archived)]
+    return read if read and world.chance.random() < 0.7 else places
 
 
 def replace_topic(world: World) -> None:

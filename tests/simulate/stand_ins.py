@@ -35,7 +35,8 @@ def in_place(world: World) -> Iterator[None]:
         "batch.run.vacuum": lambda connection: None,
         "contract.settings.Settings.from_env": lambda: world.settings,
     }
-    for module in ("speed.range_spout", "speed.reader", "serving.gaps", "serving.log_ends", "serving.resume", "batch.cut"):
+    asking = ("speed.range_spout", "speed.reader", "serving.gaps", "serving.log_ends", "serving.resume", "batch.cut")
+    for module in (*asking, "batch.audit_logs"):
         stand_ins[f"{module}.AdminClient"] = lambda config: Admin(world.topic)
     with ExitStack() as stack:
         for place, stand_in in stand_ins.items():

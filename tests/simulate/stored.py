@@ -57,10 +57,17 @@ class Stored:
         """The records of all files of a partition, by offset."""
         return {one.offset: one for file in self.files(partition) for one in self.held(file)}
 
+    def ends(self, partition: int) -> list[LogPosition]:
+        """Where each file of a partition ends, and in which log."""
+        return [self._end(file) for file in self.files(partition)]
+
     def extent(self, partition: int, files: Iterable[OffsetRange] | None = None) -> Extent:
         """Where the files end, in which log, and what is missing; of these files, if they are given."""
         known = self.files(partition) if files is None else list(files)
-        return Extent.of(partition, known, lambda file: _position(self._store.files[file.path(self._root, MASTER)][0]))
+        return Extent.of(partition, known, self._end)
+
+    def _end(self, file: OffsetRange) -> LogPosition:
+        return _position(self._store.files[file.path(self._root, MASTER)][0])
 
 
 @lru_cache(maxsize=2_000)
