@@ -32,6 +32,9 @@ def test_150_histories_are_exact_after_every_step() -> None:
     assert result["kills"] > 500
     assert result["rescues"] > 15
     assert result["rollbacks"] > 15
+    for fault, more_than in (("logs_cut", 40), ("topics_replaced", 20), ("files_lost", 10), ("partitions_added", 30)):
+        assert result[fault] > more_than
+    assert min(result["fields_added"], result["resumptions"]) > 5
 
 
 def test_a_seed_tells_the_same_history_again() -> None:

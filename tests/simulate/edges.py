@@ -114,13 +114,13 @@ def lose_file(world: World) -> None:
 def resume_topics(world: World) -> None:
     """A person lets readers go on in the log that there is, or breaks that off; status says if there is a reason to."""
     if not world.commands_under_way() and (world.chance.random() < 0.1 or world.is_position_lost()):
-        world.command("resume-topic", resume_topic, world.chance.randint(5, 60))
+        world.command("resume-topic", resume_topic, world.chance.choice([5, 20, 60, 200]))
 
 
 def accept_gaps(world: World) -> None:
     """A person gives up what nobody has any more, or breaks that off."""
     if not world.commands_under_way() and (world.chance.random() < 0.1 or world.lacks_offsets()):
-        world.command("accept-gap", accept_gap, world.chance.randint(5, 60))
+        world.command("accept-gap", accept_gap, world.chance.choice([5, 20, 60, 200]))
 
 
 def send_lost_again(world: World) -> None:

@@ -50,9 +50,9 @@ OPERATIONS = {
     edges.cut_logs: 2,
     edges.replace_topic: 1,
     edges.lose_file: 4,
-    edges.resume_topics: 2,
-    edges.accept_gaps: 2,
-    edges.send_lost_again: 2,
+    edges.resume_topics: 4,
+    edges.accept_gaps: 3,
+    edges.send_lost_again: 4,
     edges.change_archiver: 1,
 }
 

@@ -174,9 +174,11 @@ class World:
     def work_on_a_run(self) -> None:
         """A batch run goes on for a while, and the archiver while it waits for it."""
         if living := [run for run in (*self.runs, *self._commands) if run.alive]:
-            run = self.chance.choice(living)
-            for _ in range(self.chance.randint(5, 80)):
-                self._go_on(1, run, *(self.archivers if run.at == "asleep" else ()))
+            self._go_on_with(self.chance.choice(living), self.chance.randint(5, 80))
+
+    def _go_on_with(self, run: Process, steps: int) -> None:
+        for _ in range(steps):
+            self._go_on(1, run, *(self.archivers if run.at == "asleep" else ()))
 
     def count_and_archive(self) -> None:
         """The layers that follow the topic come as far as they can, or nearly."""
@@ -356,7 +358,7 @@ class World:
             *self.commands_under_way(),
             self.start(name, lambda: command(self.settings, self.store, self.history.append)),
         ]
-        self._go_on(steps, self._commands[-1])
+        self._go_on_with(self._commands[-1], steps)
 
     def commands_under_way(self) -> list[Process]:
         return [command for command in self._commands if command.alive]
