@@ -42,7 +42,7 @@ OPERATIONS = {
     World.archivers_at_once: 3,
     World.overtaken_run: 1,
     World.interrupt_run: 1,
-    World.roll_back: 10,
+    World.roll_back: 25,
     World.end_a_transaction: 1,
     edges.retention: 2,
     edges.restart_broker: 1,
