@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from confluent_kafka.admin import AdminClient
 
@@ -49,28 +50,33 @@ def require_one_log(settings: Settings, archive: Archive) -> None:
 
 def rescue(
     settings: Settings, extents: Mapping[int, Extent], stands_at: Mapping[int, LogPosition], say: Callable[[str], None]
-) -> Mapping[int, int] | None:
-    """The archive's ends if the run must cut there, because the speed layer is too far behind to be waited for.
+) -> Mapping[int, LogPosition] | None:
+    """Positions at the archive's ends if the run must cut there: the speed layer is too far behind to be waited for.
 
     It is too where the archive goes on in a log that followed another: by itself it does not come there. What it has counted
     of that log already is below the cut then, even if the archive has not come so far. Of a partition with a gap it is the
     gap that the archive ends at, unless what is before that is of an earlier log.
     """
-    archived = {
-        partition: extent.end.next_offset if extent.whole_next_offset < extent.same_log_offset else extent.whole_next_offset
+    ends = {
+        partition: extent.end
+        if extent.whole_next_offset < extent.same_log_offset
+        else extent.ends_at(extent.whole_next_offset)
         for partition, extent in extents.items()
     }
     # It may not have begun with a partition that was added.
-    committed = {partition: stands_at.get(partition, LogPosition(0)) for partition in archived}
-    behind = sum(max(0, offset - committed[partition].next_offset) for partition, offset in archived.items())
+    committed = {partition: stands_at.get(partition, LogPosition(0)) for partition in ends}
+    behind = sum(max(0, end.next_offset - committed[partition].next_offset) for partition, end in ends.items())
     # guard: the speed layer follows the archive into another log
-    following = {partition: at for partition, at in committed.items() if extents[partition].end.shift > at.shift}
+    following = {partition: at for partition, at in committed.items() if ends[partition].shift > at.shift}
     if behind < settings.rescue_offsets and not following:
         return None
     say(f"the speed layer is {behind:,} offsets behind the archive: this run takes them over")
     if following:
         admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2})
         for partition, place in places_in_log(settings, admin, "the speed layer", following).items():
+            end = ends[partition]
+            # guard: the archive's epoch may have ended below what the speed layer has read
+            counted = replace(end, next_offset=place + end.shift, leader_epoch=following[partition].leader_epoch)
             # guard: the speed layer does not go back in a log
-            archived[partition] = max(archived[partition], place + extents[partition].end.shift)
-    return archived
+            ends[partition] = max(end, counted, key=lambda at: at.next_offset)
+    return ends

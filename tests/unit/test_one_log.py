@@ -14,6 +14,7 @@ from contract.errors import EngineUnavailable, PositionLost
 from contract.extent import Extent
 from contract.log_position import LogPosition
 from contract.settings import Settings
+from serving.log_check import require_positions
 from tests.fixtures.memory import MemoryConsumer, MemoryTopic
 from tests.simulate.engines import Admin
 
@@ -86,7 +87,8 @@ def test_offsets_are_taken_over_from_a_speed_layer_that_is_far_behind(
 ):
     said: list[str] = []
     extents = {partition: Extent(partition, at) for partition, at in archived.items()}
-    assert rescue(Settings(rescue_offsets=11), extents, counted, said.append) == expected
+    taken_over = rescue(Settings(rescue_offsets=11), extents, counted, said.append)
+    assert (taken_over and {partition: at.next_offset for partition, at in taken_over.items()}) == expected
     assert len(said) == (expected is not None)
 
 
@@ -94,18 +96,22 @@ def test_offsets_are_taken_over_from_a_speed_layer_that_is_far_behind(
     ("archived", "counted", "expected"),
     [
         # However near it is: by itself the speed layer does not come there.
-        (LogPosition(11, "first", 0, 5), LogPosition(10, "first", 0), 11),
+        (LogPosition(11, "first", 0, 5), LogPosition(10, "first", 0), LogPosition(11, "first", 0, 5)),
         # The archive was behind where the log was cut, and offsets 2 to 5 of it are read again, under other numbers.
-        (LogPosition(11, "first", 0, 9), LogPosition(10, "first", 0), 15),
-        (LogPosition(17, "first", 2, 9), LogPosition(10, "first", 0), 17),
+        (LogPosition(11, "first", 0, 9), LogPosition(10, "first", 0), LogPosition(15, "first", 0, 9)),
+        (LogPosition(17, "first", 2, 9), LogPosition(10, "first", 0), LogPosition(17, "first", 2, 9)),
         # The speed layer could go on, and has counted all that the log has.
-        (LogPosition(14, "first", 2, 8), LogPosition(12, "first", 2), 20),
+        (LogPosition(14, "first", 2, 8), LogPosition(12, "first", 2), LogPosition(20, "first", 2, 8)),
+        # The archive was resumed where the log was cut, and no record of the later epoch is in it yet.
+        (LogPosition(14, "first", 0, 8), LogPosition(12, "first", 2), LogPosition(20, "first", 2, 8)),
         # Of another topic nothing is in this one.
-        (LogPosition(11, "first", None, 11), LogPosition(10, "gone", 0), 11),
-        (LogPosition(11, "first", None, 11), LogPosition(0), 11),
+        (LogPosition(11, "first", None, 11), LogPosition(10, "gone", 0), LogPosition(11, "first", None, 11)),
+        (LogPosition(11, "first", None, 11), LogPosition(0), LogPosition(11, "first", None, 11)),
     ],
 )
 def test_what_the_speed_layer_has_counted_of_the_log_is_below_the_cut(
-    topic: MemoryTopic, archived: LogPosition, counted: LogPosition, expected: int
+    topic: MemoryTopic, archived: LogPosition, counted: LogPosition, expected: LogPosition
 ):
     assert rescue(Settings(), {0: Extent(0, archived)}, {0: counted}, lambda line: None) == {0: expected}
+    # It goes on from there, in the log that there is.
+    require_positions(Settings(), Admin(topic), "the speed layer", {0: expected})  # type: ignore[arg-type]
