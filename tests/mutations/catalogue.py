@@ -324,6 +324,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "shared = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])",
         "shared = ordered[:0]",
     ),
+    Mutation(
+        "files of a log that was cut stay alone",
+        "ingest/archive.py",
+        "self._overtaken = self._overtaken or self._is_overtaken(began, position, partition)",
+        "pass",
+        _test("unit/test_ingest_archive.py"),
+    ),
     Mutation("a run waits for its cut", "batch/run.py", "archive.wait_for(cut)", "pass"),
     Mutation(
         "a set clock neither holds nor hurries a file",
@@ -642,15 +649,22 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "the speed layer follows the archive into another log",
         "batch/cut.py",
-        "following = {partition: at for partition, at in committed.items() if extents[partition].end.shift > at.shift}",
+        "following = {partition: at for partition, at in committed.items() if ends[partition].shift > at.shift}",
         "following = {}",
         _test("unit/test_one_log.py::test_what_the_speed_layer_has_counted_of_the_log_is_below_the_cut"),
     ),
     Mutation(
         "the speed layer does not go back in a log",
         "batch/cut.py",
-        "archived[partition] = max(archived[partition], place + extents[partition].end.shift)",
+        "ends[partition] = max(end, counted, key=lambda at: at.next_offset)",
         "pass",
+        _test("unit/test_one_log.py::test_what_the_speed_layer_has_counted_of_the_log_is_below_the_cut"),
+    ),
+    Mutation(
+        "the archive's epoch may have ended below what the speed layer has read",
+        "batch/cut.py",
+        "leader_epoch=following[partition].leader_epoch",
+        "leader_epoch=end.leader_epoch",
         _test("unit/test_one_log.py::test_what_the_speed_layer_has_counted_of_the_log_is_below_the_cut"),
     ),
     Mutation(
