@@ -37,7 +37,8 @@ def _is_known_to_change(before: LogPosition, after: LogPosition) -> bool:
 def check_changes(settings: Settings, partition: int, ends: Iterable[LogPosition], check: Check) -> None:
     """A finding for each place where that was wrong. Raises EngineUnavailable and TopicUnusable.
 
-    What Kafka's retention has deleted meanwhile, or a topic that is gone, proves nothing either way.
+    What Kafka's retention has deleted meanwhile, a topic that is gone, or a log that was cut since below both files, proves
+    nothing either way.
     """
     # guard: a change of the log is held against Kafka
     found = changes(ends)
@@ -51,5 +52,9 @@ def check_changes(settings: Settings, partition: int, ends: Iterable[LogPosition
             problem = f"the archive went on there in the topic with the id {after.topic_id}, after {before.topic_id}"
             check.found(place, problem, _SEE)
         elif after.topic_id == topic_id:
-            for error in lost_positions(settings, admin, "the archive", {partition: before}).values():
+            error, later = (
+                lost_positions(settings, admin, "the archive", {partition: at}).get(partition) for at in (before, after)
+            )
+            # A log that was cut below both lost them after they were read.
+            if error and (later is None or (later.cut_offset or 0) > (error.cut_offset or 0)):
                 check.found(place, str(error).partition(";")[0], _SEE)

@@ -52,6 +52,15 @@ def test_records_that_were_passed_over_in_a_log_that_was_cut_are_named(found: Ca
     assert len(found([*went_on, LogPosition(9, "first", 0), LogPosition(20, "first", 2)])) == 1
 
 
+@pytest.mark.parametrize(("cut_offset", "findings"), [(12, 1), (6, 0), (3, 0)])
+def test_a_log_that_was_cut_since_proves_only_what_it_still_has(
+    topic: MemoryTopic, found: Callable[[Iterable[LogPosition]], Found], cut_offset: int, findings: int
+):
+    topic.cut(0, cut_offset)
+    topic.partitions[0] += [RECORD] * 20
+    assert len(found([LogPosition(9, "first", 0), LogPosition(14, "first", 2)])) == findings
+
+
 def test_records_that_were_passed_over_in_another_topic_are_named(found: Callable[[Iterable[LogPosition]], Found]):
     expected = [("partition 0, from offset 9 on", "the archive went on there in the topic with the id first, after gone")]
     assert found([LogPosition(9, "gone", 0), LogPosition(14, "first", 2)]) == expected
