@@ -309,6 +309,14 @@ def _reason_of_validation(message: str) -> str:
     return "wrong_type"
 
 
+def time_us(text: str) -> int | None:
+    """Microseconds since 1970 of a text as events have their time; None if it is no such time."""
+    try:
+        return _time_us(text, (1 << 63) - 1)
+    except _Rejected:
+        return None
+
+
 def _time_us(text: str, latest_us: int) -> int:
     """Microseconds since 1970 of any RFC 3339 time with offset that is within the limits."""
     try:

@@ -45,7 +45,7 @@ class AccessLog:
 
     def __init__(self, source: str, site: str, visitor_key: str) -> None:
         self._source, self._site, self._key = source, site, visitor_key.encode()
-        self._visitor_id = lru_cache(_CACHED)(self._pseudonym)
+        self._visitor_id = lru_cache(_CACHED)(self.pseudonym)
 
     @cached_property
     def usual_lines(self) -> UsualLines:
@@ -79,7 +79,7 @@ class AccessLog:
             user_agent=None if user_agent == "-" else user_agent,
         )
 
-    def _pseudonym(self, client: str) -> str | None:
+    def pseudonym(self, client: str) -> str | None:
         """HMAC-SHA256 of the client's address or host name, cut to 32 hex digits; None if it is neither."""
         if ":" in client or _NUMBERS_AND_DOTS.fullmatch(client):
             try:
