@@ -12,7 +12,6 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Literal
 
@@ -33,6 +32,8 @@ KEY = "forgotten_key"
 """The secret that digests are keyed with."""
 KNOWING = ["offset", "event_id", "event_time", "site", "visitor_id"]
 """The columns of events that say whether they are forgotten."""
+REJECTS_KNOWING = ["offset", "kafka_time", "value"]
+"""Those of rejects."""
 FOR_EVER_US = (1 << 63) - 1
 Kind = Literal["site", "visitor", "source", "lift"]
 _DIGEST_CHARACTERS = 32
@@ -76,8 +77,7 @@ class Done(msgspec.Struct, frozen=True):
     done_at: str
 
 
-@dataclass(frozen=True)
-class Said:
+class Said(msgspec.Struct, frozen=True):
     """All statements, by number, and which of them the archive's files keep to."""
 
     statements: tuple[Statement, ...] = ()

@@ -15,13 +15,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from contract.archive_file import Contents, decode, encode
-from contract.forgotten import KNOWING, Rules
+from contract.forgotten import KNOWING, REJECTS_KNOWING, Rules
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice
 from ingest.archive_files import ArchiveFiles, frame_of, of_today
 from ingest.archive_plan import current
 
 Mask = NDArray[np.bool_]
-_VALUES = ["offset", "kafka_time", "value"]
 
 
 @dataclass(frozen=True)
@@ -134,4 +133,4 @@ def _replace(files: ArchiveFiles, path: str, kept: pa.Table, contents: Contents)
 
 def _find_rejects(files: ArchiveFiles, path: str, rules: Rules) -> _File:
     table, contents = decode(files.content(path), path)
-    return _File(path, table, contents, rules.rejects(frame_of(table.select(_VALUES))))
+    return _File(path, table, contents, rules.rejects(frame_of(table.select(REJECTS_KNOWING))))

@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 
 from contract.errors import BraidError, InputError
+from contract.forgotten import Said
 from contract.losses import Losses
 from contract.replays import Judged, from_json, parts_from_json, to_json
 from contract.settings import Settings
 from serving.database import connect, reader_dsn
+from serving.forgotten import record_forgotten
 from serving.gaps import describe, plan_acceptance
 from serving.handoff import record_lost
 from serving.migrate import migrate
@@ -120,6 +122,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.set_defaults(verb=_record_lost)
 
+    verb = verbs.add_parser(
+        "record-forgotten", help="let the speed layer and the next run know what `ingest said`, by stdin, prints"
+    )
+    verb.add_argument("--again", action="store_true", help="the next run takes all of it out once more")
+    verb.set_defaults(verb=_record_forgotten)
+
     verb = verbs.add_parser("welcome", help="wait until the merged views answer, then show addresses and first queries")
     verb.add_argument("--traffic", default="", help="'none' if no events come by themselves; do not wait for any then")
     verb.add_argument("--timeout-s", type=float, default=300.0, help=_TIMEOUT_HELP)
@@ -212,6 +220,12 @@ def _record_lost(settings: Settings, _: argparse.Namespace) -> None:
     losses = from_json(Losses, sys.stdin.read(), "serving gap-plan")
     with connect(settings, "batch") as connection:
         record_lost(connection, losses.lost)
+
+
+def _record_forgotten(settings: Settings, options: argparse.Namespace) -> None:
+    said = from_json(Said, sys.stdin.read(), "ingest said")
+    with connect(settings, "batch") as connection:
+        record_forgotten(connection, said, options.again)
 
 
 def _welcome(settings: Settings, options: argparse.Namespace) -> None:
