@@ -37,7 +37,10 @@ _REPLACED = "see docs/operations.md, 'the topic was replaced'"
 _DRIFT = "`make batch FULL=1` computes every row anew; see docs/operations.md, 'drift'"
 
 
-_NOT_ALIKE = "readers had less than all below the cut, offsets are in flight; or they had more, which is lost or forgotten: `make batch`"
+_NOT_ALIKE = (
+    "readers had less than all below the cut, offsets are in flight; or they had more, which is lost or forgotten: "
+    "`make batch`"
+)
 CHECKS = ("archive", "positions", "ledger", "recompute")
 
 

@@ -186,8 +186,8 @@ def wrong_rows(file: OffsetRange, dataset: str, table: pa.Table, contents: Conte
     forgotten = contents.forgotten_within(file.first_offset, file.next_offset)
     if contents.events + contents.rejects + len(forgotten) > file.next_offset - file.first_offset:
         return (
-            f"{contents.events:,} events, {contents.rejects:,} rejects and {len(forgotten):,} forgotten records are more than "
-            "its offsets"
+            f"{contents.events:,} events, {contents.rejects:,} rejects and {len(forgotten):,} forgotten records are more "
+            "than its offsets"
         )
     offsets = table["offset"].to_numpy()
     if count := np.isin(offsets, forgotten).sum():

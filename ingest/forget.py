@@ -22,6 +22,7 @@ from ingest.access_log import AccessLog
 from ingest.archive_files import ArchiveFiles
 from ingest.forget_files import forget, found_in
 from ingest.forgotten_log import ForgottenLog, now
+from ingest.topics import kept_until_ms
 
 _LENGTHS = {"site": SITE_LENGTH, "visitor": VISITOR_ID_LENGTH, "source": EVENT_ID_LENGTH}
 _SAY_EVERY_S = 5.0
@@ -118,11 +119,24 @@ def amount_of(files: ArchiveFiles, rules: Rules, say: Say) -> Amount:
     return amount
 
 
+def in_kafka(settings: Settings, amount: Amount) -> str:
+    """Until when Kafka has it too, for people. Raises EngineUnavailable."""
+    until_ms = kept_until_ms(settings, amount.last_kafka_ms)
+    again = "what comes again is there as long from then on"
+    if until_ms is None:
+        return f"Kafka keeps it for ever, since topic {settings.topic} has no retention.ms; {again}"
+    if until_ms < time.time() * 1_000:
+        return f"Kafka has none of it any more, unless it came again; {again}"
+    until = datetime.fromtimestamp(until_ms / 1_000, UTC)
+    return f"Kafka has none of it any more from {until:%Y-%m-%d %H:%M}Z on, at the latest, by its retention; {again}"
+
+
 def keep_to(log: ForgottenLog, files: ArchiveFiles, say: Say) -> int:
-    """All files of the archive keep to what was said; returns how many were replaced. Broken off, it can be called again."""
+    """All files of the archive keep to what was said; returns how many were replaced. Broken off, it can be called again.
+
+    It looks into every file, though all statements may be finished: an archiver that was cut off may have come late.
+    """
     said = log.said()
-    if not said.unfinished:
-        return 0
     rules, replaced = log.rules_of(said), 0
     for partition in files.partitions():
         changed = forget(files, partition, rules)
