@@ -96,8 +96,10 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> D
     def begin(connection: Connection) -> Run:
         said = archive.said()
         require_forgotten(said)
-        # A database that was made anew does not know it.
-        record_forgotten(connection, said)
+        # A database that was made anew does not know it, and neither does an archive.
+        # guard: an archive that was made anew knows what is forgotten
+        if (known := record_forgotten(connection, said)) > said.version:
+            raise ForgettingUnfinished.not_on_hdfs(known, said.version)
         extents = archive.extents()
         committed = {partition: at.next_offset for partition, at in positions(connection).items()}
         rescued = _rescue(settings, extents, committed, say)

@@ -185,6 +185,13 @@ class ForgettingUnfinished(BraidError):
         )
 
     @classmethod
+    def not_on_hdfs(cls, known: int, said: int) -> Self:
+        return cls(
+            f"the database knows {known} statements of what is forgotten, but HDFS has {said}: was its volume lost? "
+            "`make forget RESUME=1` writes them down there again, and takes out of the archive what they forget"
+        )
+
+    @classmethod
     def before_another(cls, number: int, said_at: str) -> Self:
         return cls(
             f"statement {number} of {said_at} is not finished: `make forget RESUME=1` first, and nothing else was said now"

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from contract.errors import BraidError, InputError
-from contract.forgotten import Kind, Statement
+from contract.forgotten import Kind, Said, Statement
 from contract.losses import Losses
 from contract.replays import Cover, Wanted, from_json, parts_from_json, to_json
 from contract.resumption import Resumption
@@ -180,8 +180,11 @@ def _say(settings: Settings, options: argparse.Namespace) -> None:
     print(to_json(log.said()))
 
 
-def _said(settings: Settings, options: argparse.Namespace) -> None:
-    print(to_json(_forgotten_log(settings).said()))
+def _restate(settings: Settings, options: argparse.Namespace) -> None:
+    log = _forgotten_log(settings)
+    if count := log.restate(from_json(Said, sys.stdin.read(), "serving known-forgotten")):
+        _log(f"HDFS did not have {count} statements of what is forgotten; they are written down again")
+    print(to_json(log.said()))
 
 
 def _forget(settings: Settings, options: argparse.Namespace) -> None:
@@ -339,8 +342,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     saying.set_defaults(run=_say)
 
-    listing = verbs.add_parser("said", help="print, as JSON, what was said to be forgotten")
-    listing.set_defaults(run=_said)
+    restating = verbs.add_parser(
+        "restate", help="write down again what HDFS lacks of `serving known-forgotten`, by stdin; prints all that was said"
+    )
+    restating.set_defaults(run=_restate)
 
     forgetting = verbs.add_parser("forget", help="let the archive's files keep to what was said; no archiver must run")
     forgetting.set_defaults(run=_forget)

@@ -50,6 +50,14 @@ class ForgottenLog:
             if self._put(statement_name(numbered.number), msgspec.json.encode(numbered)):
                 return numbered
 
+    def restate(self, known: Said) -> int:
+        """What of these is not here is written down again, with its number; returns how many that were."""
+        here = {one.number for one in self.said().statements}
+        lacking = [one for one in known.statements if one.number not in here]
+        for one in lacking:
+            self._put(statement_name(one.number), msgspec.json.encode(one))
+        return len(lacking)
+
     def finish(self, number: int) -> None:
         """All files of the archive keep to the statement."""
         self._put(done_name(number), msgspec.json.encode(Done(now())))

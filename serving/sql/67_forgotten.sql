@@ -2,15 +2,15 @@
 
 -- These statements are known from now on, those among them that were not. No commit is half way meanwhile: each knows them, or
 -- the next run takes it over. Runs that had begun are given up, since they may have read what is forgotten. again: the next
--- run takes all of it out once more, for a file had some that came late.
-CREATE OR REPLACE FUNCTION serving.record_forgotten(facts jsonb, again boolean) RETURNS void
+-- run takes all of it out once more, for a file had some that came late. Returns the last statement's number.
+CREATE OR REPLACE FUNCTION serving.record_forgotten(facts jsonb, again boolean) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF NOT again AND NOT EXISTS (
         SELECT FROM jsonb_array_elements(facts) AS n (fact)
         WHERE (n.fact ->> 'number')::bigint NOT IN (SELECT f.number FROM serving.forgotten AS f)) THEN
-        RETURN;
+        RETURN (SELECT coalesce(max(f.number), 0) FROM serving.forgotten AS f);
     END IF;
     LOCK TABLE serving.speed_progress IN EXCLUSIVE MODE;
     INSERT INTO serving.forgotten (number, statement, last_run_id)
@@ -20,10 +20,11 @@ BEGIN
     -- guard: a run that began before is given up
     UPDATE serving.run AS r SET state = 'failed', failed_at = clock_timestamp(), error = 'something was to be forgotten meanwhile'
     WHERE r.state = 'running';
+    RETURN (SELECT coalesce(max(f.number), 0) FROM serving.forgotten AS f);
 END
 $$;
 
--- For the speed layer: all of them, in order.
+-- For the speed layer, and for an archive that was lost and does not know them: all, in order.
 CREATE OR REPLACE FUNCTION serving.forgotten_statements() RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
