@@ -97,8 +97,8 @@ class Scene:
 
     def stretch(self, start: datetime, length: timedelta, number: int, site: str = "") -> list[bytes]:
         """Valid events of the drill's site, or another, spread over a time, none twice."""
-        ticks, sites = count(), [site or self.site]
-        stream = events(1, lambda: start + length * next(ticks) / number, f"history {sites}", sites, Shares(0, 0, 0))
+        ticks, source = count(), f"history of {site}" if site else "history"
+        stream = events(1, lambda: start + length * next(ticks) / number, source, [site or self.site], Shares(0, 0, 0))
         return [value for _, value in islice(stream, number)]
 
     def produce(self, values: list[bytes]) -> None:

@@ -22,7 +22,8 @@ from serving.unread import Unread, unread_partitions
 
 GOOD = Offsets(low=10, speed=100, cut=50, archive=90, high=120)
 BALANCED = {
-    "partition": 0, "received": 9, "counted": 4, "duplicate": 3, "quarantined": 1, "forgotten": 1, "difference": 0, "in_flight": 0,
+    "partition": 0, "received": 9, "counted": 4, "duplicate": 3, "quarantined": 1, "forgotten": 1, "difference": 0,
+    "in_flight": 0,
 }  # fmt: skip
 EQUAL = Drift("site_traffic", 7, 0, 0, 0, 0, 0, 3, "equal")
 
