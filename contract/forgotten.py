@@ -38,6 +38,8 @@ FOR_EVER_US = (1 << 63) - 1
 Kind = Literal["site", "visitor", "source", "lift"]
 _DIGEST_CHARACTERS = 32
 _ID = r"^(?s:(.*)):([0-9]{1,18})$"
+_CLIENT_WITHIN = 2_048
+"""So many characters of a line are looked through: each address costs some microseconds, and a line may be full of them."""
 _ADDRESS = re.compile(r"[0-9A-Fa-f.:]{3,45}")
 _NAMED = re.compile(r'"(event_id|site|visitor_id)"\s*:\s*"((?:[^"\\]|\\.)*)"')
 _text = msgspec.json.Decoder(str).decode
@@ -205,7 +207,7 @@ class Rules:
             # guard: what has no time is forgotten whenever it comes
             if until_us and (happened_us is None or min(happened_us, came_us) < until_us):
                 return True
-        source = re.match(_ID, fields.get("event_id", "")) if self._sources else None
+        source = re.fullmatch(_ID, fields.get("event_id", "")) if self._sources else None
         if source is None:
             return False
         digests = self._sources.get(self._keyed.digest("source", source[1]), ())
@@ -240,6 +242,7 @@ def _fields_of(value: bytes, text: str) -> dict[str, str]:
 
 
 def _clients_in(text: str) -> set[str]:
-    """Addresses anywhere in a line, and its first word, where a log has the client."""
-    addresses = {plain_client(found) for found in _ADDRESS.findall(text)}
-    return addresses | {plain_client(word) for word in text.split(None, 1)[:1]}
+    """Addresses in the beginning of a line, with a port or without, and its first word, where a log has the client."""
+    found = _ADDRESS.findall(text[:_CLIENT_WITHIN])
+    spelled = {*found, *(one.strip(".:") for one in found), *(one.rpartition(":")[0] for one in found)}
+    return {plain_client(word) for word in (*spelled, *text.split(None, 1)[:1]) if word}

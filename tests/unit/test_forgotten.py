@@ -97,8 +97,9 @@ def test_what_is_no_event_is_forgotten_if_it_names_what_was_forgotten_and_no_lat
         b"203.0.113.70 - -",
         b'{"visitor_id":"somebody","x":"203.0.113.7"',
         b"::ffff [2001:db8::7] -",
+        b'x "203.0.113.7:8080" from 10.0.0.1.',
     ]
-    assert forgotten(rules(statement("visitor", "203.0.113.7")), *visitor) == [0, 1]
+    assert forgotten(rules(statement("visitor", "203.0.113.7")), *visitor) == [0, 1, 5]
     assert forgotten(rules(statement("visitor", "2001:db8:0:0:0:0:0:7")), *visitor) == [4]
     assert forgotten(rules(statement("visitor", "client.example")), b"client.example - -", b"- client.example") == [0]
     assert forgotten(rules(statement("source", "log~1")), value(1, status=9), value(2, event_id="log~2:1", status=9)) == [0]
