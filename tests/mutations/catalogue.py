@@ -122,10 +122,10 @@ MUTATIONS = (
         # The pointer flips in the call's transaction and its days follow in the next one.
         "pointer flip in one transaction",
         "serving/handoff.py",
-        """                [run_id, list(days), list(received), list(received.values())],
+        """                [run_id, list(days), list(received), list(received.values()), [gone.get(p, 0) for p in received]],
             )
 """,
-        """                [run_id, [], list(received), list(received.values())],
+        """                [run_id, [], list(received), list(received.values()), [gone.get(p, 0) for p in received]],
             )
         with transaction(connection):
             connection.execute("SELECT serving.publish_days(%s, %s::date[], %s)", [generation, list(days), run_id])
@@ -226,7 +226,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "rename",
         "ingest/archive_files.py",
-        'f"{folder(self._root, dataset, offsets.partition)}/.{offsets.file_name}.{uuid.uuid4().hex}.tmp"',
+        "_temporary(folder(self._root, dataset, offsets.partition), offsets.file_name)",
         "offsets.path(self._root, dataset)",
     ),
     Mutation(
@@ -358,7 +358,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("unit/test_waits.py::test_a_run_waits_for_an_archive_that_advances_however_long_that_takes"),
     ),
     Mutation(
-        "dedupe within a range", "speed/range_counter.py", "distinct = first_of_each(part.events)", "distinct = part.events"
+        "dedupe within a range", "speed/range_counter.py", "distinct = first_of_each(kept.events)", "distinct = kept.events"
     ),
     Mutation(
         "dedupe across ranges",
