@@ -87,21 +87,24 @@ def forget(files: ArchiveFiles, partition: int, rules: Rules) -> int:
     """No file of the partition holds what the rules forget, whatever it is for; returns how many did."""
     # What a crash left half done holds records too.
     files.clean(partition)
-    changed = 0
+    changed, rejected = 0, files.ranges(partition, QUARANTINE)
     for file in sorted(files.ranges(partition)):
-        changed += forget_in(files, file, rules)
+        changed += _forget_pair(files, file, rules, file in rejected)
     for path in files.aside(partition):
-        rejected = _find_rejects(files, path, rules)
-        if rejected.gone.any():
-            kept = rejected.kept
-            _replace(files, path, kept, replace(rejected.contents, rejects=len(kept)))
+        aside = _find_rejects(files, path, rules)
+        if aside.gone.any():
+            _replace(files, path, aside.kept, replace(aside.contents, rejects=len(aside.kept)))
             changed += 1
     return changed
 
 
 def forget_in(files: ArchiveFiles, file: OffsetRange, rules: Rules) -> bool:
     """The same of the files of one range; whether they held any."""
-    found = find(files, file, rules, file in files.ranges(file.partition, QUARANTINE))
+    return _forget_pair(files, file, rules, file in files.ranges(file.partition, QUARANTINE))
+
+
+def _forget_pair(files: ArchiveFiles, file: OffsetRange, rules: Rules, has_rejects: bool) -> bool:
+    found = find(files, file, rules, has_rejects)
     # guard: only files that hold it are replaced
     if not found:
         return False

@@ -56,9 +56,9 @@ def run_of(batch: Connection, frame: pl.DataFrame, gone: int, rejects: pl.DataFr
     """A run that is published: of partition 0 these events, and so many that are forgotten, of what it has read."""
     run = begin_run(batch, "full" if full else "incremental")
     is_full = run.kind == "full"
-    first = 0 if is_full else run.base[0].next_offset
+    first = 0 if is_full or not run.base else run.base[0].next_offset
     read = frame.filter(pl.col("offset") >= first)
-    before = 0 if is_full else run.base_received[0]
+    before = 0 if is_full else run.base_received.get(0, 0)
     # All days, so that all rows are the run's.
     days = compute(batch, run, frame)
     judged = [(OffsetRange(0, first, run.cut[0].next_offset), rejects)]
@@ -97,7 +97,7 @@ def test_the_next_run_takes_it_out_of_all_days_and_nothing_that_had_it_is_kept(
     database: Settings, speed: Connection, batch: Connection, reader: Connection
 ) -> None:
     first, second = events(1, 0, 0, 100), events(1, 0, 101, 100)
-    commit(speed, first, reject(0, 100))
+    commit(speed, first)
     commit_range(speed, OffsetRange(0, 100, 101), {}, Counts(1, 0, 0), reject(0, 100), TOPIC)
     run_of(batch, first, 0, reject(0, 100))
     commit(speed, second)

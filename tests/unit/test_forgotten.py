@@ -64,7 +64,12 @@ def test_a_visitor_is_known_as_itself_and_as_the_pseudonym_that_logs_give_it(sai
     from ingest.access_log import AccessLog
 
     pseudonym = AccessLog("s", "s", VISITOR_KEY).pseudonym(said)
-    values = [value(1, visitor_id=said), value(2, visitor_id=pseudonym), value(3, visitor_id="w"), value(4, site=said)]
+    values = [
+        value(1, visitor_id=said),
+        value(2, visitor_id=pseudonym),
+        value(3, visitor_id="w"),
+        value(4, site=said, visitor_id="w"),
+    ]
     assert forgotten(rules(statement("visitor", said)), *values) == [0, 1]
 
 
