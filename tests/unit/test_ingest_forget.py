@@ -64,6 +64,8 @@ class Place:
     store: MemoryStore = field(default_factory=MemoryStore)
 
     def __post_init__(self) -> None:
+        if self.store.files:
+            return
         for partition in (0, 1):
             for first in range(0, 60, 10):
                 self.put(partition, first, first + 10)
@@ -192,12 +194,12 @@ def test_every_file_is_rid_of_it_and_says_so_and_all_else_stays(settings: Settin
 def test_wherever_it_dies_the_next_one_ends_the_same(settings: Settings):
     whole = Place(settings)
     whole.say("site", "shop")
+    begun = dict(whole.store.files)
     keep_to(whole.log, whole.files, lambda line: None)
     done = {path: content for path, (content, _) in whole.store.files.items() if "/partition=" in path}
     step, finished = 0, False
     while not finished:
-        place = Place(settings)
-        place.say("site", "shop")
+        place = Place(settings, MemoryStore(dict(begun)))
         left = step
 
         def fault(operation: str, path: str) -> None:
@@ -214,12 +216,10 @@ def test_wherever_it_dies_the_next_one_ends_the_same(settings: Settings):
         # At each moment each range has a whole file.
         for _ in place.contents():
             pass
-        if not finished:
-            assert [one.number for one in place.log.said().unfinished] == [1] or left < 0
         keep_to(place.log, place.files, lambda line: None)
         assert_forgotten(place, place.log.rules())
         assert {p: c for p, (c, _) in place.store.files.items() if "/partition=" in p} == done
-        step += 7
+        step += 11
 
 
 def test_a_merge_keeps_in_mind_what_is_forgotten(settings: Settings):
