@@ -109,8 +109,10 @@ def _forget_pair(files: ArchiveFiles, file: OffsetRange, rules: Rules, has_rejec
     if not found:
         return False
     contents = found.contents()
-    # guard: what is forgotten leaves the files
-    files.replace(found.master.path, encode(found.master.kept, contents))
+    # After a crash it may say so already.
+    if contents != found.master.contents:
+        # guard: what is forgotten leaves the files
+        files.replace(found.master.path, encode(found.master.kept, contents))
     if found.rejected:
         # guard: and their quarantine
         _replace(files, found.rejected.path, found.rejected.kept, contents)
