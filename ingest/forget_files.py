@@ -49,8 +49,10 @@ class Pair:
     rejected: _File | None
 
     def __bool__(self) -> bool:
-        """Whether anything is."""
-        return bool(self.master.gone.any() or (self.rejected and self.rejected.gone.any()))
+        """Whether anything is, or a crash has kept the quarantine file from saying what the master file says."""
+        if self.rejected and (self.rejected.gone.any() or self.rejected.contents != self.contents()):
+            return True
+        return bool(self.master.gone.any())
 
     def events(self) -> pl.DataFrame:
         """Offset and times of the events that are forgotten."""
