@@ -7,15 +7,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 from contract.errors import InputError
 from contract.event import decode
 from ingest.formats.clients import Pseudonyms
-from ingest.formats.detect import SAMPLE_LINES, WantedLog
-from ingest.line_records import reader_for
-from ingest.lines import InputFile, lines_of
+from ingest.formats.detect import WantedLog
+from ingest.lines import InputFile
+from ingest.readers import reader_for
 
 SITE = "site.test"
 """The site of a log that names no host."""
@@ -26,10 +25,7 @@ _HOSTS = "each host is a site of its own"
 
 @dataclass(frozen=True)
 class View:
-    """What is counted of one request; `client` is an address of a client that is known, or else a pseudonym.
-
-    An empty referrer or user agent is none: some servers write the one for the other.
-    """
+    """What is counted of one request; `client` is an address of a client that is known, or else a pseudonym."""
 
     site: str
     page: str
@@ -72,12 +68,10 @@ def _count(log: bytes, zone: str | None, clients: list[str], ended_s: float) -> 
     pseudonyms = Pseudonyms(_KEY)
     known = {pseudonyms.of(client): client for client in clients}
     lines, values = 0, []
-    with _file(log) as file, _file(log) as again:
-        sample = (line for offset, block in again.blocks() for _, line in lines_of(offset, block))
-        wanted = WantedLog(SITE, zone=zone)
-        reader = reader_for(list(islice(sample, SAMPLE_LINES)), wanted, "access.log", lambda: _KEY)
-        for offset, block in file.blocks():
-            records = reader.read(offset, block)
+    reader = reader_for(log, WantedLog(SITE, zone=zone), lambda: _KEY)
+    with _file(log) as file:
+        for piece in file.pieces(final=True):
+            records = reader.read("access.log", piece.offset, piece.data.removesuffix(b"\n"))
             lines += records.lines
             values += records.values
     decoded = decode(0, range(len(values)), [int(ended_s * 1000) + _AHEAD_MS] * len(values), values)
@@ -91,8 +85,8 @@ def _count(log: bytes, zone: str | None, clients: list[str], ended_s: float) -> 
                 row["status"],
                 row["bytes_sent"],
                 known.get(row["visitor_id"], row["visitor_id"]),
-                row["referrer"] or None,
-                row["user_agent"] or None,
+                row["referrer"],
+                row["user_agent"],
             )
             for row in rows
         ],
@@ -100,7 +94,7 @@ def _count(log: bytes, zone: str | None, clients: list[str], ended_s: float) -> 
         [row["duration_ms"] for row in rows if row["duration_ms"] is not None],
         Counter(decoded.rejects["reason"].to_list()),
         reader.text(),
-        tuple(reader.tally.notes()),
+        tuple(reader.notes.texts()),
         zone is not None,
         _HOSTS in reader.text(),
     )
