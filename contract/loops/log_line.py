@@ -146,8 +146,8 @@ def _target_end(text: Text, first: int, after: int) -> int:
 
 @compiled(boolean(_Bytes, int64, int64))
 def _is_known(text: Text, first: int, after: int) -> bool:
-    """Whether a text is other than `-`."""
-    return not (after - first == 1 and text[first] == _MINUS)
+    """Whether there is a text, and other than `-`."""
+    return after > first and not (after - first == 1 and text[first] == _MINUS)
 
 
 @compiled(boolean(_Bytes, int64, _Bytes))

@@ -18,8 +18,10 @@ from ingest.formats.times import Times
 
 _CACHED = 1 << 17
 _NO_BODY = frozenset({204, 304})
+# What servers write in place of a header that was not sent, or that was empty.
+_NONE = frozenset({"-", ""})
 _FIRST_FIELDS = re.compile(r'("[^"]*"|[^\s,]+(?:, ?[^\s,]+)*)(?: (\S+))?(?: .*)?', re.DOTALL)
-_NO_REQUEST = Rejected("not_a_request", "request", "no request for a page")
+_NO_REQUEST = Rejected("not_a_request", "request", "no request for a page, or not for one that the line tells")
 _NO_CLIENT = Rejected("not_a_log_line", "client", "no client: neither an address nor a host's name")
 _HOST_AS_CLIENT = Rejected("not_a_log_line", "client", "the client is in the second field, the first is a host")
 
@@ -64,7 +66,8 @@ class Events:
     def event(self, event_id: str, it: Logged) -> Event | Rejected:
         """The event of what a line says, or why it is none."""
         request, status, size = request_of(it.request), it.status, it.size or 0
-        referrer, user_agent = it.referrer, it.user_agent
+        referrer = None if it.referrer in _NONE else it.referrer
+        user_agent = None if it.user_agent in _NONE else it.user_agent
         if request is None or is_placeholder(request, status, user_agent):
             return _NO_REQUEST
         visitor, site, why_not = self.who(it.client)

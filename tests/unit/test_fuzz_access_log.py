@@ -95,7 +95,7 @@ def line_of(it: dict[str, Any]) -> str:
 
 
 def event_of(it: dict[str, Any]) -> dict[str, Any]:
-    referrer, user_agent = [None if text in (None, "-") else escaped(text) for text in it["combined"] or (None, None)]
+    referrer, user_agent = [None if text in (None, "-", "") else escaped(text) for text in it["combined"] or (None, None)]
     return {
         "event_time": it["time"],
         "site": "demo",
@@ -288,7 +288,7 @@ def test_hostile_lines_of_the_largest_size_cost_no_more_than_their_length(part: 
     for atom in ATOMS:
         hostile = (part + atom * MAX_VALUE_BYTES)[: MAX_VALUE_BYTES - 9].encode()
         for line in (hostile, hostile + b'" garbage'):
-            assert LOG.record(0, line) is not None or not line.strip()
+            assert LOG.record(SOURCE, 0, line) is not None or not line.strip()
 
 
 segments = st.lists(
