@@ -23,7 +23,7 @@ _SHAPE = 24
 # Numbers between colons are a time, unless they are eight, or there are two colons together, or letters among them.
 _ADDRESS = re.compile(
     r"(?<![\w.])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?!\w)"
-    r"|(?:(?<![\w.:])|(?<=[A-Za-z]:))(?=[0-9A-Fa-f:]*(?:::|[A-Fa-f])|(?:[0-9]{1,4}:){7})"
+    r"|(?:(?<![\w.:])|(?<=[A-Za-z]:))(?=[0-9A-Fa-f:]{0,39}(?:::|[A-Fa-f])|(?:[0-9]{1,4}:){7})"
     r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,8}(?:\.[0-9]{1,3}){0,3}(?!\w)"
 )
 
