@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up deploy down clean ps logs sample-log replay batch rollback resume-topic accept-gap add-partitions audit query psql status transactions test test-fast lint mutations simulate drill heal-demo bench
+.PHONY: help up deploy down clean ps logs sample-log replay follow sources batch rollback resume-topic accept-gap add-partitions audit query psql status transactions test test-fast lint mutations simulate drill heal-demo bench servers
 compose := compose/engine compose
 
 help: ## this list
@@ -29,8 +29,14 @@ sample-log: ## write a made-up access log and its truth: LINES=10000 DAYS=3 SEED
 	@compose/sample-log $(if $(filter command,$(firstword $(origin LINES))),--lines "$(LINES)") $(if $(DAYS),--days "$(DAYS)") \
 	  $(if $(SEED),--seed "$(SEED)") $(if $(HOSTS),--hosts "$(HOSTS)") $(if $(FORMAT),--format "$(FORMAT)") $(if $(SITE),--site "$(SITE)")
 
-replay: ## count LOG=access.log SITE=demo, or send FROM=2015-05-18 TO=2015-05-19 or QUARANTINE=1 again; docs/operations.md
+replay: ## count what is new in LOG=access.log SITE=demo (docs/logs.md), or send FROM=2015-05-18 TO=2015-05-19 or QUARANTINE=1 again; docs/operations.md
 	@compose/replay
+
+follow: ## count LOG=/var/log/nginx/access.log SITE=demo as it grows, through rotation, until Ctrl-C
+	@compose/follow
+
+sources: ## what was counted of which files, when, how many lines: FORMAT=table|csv|json; in SQL the view sources
+	@compose/sources
 
 batch: ## compute the views anew for all days that new records are on, and publish them; FULL=1 for all days
 	@$(compose) run --rm --no-deps batch python -m batch run $(if $(FULL),--full)
@@ -85,3 +91,6 @@ mutations: ## take each guard out of a copy of the code, on a stack of its own, 
 
 simulate: ## histories of crashes and worse: SEEDS=300 from FIRST=0 on; VERBOSE=1 tells the steps of wrong ones
 	@tests/run simulate --seeds "$(or $(SEEDS),300)" --first "$(or $(FIRST),0)" $(if $(VERBOSE),--verbose)
+
+servers: ## count the logs of real servers, and compare with what their client sent: NAME=nginx, LIST=1, FORMAT=json, WRITE=1
+	@tests/run servers $(if $(LIST),--list) $(if $(WRITE),--write) --format "$(or $(FORMAT),table)" $(if $(NAME),"$(NAME)")

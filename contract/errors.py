@@ -67,6 +67,17 @@ class ArchiveDamaged(BraidError):
         return cls(path, f"HDFS lists it but does not give it ({' '.join(str(cause).split())})")
 
 
+class RegisterDamaged(BraidError):
+    """A file of the register of sources cannot be read."""
+
+    @classmethod
+    def of(cls, folder: str, problem: object) -> Self:
+        return cls(
+            f"the newest file in {folder} is damaged: {problem}; nothing was sent. Without that folder its logs are counted "
+            "anew, with the same ids: see docs/operations.md, 'sources'"
+        )
+
+
 class ArchiveBehind(BraidError):
     """The archive stands still below the cut of a run."""
 

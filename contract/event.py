@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cache
 from itertools import repeat
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +19,10 @@ import polars as pl
 import pyarrow as pa
 from msgspec import Meta
 from numpy.typing import NDArray
+
+from contract.event_time import BadTime, time_us
+from contract.integral_floats import REFUSED, IntegralFloats
+from contract.rejected_line import rejected_line
 
 if TYPE_CHECKING:
     from contract.wire import WireForm
@@ -117,20 +121,20 @@ REASONS = {
     "nul_character": "a text holds the character U+0000, which SQL text cannot store",
     "bad_time": "event_time is not an RFC 3339 time with offset, 1970 or later",
     "too_far_ahead": "event_time is more than one day after the broker received the record",
+    "not_a_log_line": "a line of a log is not of the log's format; the detail names the field and the column",
+    "not_a_request": "a line of a log tells of no request for a page",
 }
 
 _decode_event = msgspec.json.Decoder(Event).decode
+_integral_floats = IntegralFloats(Event)
 _encode_event = msgspec.json.Encoder().encode
 # Reads a whole document and judges nothing but its syntax.
 _check_syntax = msgspec.json.Decoder(msgspec.Raw).decode
-_time_decoder = msgspec.json.Decoder(datetime)
 # A string that is never closed matches too, or the search for its end would start again at every quote in it.
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 _ESCAPED_NUL = b"\\u0000"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+_MICROSECOND, _DAY = timedelta(microseconds=1), timedelta(days=1)
 _MICROSECONDS_PER_MS = 1_000
-_NO_TIME = -1
 _ARROW_EVENTS, _ARROW_REJECTS = (
     schema.to_frame().to_arrow(compat_level=pl.CompatLevel.newest()).schema for schema in (EVENT_SCHEMA, REJECT_SCHEMA)
 )
@@ -199,6 +203,22 @@ def decode(
     return Decoded(events, frame(_ARROW_REJECTS, rejects_at, reasons), follows)
 
 
+def judge(values: Sequence[bytes | None], kafka_time_ms: int) -> list[str | tuple[int, str]]:
+    """What decode() makes of each value if the broker receives it then: a reject's reason, or an event's identity.
+
+    That is its day, counted from 1970 on, and its id. Compiled loops are not loaded, so few values take no time, and each
+    of many takes longer than in decode().
+    """
+    if not values:
+        return []
+    latest_us = np.full(len(values), kafka_time_ms * _MICROSECONDS_PER_MS + MAX_AHEAD // _MICROSECOND)
+    (events_at, fields), (rejects_at, reasons) = _read_json(values, latest_us, list(range(len(values))))
+    judgements = dict(zip(rejects_at.tolist(), reasons["reason"], strict=True))
+    days = (time_us // (_DAY // _MICROSECOND) for time_us in fields["event_time"])
+    judgements |= zip(events_at.tolist(), zip(days, fields["event_id"], strict=True), strict=True)
+    return [judgements[at] for at in range(len(values))]
+
+
 def encode(event: Event) -> bytes:
     """The wire form of an event: one compact JSON object; fields that are not known are left out."""
     return _encode_event(event)
@@ -220,11 +240,11 @@ def _read_json(values: Sequence[bytes | None], latest_us: NDArray[np.int64], pos
     reasons: dict[int, tuple[str, str]] = {}
     # One by one gives the same and takes longer.
     is_simple = _none_is_exceptional([values[at] for at in positions])
-    decode_one: Callable[[Any], Event] = _decode_event if is_simple else _decode_closely
+    decode_one: Callable[[Any], Event] = _decode_simple if is_simple else _decode_closely
     for at in positions:
         try:
             event = decode_one(values[at])
-            times_us.append(_time_us(event.event_time, latest_us[at]))
+            times_us.append(_checked_time_us(event.event_time, latest_us[at]))
             events[at] = event
         except (_Rejected, msgspec.DecodeError, UnicodeDecodeError) as error:
             reasons[at] = _reason_of(values[at] or b"", error)
@@ -253,6 +273,15 @@ def _none_is_exceptional(values: Sequence[bytes | None]) -> bool:
         return False
 
 
+def _decode_simple(value: bytes) -> Event:
+    try:
+        return _decode_event(value)
+    except msgspec.ValidationError as error:
+        if REFUSED not in str(error):
+            raise
+        return _integral_floats.decode(value)
+
+
 def _decode_closely(value: bytes | None) -> Event:
     """The event; raises _Rejected too, for what the JSON decoder does not refuse."""
     if not value:
@@ -263,7 +292,7 @@ def _decode_closely(value: bytes | None) -> Event:
     # The decoder's own limit depends on how deep the caller's stack is, so two layers could judge differently.
     if value.count(b"[") + value.count(b"{") > MAX_NESTING and _nesting(value) > MAX_NESTING:
         raise _Rejected("too_deep", REASONS["too_deep"])
-    event = _decode_event(value)
+    event = _decode_simple(value)
     if _ESCAPED_NUL in value:
         for name in FIELDS:
             if "\0" in str(getattr(event, name)):
@@ -292,7 +321,10 @@ def _reason_of(value: bytes, error: Exception) -> tuple[str, str]:
         return "not_utf8", f"invalid byte at {invalid.start}"
     except msgspec.DecodeError as invalid:
         return "not_json", str(invalid)
-    return _reason_of_validation(str(error)), str(error)
+    reason = _reason_of_validation(str(error))
+    if reason == "missing_field" and (line := rejected_line(value)):
+        return line.rejected, line.detail
+    return reason, str(error)
 
 
 def _reason_of_validation(message: str) -> str:
@@ -309,18 +341,15 @@ def _reason_of_validation(message: str) -> str:
     return "wrong_type"
 
 
-def _time_us(text: str, latest_us: int) -> int:
-    """Microseconds since 1970 of any RFC 3339 time with offset that is within the limits."""
+def _checked_time_us(text: str, latest_us: int) -> int:
+    """Microseconds since 1970 of a time that is within the limits."""
     try:
-        moment = _time_decoder.decode(msgspec.json.encode(text))
-        time_us = (moment - _EPOCH) // _MICROSECOND if moment.tzinfo else _NO_TIME
-    except (msgspec.MsgspecError, OverflowError):
-        time_us = _NO_TIME
-    if time_us < 0:
-        raise _Rejected("bad_time", REASONS["bad_time"])
-    if time_us > latest_us:
+        microseconds = time_us(text)
+    except BadTime as bad:
+        raise _Rejected("bad_time", f"event_time {bad}") from None
+    if microseconds > latest_us:
         raise _Rejected("too_far_ahead", REASONS["too_far_ahead"])
-    return time_us
+    return microseconds
 
 
 def _positions(at: Iterable[int]) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -17,13 +18,18 @@ from contract.losses import Losses
 from contract.replays import Cover, Wanted, from_json, parts_from_json, to_json
 from contract.resumption import Resumption
 from contract.settings import Settings
+from contract.sources import CountedSource
 from ingest import archive, simulate
 from ingest.accept import accept
 from ingest.archive_files import ArchiveFiles
 from ingest.background import Background
+from ingest.follow import follow
+from ingest.formats.catalogue import AUTO, NAMES
+from ingest.formats.detect import WantedLog
+from ingest.formats.rows import keys_of
 from ingest.hdfs import Hdfs
 from ingest.lines import InputFile
-from ingest.produce import FORMATS, Result, produce
+from ingest.produce import produce, register_of, wanted_log
 from ingest.quarantine import replay_quarantined
 from ingest.replay import replay
 from ingest.replay_request import ReplayRequest
@@ -31,7 +37,9 @@ from ingest.replay_result import Replayed
 from ingest.resume import resume
 from ingest.sample_log import ENDS, LOG_NAME, TRUTH_NAME, SampleLog
 from ingest.sample_log import FORMATS as LOG_FORMATS
+from ingest.simulate import Simulated
 from ingest.stop import stop_on_signals
+from ingest.summary import Summary
 from ingest.topics import add_partitions, ensure_topic, topic_of
 
 
@@ -73,17 +81,50 @@ def _add_partitions(settings: Settings, options: argparse.Namespace) -> None:
 def _produce(settings: Settings, options: argparse.Namespace) -> None:
     with stop_on_signals() as stop:
         if options.file == "-":
-            file = InputFile(Path(options.name), _standard_input(), options.size_bytes)
+            pipe = _spooled() if options.again else _standard_input()
+            file = InputFile(Path(options.name), pipe, options.size_bytes, live=not options.size_bytes and not options.again)
         else:
             file = InputFile(Path(options.file))
-        result = produce(settings, file, options.site, options.format, stop)
-    _show(result, options.json)
+        summary = produce(settings, file, _wanted(options, file.path), stop, _log, options.final, options.again)
+    for note in summary.notes:
+        _log(note)
+    _show(summary, options.json)
+    if options.source:
+        print(to_json(summary.source) if summary.source else "")
     if options.next_offsets:
-        print(json.dumps(result.next_offsets))
+        print(json.dumps(summary.next_offsets))
+
+
+def _wanted(options: argparse.Namespace, path: Path) -> WantedLog:
+    return wanted_log(path.name, options.site, options.format, options.zone, keys_of(options.map))
 
 
 def _standard_input() -> io.RawIOBase:
     return open(0, "rb", buffering=0, closefd=False)
+
+
+def _spooled() -> io.RawIOBase:
+    """Standard input as a file, which can be read twice."""
+    file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (whoever reads it closes it)
+    shutil.copyfileobj(_standard_input(), file)
+    file.seek(0)
+    return file
+
+
+def _follow(settings: Settings, options: argparse.Namespace) -> None:
+    def told(source: CountedSource) -> None:
+        if options.sources:
+            print(to_json(source), flush=True)
+
+    with stop_on_signals() as stop:
+        path = Path(options.file)
+        counted = follow(settings, path, _wanted(options, path), stop, _log, told)
+    _log(f"stopped: {counted.lines:,} lines, {counted.events:,} of them counted; the next start goes on there")
+
+
+def _sources(settings: Settings, options: argparse.Namespace) -> None:
+    for source in register_of(settings).rows():
+        print(to_json(source))
 
 
 def _sample_log(_: Settings, options: argparse.Namespace) -> None:
@@ -153,7 +194,7 @@ def _accept(settings: Settings, options: argparse.Namespace) -> None:
     accept(ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root), losses, _log)
 
 
-def _show(result: Result | Replayed, as_json: bool) -> None:
+def _show(result: Summary | Simulated | Replayed, as_json: bool) -> None:
     if as_json:
         print(result.text(), file=sys.stderr)
     print(result.json() if as_json else result.text())
@@ -202,13 +243,45 @@ def _parser() -> argparse.ArgumentParser:
         "--next-offsets", action="store_true", help="then print, as JSON, what `python -m serving wait` waits for"
     )
 
-    producing = verbs.add_parser("produce", parents=[sending, waited], help="send a log or JSON lines, plain or gzip")
+    reading = argparse.ArgumentParser(add_help=False)
+    reading.add_argument(
+        "--site", help="site of all events; default: the host that a line names, else the file's name up to its first dot"
+    )
+    reading.add_argument(
+        "--format",
+        choices=NAMES,
+        default=AUTO,
+        metavar="NAME",
+        help=f"{', '.join(NAMES)} (default: what its first lines fit)",
+    )
+    reading.add_argument("--zone", help="zone of times that name none: Europe/Berlin, UTC, +02:00")
+    reading.add_argument("--map", metavar="FIELD=NAME,…", help="names of columns or keys: page=url,client=ip")
+
+    producing = verbs.add_parser(
+        "produce", parents=[sending, waited, reading], help="count a log, JSON lines or a table, plain or compressed"
+    )
     producing.add_argument("file", metavar="FILE", help="- reads standard input")
     producing.add_argument("--name", default="stdin", help="the file's name, if it comes by standard input")
-    producing.add_argument("--size-bytes", type=int, default=0, help="its size, for progress, if it comes by standard input")
-    producing.add_argument("--site", help="site of an access log's events; default: the file's name up to its first dot")
-    producing.add_argument("--format", choices=FORMATS, default="auto", help="auto: JSON lines if the file starts with {")
+    producing.add_argument(
+        "--size-bytes",
+        type=int,
+        default=0,
+        help="its size, if it comes by standard input; 0: it is read line by line",
+    )
+    producing.add_argument("--final", action="store_true", help="the last line counts though it has no end")
+    producing.add_argument("--again", action="store_true", help="send what was counted before, too: its ids are the same")
+    producing.add_argument("--source", action="store_true", help="then print what `python -m serving counted` takes")
     producing.set_defaults(run=_produce)
+
+    following = verbs.add_parser(
+        "follow", parents=[reading], help="count a log as it grows, through rotation, until stopped"
+    )
+    following.add_argument("file", metavar="FILE", help="its folder is looked into, too, for files that were rotated")
+    following.add_argument("--sources", action="store_true", help="print what `python -m serving counted` takes")
+    following.set_defaults(run=_follow)
+
+    listing = verbs.add_parser("sources", help="print what was counted of which files, as JSON, a line each")
+    listing.set_defaults(run=_sources)
 
     usual_log = SampleLog()
     sampling = verbs.add_parser("sample-log", help="write a made-up access log, and as JSON what a right count of it gives")

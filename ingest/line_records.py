@@ -1,41 +1,82 @@
-"""Blocks of lines as records for Kafka: an event of each line of a log, or lines that are JSON already."""
+"""Blocks of lines as records for Kafka: what every reader of lines does, and lines that are events already."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
-from contract.event import MAX_VALUE_BYTES, encode
-from ingest.access_log import AccessLog
-from ingest.lines import lines_of, without_end
+from contract.event import MAX_VALUE_BYTES
+from ingest.formats.notes import Notes
+from ingest.pieces import lines_of
 
-# Loading the compiled loops takes longer than reading so much without them.
-FEW_BYTES = 4 << 20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+Record = tuple[str | None, bytes]
+"""Key and value; the key is None of what is no event."""
 
 
 @dataclass(frozen=True)
 class LineRecords:
-    """The records of so many lines, in order: all but the empty ones.
+    """The records of so many lines, in order: all but empty ones and those that are about other lines.
 
-    The key is None for a line that does not parse and goes as it is, to be quarantined.
+    `unsure` are the positions of values of which only the decoder can say whether they are events; the others are.
     """
 
     lines: int
     keys: list[str | None]
     values: list[bytes]
+    unsure: Sequence[int] = field(compare=False)
 
 
-BlockReader = Callable[[int, bytes], LineRecords]
-"""The records of a block of lines that begins at this byte offset."""
+class LineReader(ABC):
+    """Makes records of the lines of one text, which come in order.
+
+    `site` is that of the events, empty if each line names its own. `own_ids`: so are their ids. `notes` has what it met.
+    """
+
+    def __init__(self, site: str = "", own_ids: bool = False) -> None:
+        self.site, self.own_ids, self.notes = site, own_ids, Notes()
+
+    @abstractmethod
+    def text(self) -> str:
+        """For people: how the text is read."""
+
+    @abstractmethod
+    def record(self, source: str, offset: int, line: bytes) -> Record | None:
+        """The record of the line at a byte offset of this source, or None if it has none."""
+
+    def read(self, source: str, offset: int, block: bytes) -> LineRecords:
+        """The records of a block of lines that begins at this byte offset; ids begin with the source."""
+        lines = list(lines_of(offset, block))
+        found = [record for at, line in lines if (record := self.record(source, at, line)) is not None]
+        self.notes.lines += len(lines)
+        return LineRecords(len(lines), [key for key, _ in found], [value for _, value in found], range(len(found)))
+
+    def pass_over(self, remarks: Iterable[bytes]) -> None:
+        """Take from remarks among lines that were counted before what they say of later ones."""
+        return
 
 
-class Record(Protocol):
-    """(key, value) of one line that is not empty."""
+class EventLines(LineReader):
+    """JSON lines that are events already: sent as they are, judged by nobody but decode() downstream."""
 
-    def __call__(self, offset: int, line: bytes) -> tuple[str | None, bytes]: ...
+    def __init__(self) -> None:
+        super().__init__(own_ids=True)
+
+    def text(self) -> str:
+        return "read as JSON lines that are events"
+
+    def record(self, source: str, offset: int, line: bytes) -> Record | None:
+        line = without_mark(offset, line)
+        if is_empty(line):
+            return None
+        try:
+            return _decode_key(line).visitor_id, line
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return None, line
 
 
 class _Keyed(msgspec.Struct):
@@ -45,57 +86,11 @@ class _Keyed(msgspec.Struct):
 _decode_key = msgspec.json.Decoder(_Keyed).decode
 
 
-def json_record(offset: int, line: bytes) -> tuple[str | None, bytes]:
-    """The record of a JSON line: sent as it is, judged by nobody but decode() downstream."""
-    try:
-        return _decode_key(line).visitor_id, line
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None, line
+def without_mark(offset: int, line: bytes) -> bytes:
+    """A line without the byte order mark that the first one of a text may have."""
+    return line if offset else line.removeprefix(_BYTE_ORDER_MARK)
 
 
-def log_record(log: AccessLog) -> Record:
-    """Records of an access log's lines."""
-
-    def record(offset: int, line: bytes) -> tuple[str | None, bytes]:
-        event = log.event(offset, line)
-        return (None, line) if event is None else (event.visitor_id, encode(event))
-
-    return record
-
-
-def one_by_one(record: Record) -> BlockReader:
-    """Reads each line of a block by itself."""
-
-    def read(offset: int, block: bytes) -> LineRecords:
-        lines = list(lines_of(offset, block))
-        records = [record(at, line) for at, line in lines if not _is_empty(line)]
-        return LineRecords(len(lines), [key for key, _ in records], [value for _, value in records])
-
-    return read
-
-
-def log_records(log: AccessLog) -> BlockReader:
-    """Reads an access log's lines: those of the usual form together, the others by themselves."""
-    record = log_record(log)
-    by_themselves = one_by_one(record)
-
-    def read(offset: int, block: bytes) -> LineRecords:
-        if offset < FEW_BYTES:
-            return by_themselves(offset, block)
-        keys, values, others = log.usual_lines.read(offset, block)
-        if not others:
-            return LineRecords(len(keys), keys, values)
-        for number, first, after in others:
-            line = without_end(block[first:after])
-            if not _is_empty(line):
-                keys[number], values[number] = record(offset + first, line)
-        return LineRecords(
-            len(keys), [key for key, value in zip(keys, values, strict=True) if value], list(filter(None, values))
-        )
-
-    return read
-
-
-def _is_empty(line: bytes) -> bool:
-    # Of a line that is too long only the beginning is here, so nobody can say that it is empty.
+def is_empty(line: bytes) -> bool:
+    """Whether there is nothing in it; of a line that is too long only the beginning is here, so nobody can say so."""
     return not line or (line.isspace() and len(line) <= MAX_VALUE_BYTES)

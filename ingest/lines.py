@@ -1,71 +1,76 @@
-"""An input file as blocks of lines with their byte offsets, in bounded memory whatever the file holds."""
+"""An input file as pieces of whole lines: plain or compressed, finished or still growing, a file or a pipe."""
 
 from __future__ import annotations
 
-import gzip
 import io
-import zlib
+import select
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, Self
 
 from contract.errors import InputError
-from contract.event import MAX_VALUE_BYTES
+from ingest.compression import DAMAGED, MAGIC_BYTES, Read, opener
+from ingest.pieces import Piece, Splitter
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
 
-# One byte more than a value may have: a longer line is cut to this and so is still quarantined as too large.
-CUT_LINE_BYTES = MAX_VALUE_BYTES + 1
-_ROOM_BYTES = CUT_LINE_BYTES + 2  # and the line end
 _BLOCK_BYTES = 1 << 18
 _HEAD_BYTES = 8_192
-_GZIP_MAGIC = b"\x1f\x8b"
+_KEPT_BYTES = 256
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class _Counted(io.RawIOBase):
-    """A file or a pipe that knows how much was read of it; a pipe cannot be asked for its position."""
+    """Knows how much was read of a file or a pipe, which cannot be asked for its position. Closing this leaves that open."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
         self._raw = raw
         self.read_bytes = 0
+        self.first_bytes = self.last_bytes = b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Buffer) -> int:
-        # Filled up as far as possible: how much a pipe gives at once must not decide what the first line is.
+        # Filled up as far as possible: how much a pipe gives at once must not decide what a file begins with.
         view, length = memoryview(buffer), 0
         while length < len(view) and (more := self._raw.readinto(view[length:])):
             length += more
         self.read_bytes += length
         return length
 
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
+    def read_some(self, size: int) -> bytes:
+        """What there is, at most so many bytes."""
+        more: bytes = self._raw.read(size) or b""
+        self.read_bytes += len(more)
+        self.first_bytes += more[: _KEPT_BYTES - len(self.first_bytes)]
+        self.last_bytes = (self.last_bytes + more)[-_KEPT_BYTES:]
+        return more
 
 
 class InputFile:
-    """A readable, non-empty text file, plain or gzip; anything else raises InputError in one line.
+    """A file of text, plain or compressed with gzip, zstd, bzip2 or xz; anything else raises InputError in one line.
 
-    `path` is opened, unless `pipe` brings its content; `size_bytes` is how much that will be, 0 if nobody knows.
+    `path` is opened, unless `pipe` brings its content; `size_bytes` is how much that will be, 0 if nobody knows. A `live`
+    one is plain, may be empty, and is read as far as it goes now, again and again: a pipe until it has `ended`.
     """
 
-    def __init__(self, path: Path, pipe: io.RawIOBase | None = None, size_bytes: int = 0) -> None:
-        self.path = path
+    def __init__(self, path: Path, pipe: io.RawIOBase | None = None, size_bytes: int = 0, live: bool = False) -> None:
+        self.path, self.live = path, live
+        self.ended = False
+        self.head = b""
+        """The first bytes of the content, if it is not live."""
+        self._is_pipe = pipe is not None
         try:
-            self._counted = _Counted(path.open("rb", buffering=0) if pipe is None else pipe)
+            self._file = path.open("rb", buffering=0) if pipe is None else pipe
             self.size_bytes = path.stat().st_size if pipe is None else size_bytes
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-        self._raw: BinaryIO = io.BufferedReader(self._counted, _BLOCK_BYTES)
-        self._text: BinaryIO = self._raw
+        self.can_restart = self._file.seekable()
         try:
-            if self._peek(self._raw)[:2] == _GZIP_MAGIC:
-                self._text = io.BufferedReader(gzip.GzipFile(fileobj=self._raw), _BLOCK_BYTES)
-            self._check_head()
+            self._begin()
         except InputError:
             self.close()
             raise
@@ -78,77 +83,106 @@ class InputFile:
 
     def close(self) -> None:
         """The file is no longer needed."""
-        self._text.close()
-        self._raw.close()
+        self._file.close()
+
+    def fileno(self) -> int:
+        """What the content is read from."""
+        return self._file.fileno()
 
     @property
     def read_bytes(self) -> int:
         """How much of size_bytes has been read."""
-        return self._counted.read_bytes
+        return self._raw.read_bytes
 
-    def first_line(self) -> bytes:
-        """The first line, as far as it is in the first bytes of the text; without moving on."""
-        return self.head().split(b"\n", 1)[0].rstrip(b"\r")
+    @property
+    def first_bytes(self) -> bytes:
+        """The beginning of what was read of a live file."""
+        return self._raw.first_bytes
 
-    def head(self) -> bytes:
-        """The first bytes of the text, without moving on."""
-        return self._peek(self._text)[:_HEAD_BYTES]
+    @property
+    def last_bytes(self) -> bytes:
+        """The end of it."""
+        return self._raw.last_bytes
 
-    def blocks(self) -> Iterator[tuple[int, bytes]]:
-        """(byte offset in the uncompressed text, whole lines without the last one's end) until all lines are there.
+    @property
+    def position(self) -> int:
+        """Where in the text the line begins whose end has not been read yet."""
+        return self._splitter.offset
 
-        Of a line that is longer than any may be only the beginning comes, as a block of its own.
+    @property
+    def unfinished_bytes(self) -> int:
+        """How much of a line without its end was there."""
+        return self._splitter.unfinished_bytes
+
+    def content(self) -> Iterator[bytes]:
+        """All of it from the first byte on, for whoever does not read it by lines; not of a live file."""
+        try:
+            while more := self._read(_BLOCK_BYTES):
+                yield more
+        except DAMAGED as error:
+            raise InputError(f"{self.path} breaks off or is damaged: {error}") from error
+
+    def wait(self, seconds: float) -> bool:
+        """Whether a live pipe has more, or has ended, within this time."""
+        return bool(select.select([self._file], [], [], seconds)[0])
+
+    def restart(self) -> None:
+        """The next piece is the first one again; only if `can_restart`."""
+        self._file.seek(0)
+        self._begin()
+
+    def pieces(self, final: bool = False) -> Iterator[Piece]:
+        """The pieces that follow, as far as the text goes now.
+
+        With `final`, or if it is compressed, the last line is among them though it has no end. Where the content is damaged,
+        InputError comes after the whole lines before that.
         """
-        offset, begun = 0, b""
         try:
-            while more := self._text.read1(_BLOCK_BYTES):  # type: ignore[attr-defined]
-                lines, end, following = more.rpartition(b"\n")
-                if end:
-                    yield offset, begun + lines
-                    offset += len(begun) + len(lines) + len(end)
-                    begun = following
-                else:
-                    begun += following
-                if len(begun) >= _ROOM_BYTES:
-                    yield offset, begun[:_ROOM_BYTES]
-                    offset += len(begun) + self._skip_rest_of_line()
-                    begun = b""
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{self.path} breaks off or is damaged after byte {offset} of its text: {error}") from error
-        if begun:
-            yield offset, begun
+            while more := self._read(_BLOCK_BYTES):
+                yield from self._splitter.add(more)
+        except DAMAGED as error:
+            where = f"after byte {self.position} of its text"
+            raise InputError(f"{self.path} breaks off or is damaged {where}: {error}") from error
+        if (final or self.is_compressed) and (last := self._splitter.end()):
+            yield last
 
-    def _check_head(self) -> None:
-        head = self.head()
-        if not head:
-            raise InputError(f"{self.path} is empty; nothing was sent")
-        if b"\0" in head:
-            raise InputError(
-                f"{self.path} is binary (a NUL byte in its first 8 KiB); give an access log or JSON lines, plain or gzip"
-            )
-
-    def _skip_rest_of_line(self) -> int:
-        skipped = 0
-        while more := self._text.readline(_ROOM_BYTES):
-            skipped += len(more)
-            if more[-1:] == b"\n":
-                break
-        return skipped
-
-    def _peek(self, file: BinaryIO) -> bytes:
+    def _begin(self) -> None:
+        self._splitter = Splitter()
+        self._raw = _Counted(self._file)
+        self.is_compressed = False
+        if self.live:
+            self._read: Read = self._read_live
+            return
+        buffered = io.BufferedReader(self._raw, _BLOCK_BYTES)
         try:
-            return file.peek(_HEAD_BYTES)  # type: ignore[attr-defined,no-any-return]
-        except (OSError, EOFError, zlib.error) as error:
+            unpack = opener(buffered.peek(MAGIC_BYTES))
+            self.is_compressed = unpack is not None
+            read = unpack(buffered) if unpack else buffered.read1
+            first = [read(_BLOCK_BYTES)]
+        except DAMAGED as error:
             raise InputError(f"{self.path} cannot be read: {error}") from error
+        if not first[0]:
+            raise InputError(f"{self.path} is empty; nothing was sent")
+        if self.is_compressed and opener(first[0]):
+            raise InputError(f"{self.path} is compressed twice; unpack it once")
+        self._require_text(first[0])
+        self.head = first[0][:_HEAD_BYTES]
+        self._read = lambda size: first.pop() if first else read(size)
 
+    def _read_live(self, size: int) -> bytes:
+        if self._is_pipe and not self.wait(0):
+            return b""
+        try:
+            more = self._raw.read_some(size)
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be read: {error.strerror or error}") from error
+        self.ended = self._is_pipe and not more
+        if self.position == self.unfinished_bytes == 0:
+            if opener(more):
+                raise InputError(f"{self.path} is compressed and still growing; give it when it is finished, or unpacked")
+            self._require_text(more)
+        return more
 
-def lines_of(offset: int, block: bytes) -> Iterator[tuple[int, bytes]]:
-    """(byte offset, line without its end) of each line of a block; a long one is cut to CUT_LINE_BYTES."""
-    for line in block.split(b"\n"):
-        yield offset, without_end(line)
-        offset += len(line) + 1
-
-
-def without_end(line: bytes) -> bytes:
-    """A line of a block as it counts: without CR, and not longer than CUT_LINE_BYTES."""
-    return line.removesuffix(b"\r")[:CUT_LINE_BYTES]
+    def _require_text(self, head: bytes) -> None:
+        if head.startswith(_UTF_16):
+            raise InputError(f"{self.path} is UTF-16; `iconv -f UTF-16 -t UTF-8` makes of it what can be counted")

@@ -1,97 +1,127 @@
-"""A file into Kafka: the same file again sends the same event ids, so it counts nothing twice."""
+"""A file into Kafka: what was counted of it before is not sent again, whatever its name is by now."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-
-import msgspec
+import time
+from collections.abc import Callable
 
 from contract.errors import InputError
-from contract.event import SITE_LENGTH
 from contract.settings import Settings
-from ingest.access_log import AccessLog
-from ingest.line_records import BlockReader, json_record, log_records, one_by_one
+from ingest.counting import Counting, Intake, ReaderOf
+from ingest.formats.detect import WantedLog
+from ingest.hdfs import FileStore, Hdfs
+from ingest.line_records import LineReader
 from ingest.lines import InputFile
+from ingest.parquet import count_parquet, is_parquet
 from ingest.progress import LineProgress
+from ingest.readers import reader_for, require_site
+from ingest.register import Register
 from ingest.sender import Sender, connect
 from ingest.stop import Stop
+from ingest.summary import Summary
 from ingest.topics import next_offsets
 
-FORMATS = ("auto", "log", "jsonl")
-_NAME_LENGTH = 100
+_WAIT_S = 0.2
+SETTLE_EVERY_S = 10.0
+"""What a live text has is brought into the register so often, if there is anything: it is a file on HDFS each time."""
 
 
-@dataclass
-class Result:
-    """What was done; a reader of each partition that stands at next_offsets has read all of it."""
+def produce(
+    settings: Settings,
+    file: InputFile,
+    wanted: WantedLog,
+    stop: Stop,
+    say: Callable[[str], None],
+    final: bool = False,
+    again: bool = False,
+    store: FileStore | None = None,
+) -> Summary:
+    """Count a file; returns when Kafka has all of it. Ctrl-C says how far it came; the same command goes on from there.
 
-    lines: int = 0
-    sent: int = 0
-    unparsed: int = 0
-    skipped_empty: int = 0
-    next_offsets: dict[str, int] = field(default_factory=dict)
-
-    def text(self) -> str:
-        """The result for people."""
-        return (
-            f"{self.lines:,} lines, {self.sent:,} sent, {self.unparsed:,} of them quarantined (did not parse), "
-            f"{self.skipped_empty:,} empty lines skipped"
-        )
-
-    def json(self) -> str:
-        """The result for programs."""
-        return msgspec.json.encode(asdict(self)).decode()
-
-
-def produce(settings: Settings, file: InputFile, site: str | None, file_format: str, stop: Stop) -> Result:
-    """Send a file; returns when Kafka has all of it. Ctrl-C says how far it came; the same command goes on from there."""
-    with file:
-        read = _reader_of(settings, file, site, file_format)
-        sender, result = Sender(settings, connect(settings), stop), Result()
-        try:
-            with LineProgress(file.path.name, file.size_bytes) as progress:
-                for _ in send_blocks(file.blocks(), read, sender, result):
-                    progress.update(result.lines, file.read_bytes)
-            sender.finish()
-        except KeyboardInterrupt:
-            sender.abandon()
-            raise KeyboardInterrupt(
-                f"interrupted: of {result.lines:,} lines of {file.path.name} {sender.delivered:,} are in Kafka as records; "
-                "the same command again sends the rest, what is there counts once"
-            ) from None
-        result.next_offsets = next_offsets(settings)
-        return result
-
-
-def send_blocks(blocks: Iterable[tuple[int, bytes]], read: BlockReader, sender: Sender, result: Result) -> Iterator[None]:
-    """Send the records of each block and count into `result`; yields after each, for a look at it."""
-    for offset, block in blocks:
-        records = read(offset, block)
-        result.lines += records.lines
-        result.skipped_empty += records.lines - len(records.values)
-        result.unparsed += records.keys.count(None)
-        sender.send(zip(records.keys, records.values, strict=True))
-        sender.poll()
-        result.sent += len(records.values)
-        yield
-
-
-def _reader_of(settings: Settings, file: InputFile, site: str | None, file_format: str) -> BlockReader:
-    if file_format == "jsonl" or (file_format == "auto" and file.head().lstrip()[:1] == b"{"):
-        return one_by_one(json_record)
-    name = file.path.name.encode("utf-8", "backslashreplace").decode()
-    site = name.partition(".")[0] or name if site is None else site
-    if not 1 <= len(site) <= SITE_LENGTH or not site.isprintable():
-        raise InputError(f"site {site!r} is not a printable text of 1 to {SITE_LENGTH} characters; give another with --site")
-    return log_records(AccessLog(source_of(name, site, file.first_line()), site, settings.secret("visitor_key")))
-
-
-def source_of(name: str, site: str, first_line: bytes) -> str:
-    """What an event id says of where the line came from: a file as it grows is one source, and no other file is the same.
-
-    Logs of other sites, and of other days after a rotation, have the same name too, so site and first line are part of it.
+    A live pipe is counted line by line, until it ends. `say` hears how its lines are read. `final`: the last line counts if
+    it has no end. `again`: lines that were counted before are sent too, with their ids. The register is in `store`, by
+    default on HDFS.
     """
-    digest = hashlib.sha256(b"\0".join((name.encode(), site.encode(), first_line))).hexdigest()
-    return f"{name[:_NAME_LENGTH]}~{digest[:16]}"
+    with file:
+        key = settings.secret("visitor_key")
+        sender = Sender(settings, connect(settings), stop)
+        intake = Intake(register_of(settings, store), sender, key, now_ms)
+        name = file.path.name
+        if is_parquet(file.head, wanted.format):
+            summary = count_parquet(intake, file, wanted, again)
+        else:
+            with LineProgress(name, file.size_bytes) as progress:
+                counting = Counting(
+                    intake,
+                    file,
+                    name,
+                    None if wanted.site is None else require_site(wanted.site),
+                    reader_of_lines(name, wanted, key, say),
+                    again,
+                    lambda: progress.update(counting.sent_lines, file.read_bytes),
+                )
+                try:
+                    _count(file, counting, stop, final)
+                except KeyboardInterrupt:
+                    sender.abandon()
+                    raise KeyboardInterrupt(
+                        f"interrupted: of {counting.sent_lines:,} lines of {name} {sender.delivered:,} are in Kafka "
+                        "as records; the same command again sends the rest, what is there counts once"
+                    ) from None
+            summary = Summary.of(file, counting)
+    summary.next_offsets = next_offsets(settings)
+    return summary
+
+
+def register_of(settings: Settings, store: FileStore | None = None) -> Register:
+    """The register beside the master dataset."""
+    return Register(store or Hdfs(settings.webhdfs_url), settings.archive_root, now_ms)
+
+
+def now_ms() -> int:
+    """The time, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def wanted_log(
+    name: str,
+    site: str | None = None,
+    file_format: str = "auto",
+    zone: str | None = None,
+    keys: dict[str, str] | None = None,
+) -> WantedLog:
+    """What somebody says of a file of this name. Lines that name no site are of the one that its name says."""
+    printable = name.encode("utf-8", "backslashreplace").decode()
+    return WantedLog(printable.partition(".")[0] or printable, site, file_format, zone, keys or {})
+
+
+def reader_of_lines(name: str, wanted: WantedLog, key: str, say: Callable[[str], None]) -> ReaderOf:
+    """What reads the lines of a file of this name; `say` hears how, once."""
+    said = ""
+
+    def reader_of(sample: bytes, site: str | None) -> LineReader:
+        nonlocal said
+        try:
+            reader = reader_for(sample, wanted.of_site(site), lambda: key)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+        if said != reader.text():
+            said = reader.text()
+            say(said)
+        return reader
+
+    return reader_of
+
+
+def _count(file: InputFile, counting: Counting, stop: Stop, final: bool) -> None:
+    settled_s = time.monotonic()
+    while file.live and not file.ended and not stop.is_set():
+        if file.wait(_WAIT_S):
+            counting.run()
+        if time.monotonic() - settled_s > SETTLE_EVERY_S:
+            counting.settle()
+            settled_s = time.monotonic()
+    stop.raise_if_interrupted()
+    counting.patient = False
+    counting.run(final)
+    counting.settle()

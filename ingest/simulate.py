@@ -10,7 +10,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate, islice
 
@@ -18,7 +18,6 @@ import msgspec
 
 from contract.event import MAX_NESTING, MAX_VALUE_BYTES, Event, encode
 from contract.settings import Settings
-from ingest.produce import Result
 from ingest.progress import LineProgress
 from ingest.sender import Sender, connect
 from ingest.stop import Stop
@@ -44,6 +43,22 @@ class Shares:
     late: float = 0.02
     twice: float = 0.01
     malformed: float = 0.001
+
+
+@dataclass
+class Simulated:
+    """What was sent; a reader of each partition that stands at next_offsets has read all of it."""
+
+    sent: int = 0
+    next_offsets: dict[str, int] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """The result for people."""
+        return f"{self.sent:,} records sent"
+
+    def json(self) -> str:
+        """The result for programs."""
+        return msgspec.json.encode(asdict(self)).decode()
 
 
 def events(
@@ -123,25 +138,24 @@ def pace(
 
 def simulate(
     settings: Settings, stop: Stop, rate: int, seed: int, limit: int | None, sites: Sequence[str], shares: Shares
-) -> Result:
+) -> Simulated:
     """Send traffic until `stop` is set or `limit` records are sent; returns when Kafka has all of it."""
 
     def now() -> datetime:
         return datetime.now(UTC)
 
-    result, sender = Result(), Sender(settings, connect(settings), stop)
+    result, sender = Simulated(), Sender(settings, connect(settings), stop)
     records = islice(events(seed, now, "simulator", sites, shares), limit)
     try:
         with LineProgress("simulate") as progress:
             for sent in pace(records, lambda: rate * day_curve(now()), sender.send, stop.wait):
-                result.lines += sent
+                result.sent += sent
                 sender.poll()
-                progress.update(result.lines)
+                progress.update(result.sent)
         sender.finish()
     except KeyboardInterrupt:
         sender.abandon()
         raise KeyboardInterrupt(f"interrupted: {sender.delivered:,} simulated records are in Kafka") from None
-    result.sent = result.lines
     result.next_offsets = next_offsets(settings)
     return result
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
@@ -85,12 +85,16 @@ def next_offsets(settings: Settings) -> dict[str, int]:
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2})
     try:
         partitions = sorted(admin.list_topics(settings.topic, timeout=_ANSWER_S).topics[settings.topic].partitions)
-        asked = {TopicPartition(settings.topic, partition): OffsetSpec.latest() for partition in partitions}
-        answers = admin.list_offsets(asked, request_timeout=_ANSWER_S)
-        ends = {str(place.partition): answer.result().offset for place, answer in answers.items()}
+        ends = _ends(admin, settings.topic, partitions)
     except KafkaException as error:
         raise EngineUnavailable.at("Kafka", settings.kafka_bootstrap, error.args[0].str()) from error
-    return {partition: end for partition, end in ends.items() if end}
+    return {str(partition): end for partition, end in ends.items() if end}
+
+
+def _ends(admin: AdminClient, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    asked = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in partitions}
+    answers = admin.list_offsets(asked, request_timeout=_ANSWER_S)
+    return {place.partition: answer.result().offset for place, answer in answers.items()}
 
 
 def _create(admin: AdminClient, settings: Settings) -> bool:
@@ -111,7 +115,7 @@ def _wait_until_known(admin: AdminClient, settings: Settings, partitions: int) -
     while True:
         found = admin.list_topics(settings.topic, timeout=_ANSWER_S).topics[settings.topic]
         led = [partition for partition in found.partitions.values() if partition.leader >= 0]
-        if found.error is None and len(led) >= partitions:
+        if found.error is None and len(led) >= partitions and _is_led(admin, settings.topic, found.partitions):
             return
         if time.monotonic() > deadline:
             raise EngineUnavailable.at(
@@ -120,6 +124,15 @@ def _wait_until_known(admin: AdminClient, settings: Settings, partitions: int) -
                 f"{partitions} partitions of topic {settings.topic} were created and are not there after {_ANSWER_S} s",
             )
         time.sleep(_LOOK_S)
+
+
+def _is_led(admin: AdminClient, topic: str, partitions: Iterable[int]) -> bool:
+    """Whether the leader of each partition knows that it leads: metadata names it a moment before."""
+    try:
+        _ends(admin, topic, partitions)
+    except KafkaException:
+        return False
+    return True
 
 
 def _check(admin: AdminClient, settings: Settings) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -14,6 +15,7 @@ from contract.errors import BraidError, InputError
 from contract.losses import Losses
 from contract.replays import Judged, from_json, parts_from_json, to_json
 from contract.settings import Settings
+from contract.sources import CountedSource
 from serving.database import connect, reader_dsn
 from serving.gaps import describe, plan_acceptance
 from serving.handoff import record_lost
@@ -25,6 +27,7 @@ from serving.report import print_addresses, print_status
 from serving.resume import plan_resumption
 from serving.rollback import rollback
 from serving.schema import script
+from serving.sources import TOLD_BY, record_as_they_come, record_sources
 from serving.status import addresses, read_status
 from serving.stored_view import first_versions
 
@@ -91,6 +94,16 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--partition-offsets", required=True, help='next offset by partition, e.g. \'{"0": 1200, "1": 900}\'')
     verb.add_argument("--timeout-s", type=float, default=600.0, help=_TIMEOUT_HELP)
     verb.set_defaults(verb=_wait)
+
+    verb = verbs.add_parser(
+        "counted", help="put into the view `sources` what `ingest produce`, `follow` or `sources`, by stdin, say"
+    )
+    kinds = verb.add_mutually_exclusive_group()
+    kinds.add_argument("--all", action="store_true", help="there are no other sources")
+    kinds.add_argument("--as-they-come", action="store_true", help="line by line, until no more come")
+    kinds.add_argument("--partition-offsets", help="then wait, as `wait` does")
+    verb.add_argument("--timeout-s", type=float, default=600.0, help=_TIMEOUT_HELP)
+    verb.set_defaults(verb=_counted)
 
     verb = verbs.add_parser("covered", help="of which offsets and days repeats are recognised however old they are, as JSON")
     verb.set_defaults(verb=_covered)
@@ -160,13 +173,31 @@ def _rollback(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _wait(settings: Settings, options: argparse.Namespace) -> None:
+    wait_for_offsets(settings, _offsets(options), options.timeout_s, Console(stderr=True))
+
+
+def _offsets(options: argparse.Namespace) -> dict[int, int]:
     try:
-        wanted = {int(partition): int(offset) for partition, offset in json.loads(options.partition_offsets).items()}
+        return {int(partition): int(offset) for partition, offset in json.loads(options.partition_offsets).items()}
     except (ValueError, AttributeError, TypeError) as error:
         raise InputError(
             f'--partition-offsets {options.partition_offsets!r} is not a JSON object such as {{"0": 1200}}'
         ) from error
-    wait_for_offsets(settings, wanted, options.timeout_s, Console(stderr=True))
+
+
+def _counted(settings: Settings, options: argparse.Namespace) -> None:
+    if options.as_they_come:
+        # A signal is for whoever tells: its last lines are to be heard.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        record_as_they_come(settings, sys.stdin, lambda text: print(f"braid: {text}", file=sys.stderr, flush=True))
+        return
+    offsets = None if options.partition_offsets is None else _offsets(options)
+    sources = [from_json(CountedSource, line, TOLD_BY) for line in sys.stdin if line.strip()]
+    with connect(settings, "batch") as connection:
+        record_sources(connection, sources, options.all)
+    if offsets:
+        wait_for_offsets(settings, offsets, options.timeout_s, Console(stderr=True), "batch")
 
 
 def _covered(settings: Settings, _: argparse.Namespace) -> None:

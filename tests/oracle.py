@@ -38,13 +38,14 @@ TEXTS = {
     "referrer": 2048,
     "user_agent": 2048,
 }
+LINE_REASONS = {"not_a_log_line", "not_a_request", "bad_time"}
 OPTIONAL = {"duration_ms", "referrer", "user_agent"}
 NUMBERS = {"status": (100, 599), "bytes_sent": (0, 2**40), "duration_ms": (0, 86_400_000)}
 _FIELDS = TEXTS.keys() | NUMBERS.keys()
 _REQUIRED = _FIELDS - OPTIONAL
 TIME = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]+)?"
-    r"(?:[Zz]|([+-])([01][0-9]|2[0-3]):?([0-5][0-9]))"
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(\.[0-9]+)?)?"
+    r"(?:[Zz]|([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?)(?:\[[A-Za-z0-9_+/-]+\])?"
 )
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -129,7 +130,7 @@ def event_of(value: bytes | None, kafka_time_ms: int) -> tuple[dict[str, Any], d
         _check(name, item)
     event = dict(pairs)
     if not event.keys() >= _REQUIRED:
-        raise Rejected("missing_field")
+        raise Rejected(_said_of_a_line(pairs) or "missing_field")
     if any("\0" in (event.get(name) or "") for name in TEXTS):
         raise Rejected("nul_character")
     microseconds = _microseconds(event["event_time"])
@@ -196,24 +197,40 @@ def _check(name: str, item: Any) -> None:
         if not item and name not in OPTIONAL:
             raise Rejected("empty_text")
     elif name in NUMBERS:
-        if type(item) is not int and not (type(item) is float and name == "duration_ms"):
+        if type(item) not in (int, float):
             raise Rejected("wrong_type")
         if not NUMBERS[name][0] <= item <= NUMBERS[name][1]:
             raise Rejected("out_of_range")
+        if name != "duration_ms" and item != int(item):
+            raise Rejected("wrong_type")
+
+
+def _said_of_a_line(pairs: Pairs) -> str | None:
+    """Why a log line is no event, if the object says so."""
+    said = dict(pairs)
+    good = all(
+        type(item) is str and 0 < len(item) <= 200 and "\0" not in item if name == "detail" else type(item) is str
+        for name, item in pairs
+        if name in ("rejected", "detail", "at", "line")
+    )
+    reasons = [item for name, item in pairs if name == "rejected"]
+    if not good or not {"rejected", "detail", "at", "line"} <= said.keys() or not set(reasons) <= LINE_REASONS:
+        return None
+    return reasons[-1]
 
 
 def _microseconds(text: str) -> int:
-    """Microseconds since 1970 of an RFC 3339 time, further digits rounded half up; raises Rejected of anything else."""
+    """Microseconds since 1970 of an RFC 3339 time, further digits cut; raises Rejected of anything else."""
     match = TIME.fullmatch(text)
     if not match:
         raise Rejected("bad_time")
-    fraction = int(Fraction("0" + match[7]) * 1_000_000 + Fraction(1, 2)) if match[7] else 0
+    fraction = int(Fraction("0" + match[7]) * 1_000_000) if match[7] else 0
     try:
-        moment = datetime(*(int(part) for part in match.groups()[:6]), tzinfo=UTC)  # type: ignore[misc,arg-type]
+        moment = datetime(*(int(part or 0) for part in match.groups()[:6]), tzinfo=UTC)  # type: ignore[misc,arg-type]
         moment += timedelta(microseconds=fraction)
-    except (ValueError, OverflowError) as error:  # OverflowError: rounded up into the year 10000
+    except ValueError as error:
         raise Rejected("bad_time") from error
-    east = (int(match[9]) * 60 + int(match[10])) * (1 if match[8] == "+" else -1) if match[8] else 0
+    east = (int(match[9]) * 60 + int(match[10] or 0)) * (1 if match[8] == "+" else -1) if match[8] else 0
     microseconds = (moment - EPOCH) // timedelta(microseconds=1) - east * 60_000_000
     if microseconds < 0:
         raise Rejected("bad_time")

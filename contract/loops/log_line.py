@@ -16,6 +16,10 @@ from contract.loops.writing import put, put_digits, put_number
 
 _NEW_LINE, _RETURN, _SPACE, _QUOTE, _PLUS, _MINUS, _POINT, _SLASH, _ZERO, _COLON = b'\n\r "+-./0:'
 _OPEN, _BACKSLASH, _CLOSE, _UNDERLINE, _BRACE, _LAST_PLAIN = b"[\\]_}~"
+_HEAD = np.frombuffer(b"HEAD", np.uint8)
+_NO_CONTENT, _NOT_MODIFIED, _LEAST_ERROR = 204, 304, 400
+# A clock that is so many minutes off is read by somebody who looks twice: as hundredths of an hour they are quarters.
+_QUARTER, _HALF = 25, 50
 _LOWER_CASE, _A, _Z = b" az"
 _HTTP = np.frombuffer(b" HTTP/", np.uint8)
 _MONTHS = np.frombuffer(b"JanFebMarAprMayJunJulAugSepOctNovDec", np.uint8)
@@ -23,8 +27,11 @@ _DAY_MINUTES = 24 * 60
 _TIME_BYTES = len("17/May/2015:10:05:03 +0000")
 # From the bracket before the time to the quote before the request.
 _TIME_TO_REQUEST = 1 + _TIME_BYTES + len("] ")
-_LONGEST_CLIENT = 253
-_MOST_SIZE_DIGITS = 18
+# What is longer or greater may be outside the limits of an event, which is for the JSON decoder to say.
+_MOST_SIZE_DIGITS = 12
+_LONGEST_TEXT = 2_048
+_LONGEST_DURATION_MS = 86_400_000
+_FIRST_YEAR = 1970
 _MOST_SECONDS_DIGITS, _MILLISECONDS_DIGITS = 6, 3
 # Of request, referrer, user agent, and fields that a server was told to add.
 _MOST_QUOTES = 16
@@ -32,9 +39,11 @@ VISITOR_BYTES = 32
 MOST_ADDED_BYTES = 96
 """What an event has that is neither from the line nor between its values: an offset, a time in UTC, a visitor, ends."""
 
-# Rows of what was found, one column a line. A line of another form has no client, no visitor and no value.
-_LINE, _LINE_END, _CLIENT_END, VISITOR, _VALUE, _VALUE_END = range(6)
-ROWS = 6
+# Rows of what was found, one column a line. A line of another form has no client, no visitor and no value. What stands
+# before the time ends at _CLIENT_END. DROPPED says whose size was not counted, since no body was sent.
+_LINE, _LINE_END, _CLIENT_END, VISITOR, _VALUE, _VALUE_END, DROPPED = range(7)
+ROWS = 7
+OF_HEAD, OF_HEADERS = 1, 2
 # The texts before the values of an event.
 _ID, _TIME, _PAGE, _VISITOR_ID, _STATUS, _BYTES_SENT, _DURATION_MS, _REFERRER, _USER_AGENT = range(9)
 
@@ -64,9 +73,12 @@ def _number(text: Text, first: int, after: int) -> int:
     return number
 
 
-@compiled(int64(_Bytes, int64, _Written, int64))
-def _put_time(text: Text, at: int, out: Text, to: int) -> int:
-    """Write a time like `17/May/2015:12:05:03 +0200` in UTC; returns where it ends, or -1 if it is not of the usual form."""
+@compiled(int64(_Bytes, int64, int64, _Written, int64))
+def _put_time(text: Text, at: int, last_day: int, out: Text, to: int) -> int:
+    """Write a time like `17/May/2015:12:05:03 +0200` in UTC; returns where it ends, or -1 if it is not of the usual form.
+
+    `last_day` is a day like 20150517, and a later one is not usual.
+    """
     day, year = _number(text, at, at + 2), _number(text, at + 7, at + 11)
     hour, minute, second = _number(text, at + 12, at + 14), _number(text, at + 15, at + 17), _number(text, at + 18, at + 20)
     east_hours, east_minutes = _number(text, at + 22, at + 24), _number(text, at + 24, at + 26)
@@ -83,7 +95,7 @@ def _put_time(text: Text, at: int, out: Text, to: int) -> int:
         or not (text[at + 14] == _COLON and text[at + 17] == _COLON and text[at + 20] == _SPACE)
         or not (text[at + 21] == _PLUS or text[at + 21] == _MINUS)
         or not (0 <= hour < 24 and 0 <= minute < 60 and 0 <= second < 60)
-        or not (0 <= east_hours < 24 and 0 <= east_minutes < 60)
+        or not (0 <= east_hours < 24 and 0 <= east_minutes < 60 and east_minutes != _QUARTER and east_minutes != _HALF)
         or not 1 < year < 9999  # so that the year in UTC has four digits too
         or not 1 <= day <= days_of(year, month)
     ):
@@ -99,6 +111,8 @@ def _put_time(text: Text, at: int, out: Text, to: int) -> int:
         minutes, day = minutes - _DAY_MINUTES, day + 1
         if day > days_of(year, month):
             year, month, day = (year, month + 1, 1) if month < 12 else (year + 1, 1, 1)
+    if year < _FIRST_YEAR or (year * 100 + month) * 100 + day > last_day:
+        return -1
     to = put_digits(year, 4, out, to)
     out[to] = _MINUS
     to = put_digits(month, 2, out, to + 1)
@@ -136,6 +150,15 @@ def _is_known(text: Text, first: int, after: int) -> bool:
     return not (after - first == 1 and text[first] == _MINUS)
 
 
+@compiled(boolean(_Bytes, int64, _Bytes))
+def _is(text: Text, at: int, what: Text) -> bool:
+    """Whether these bytes stand there."""
+    same = True
+    for place in range(len(what)):
+        same &= text[at + place] == what[place]
+    return same
+
+
 @compiled(int64(_Bytes, int64, int64))
 def _duration_ms(text: Text, first: int, after: int) -> int:
     """Seconds with three decimals as milliseconds; -1 if it is not written so."""
@@ -146,7 +169,7 @@ def _duration_ms(text: Text, first: int, after: int) -> int:
     return -1 if seconds < 0 or milliseconds < 0 else seconds * 1000 + milliseconds
 
 
-@compiled(int64(_Bytes, int64, int64, _Positions, int64, int64, _Bytes, _Positions, _Found, int64, _Written, int64))
+@compiled(int64(_Bytes, int64, int64, _Positions, int64, int64, int64, _Bytes, _Positions, _Found, int64, _Written, int64))
 def _put_event(
     text: Text,
     first: int,
@@ -154,6 +177,7 @@ def _put_event(
     quotes: Positions,
     count: int,
     offset: int,
+    last_day: int,
     before: Text,
     before_ends: Positions,
     found: Positions,
@@ -167,17 +191,12 @@ def _put_event(
     """
     request, request_end = quotes[0], quotes[1]
     bracket = request - _TIME_TO_REQUEST
-    client_end = first
-    while client_end < request and text[client_end] != _SPACE:
-        client_end += 1
-    identity_end = client_end + 1
-    while identity_end < request and text[identity_end] != _SPACE:
-        identity_end += 1
     # Whatever the user's name is: after a bracket in it there is no quote where a request would begin.
     if (
-        not 1 <= client_end - first <= _LONGEST_CLIENT
-        or not client_end + 1 < identity_end < bracket
-        or not (text[bracket] == _OPEN and text[request - 2] == _CLOSE and text[request - 1] == _SPACE)
+        not first < bracket - 1
+        or text[first] <= _SPACE
+        or not (text[bracket - 1] == _SPACE and text[bracket] == _OPEN)
+        or not (text[request - 2] == _CLOSE and text[request - 1] == _SPACE)
     ):
         return -1
 
@@ -193,10 +212,25 @@ def _put_event(
     if (
         method_end == request + 1
         or text[method_end] != _SPACE
-        or target_end == target
+        or not 1 <= target_end - target <= _LONGEST_TEXT
+        or text[target] != _SLASH
         or not size < size_end
         or not (text[status - 1] == _SPACE and text[size - 1] == _SPACE)
-        or _number(text, status, status + 3) < 100
+    ):
+        return -1
+    method_bytes, code = method_end - request - 1, _number(text, status, status + 3)
+    # What servers write in place of a request that they could not read is judged by whoever looks twice: PRI, CONNECT and
+    # UNKNOWN, and Jetty's /badMessage.
+    if (
+        not 100 <= code < 600
+        or (method_bytes == 3 and text[request + 1] == ord("P") and text[request + 2] == ord("R"))
+        or (method_bytes == 7 and text[request + 1] != ord("O"))
+        or (
+            code >= _LEAST_ERROR
+            and target_end - target > 3
+            and text[target + 1] == ord("b")
+            and text[target + 2] == ord("a")
+        )
     ):
         return -1
     sized = _is_known(text, size, size_end)
@@ -206,10 +240,18 @@ def _put_event(
         or (text[size] == _ZERO and size_end - size > 1)
     ):
         return -1
+    dropped = 0
+    if sized and text[size] != _ZERO:
+        if method_bytes == len(_HEAD) and _is(text, request + 1, _HEAD):
+            dropped = OF_HEAD
+        elif code in (_NO_CONTENT, _NOT_MODIFIED):
+            dropped = OF_HEADERS
 
     duration_ms = -1
     if count > 2:
         if count == 4 or text[size_end] != _SPACE:
+            return -1
+        if quotes[3] - quotes[2] - 1 > _LONGEST_TEXT or quotes[5] - quotes[4] - 1 > _LONGEST_TEXT:
             return -1
         for quote in range(4, count, 2):
             if quotes[quote] != quotes[quote - 1] + 2 or text[quotes[quote] - 1] != _SPACE:
@@ -220,13 +262,13 @@ def _put_event(
                 return -1
             if _is_known(text, duration, after):
                 duration_ms = _duration_ms(text, duration, after)
-                if duration_ms < 0:
+                if not 0 <= duration_ms <= _LONGEST_DURATION_MS:
                     return -1
 
     at = _put_before(_ID, before, before_ends, out, at)
     at = put_number(offset, out, at)
     at = _put_before(_TIME, before, before_ends, out, at)
-    at = _put_time(text, bracket + 1, out, at)
+    at = _put_time(text, bracket + 1, last_day, out, at)
     if at < 0:
         return -1
     at = _put_before(_PAGE, before, before_ends, out, at)
@@ -236,7 +278,7 @@ def _put_event(
     at = _put_before(_STATUS, before, before_ends, out, at + VISITOR_BYTES)
     at = put(text, status, status + 3, out, at)
     at = _put_before(_BYTES_SENT, before, before_ends, out, at)
-    at = put(text, size, size_end, out, at) if sized else put_number(0, out, at)
+    at = put(text, size, size_end, out, at) if sized and not dropped else put_number(0, out, at)
     if duration_ms >= 0:
         at = _put_before(_DURATION_MS, before, before_ends, out, at)
         at = put_number(duration_ms, out, at)
@@ -249,13 +291,13 @@ def _put_event(
         at = _put_before(_USER_AGENT, before, before_ends, out, at)
         at = put(text, quotes[4] + 1, quotes[5] + 1, out, at)
     out[at] = _BRACE
-    found[_CLIENT_END, number], found[VISITOR, number] = client_end, visitor
+    found[_CLIENT_END, number], found[VISITOR, number], found[DROPPED, number] = bracket - 1, visitor, dropped
     return at + 1
 
 
-@compiled(int64(_Bytes, int64, int64, _Bytes, _Positions, _Found, _Written))
+@compiled(int64(_Bytes, int64, int64, int64, _Bytes, _Positions, _Found, _Written))
 def write_events(
-    text: Text, offset: int, longest: int, before: Text, before_ends: Positions, found: Positions, out: Text
+    text: Text, offset: int, longest: int, last_day: int, before: Text, before_ends: Positions, found: Positions, out: Text
 ) -> int:
     """Write the events of all lines one after the other and where they are; returns where the last one ends."""
     quotes = np.empty(_MOST_QUOTES, np.int64)
@@ -278,11 +320,11 @@ def write_events(
             after, odd = after - 1, odd - 1
         found[_LINE, number], found[_LINE_END, number] = first, place
         found[_CLIENT_END, number] = first
-        found[VISITOR, number] = -1
+        found[VISITOR, number], found[DROPPED, number] = -1, 0
         found[_VALUE, number] = at
         if not odd and after - first <= longest and 2 <= count <= _MOST_QUOTES and count % 2 == 0:
             event_end = _put_event(
-                text, first, after, quotes, count, offset + first, before, before_ends, found, number, out, at
+                text, first, after, quotes, count, offset + first, last_day, before, before_ends, found, number, out, at
             )
             if event_end > 0:
                 at = event_end

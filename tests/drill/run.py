@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from requests import RequestException
 
@@ -64,16 +62,13 @@ def run_drill(drill: Drill, stack: Stack, project: str, say: Callable[[str], Non
     """The drill's result; whatever goes wrong is a complaint in it. Without batch run the last check is left out."""
     result = Result(drill.name, drill.fault)
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            _run(drill, stack, Faults(stack, project), Path(folder), say, with_batch, result)
+        _run(drill, stack, Faults(stack, project), say, with_batch, result)
     except (AssertionError, BraidError) as failure:
         result.complaints.append(" ".join(str(failure).split()))
     return result
 
 
-def _run(
-    drill: Drill, stack: Stack, faults: Faults, folder: Path, say: Callable[[str], None], with_batch: bool, result: Result
-) -> None:
+def _run(drill: Drill, stack: Stack, faults: Faults, say: Callable[[str], None], with_batch: bool, result: Result) -> None:
     say("waiting for rest")
     wait_for_rest(stack)
     site = f"{drill.name}-{uuid.uuid4().hex[:6]}"
@@ -83,7 +78,7 @@ def _run(
 
     with Reader(stack.settings, [site]) as reader:
         with (RecordedTraffic if drill.loses else Traffic)(stack, site, _SEED, drill.malformed) as traffic:
-            scene = Scene(stack, faults, reader, traffic, before.positions, site, folder, say, shifts=shifts)
+            scene = Scene(stack, faults, reader, traffic, before.positions, site, say, shifts=shifts)
             scene.until(lambda: reader.views >= _WARM_EVENTS)
             say(drill.fault)
             drill.inject(scene)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count, islice
-from pathlib import Path
 
 from confluent_kafka import KafkaException
 
@@ -41,7 +40,6 @@ class Scene:
     traffic: Traffic | RecordedTraffic
     before: Mapping[int, int]
     site: str
-    folder: Path
     say: Callable[[str], None]
     acknowledged: int = 0
     over_s: float | None = None
@@ -95,8 +93,8 @@ class Scene:
         return [value for _, value in islice(stream, number)]
 
     def produce(self, values: list[bytes]) -> None:
-        """Send events as a file, all of them acknowledged when this returns."""
-        self.acknowledged += produce(self.stack, values, self.folder / "events.jsonl")
+        """Send events, all of them acknowledged when this returns."""
+        self.acknowledged += produce(self.stack, values)
 
     def is_fresh(self) -> bool:
         """Whether readers see what was in Kafka a moment ago, which takes half a second."""

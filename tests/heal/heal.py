@@ -1,7 +1,6 @@
 """A mistake and its cure: a kernel with a bug is deployed, its wrong numbers are seen, taken back, and computed anew.
 
-What a moment's rows should have been is what they are in the end, and that is proved by others: by `make audit` where this
-is a demonstration, by the oracle where it is a test.
+What a moment's rows should have been is what they are in the end, and `make audit` proves these.
 """
 
 from __future__ import annotations
@@ -47,7 +46,10 @@ class Moment:
 
 
 def heal(stack: Stack, events: int, say: Callable[[str], None]) -> list[Moment]:
-    """The moments with the bug, after the rollback and after the cure; the stack runs the right code again."""
+    """The moments with the bug, after the rollback and after the cure; the stack runs the right code again.
+
+    AssertionError if the bug was not to be seen, or if the rollback or the cure did not do what it is for.
+    """
     say(f"sending {events:,} events; a third of them are a bot's")
     stack.simulate(events, _SEEDS[0], _NO_LIMIT)
     stack.run("make", "--silent", "batch", "FULL=1")
@@ -66,11 +68,16 @@ def heal(stack: Stack, events: int, say: Callable[[str], None]) -> list[Moment]:
     say("make deploy FULL=1, of the mended kernel")
     healed_s = deploy_s(stack, ROOT, "FULL=1")
     right = _rows(stack)
-    return [
+    moments = [
         _moment("bots count twice", broke_s, wrong, right),
         _moment("rolled back", rolled_back_s, rolled_back, right),
         _moment("healed", healed_s, right, right),
     ]
+    seen, back, _ = (moment.total_error for moment in moments)
+    # A third of the events is a bot's, and what came while the bug was there is wrong after the rollback too.
+    assert events / 4 < seen < events / 2, f"{seen:,} views too many of {events:,} events is not what the bug counts"
+    assert 0 < back < seen / 10, f"{back:,} views too many after the rollback, {seen:,} before it"
+    return moments
 
 
 def _rows(stack: Stack) -> Rows:

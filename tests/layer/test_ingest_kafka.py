@@ -15,10 +15,12 @@ import pytest
 
 from contract.errors import EngineUnavailable, TopicUnusable
 from contract.event import MAX_VALUE_BYTES, decode
+from contract.rejected_line import rejected_line
 from contract.settings import Settings
 from ingest.lines import InputFile
-from ingest.produce import produce
+from ingest.produce import produce, wanted_log
 from ingest.stop import Stop
+from ingest.summary import Summary
 from ingest.topics import ensure_topic
 from tests.fixtures.eventually import eventually
 from tests.fixtures.kafka import records_of
@@ -28,9 +30,16 @@ LOG_APPEND_TIME = 2
 
 
 @pytest.fixture
-def keyed(topic: Settings, tmp_path: Path) -> Settings:
+def keyed(archived_topic: Settings, tmp_path: Path) -> Settings:
     (tmp_path / "visitor_key").write_text("a key")
-    return replace(topic, secrets_dir=str(tmp_path))
+    return replace(archived_topic, secrets_dir=str(tmp_path))
+
+
+def count(
+    settings: Settings, file: Path, site: str | None = None, file_format: str = "auto", final: bool = False
+) -> Summary:
+    wanted = wanted_log(file.name, site, file_format)
+    return produce(settings, InputFile(file), wanted, Stop(), lambda line: None, final)
 
 
 def test_the_topic_is_created_once_and_checked_afterwards(no_topic: Settings):
@@ -41,13 +50,14 @@ def test_the_topic_is_created_once_and_checked_afterwards(no_topic: Settings):
         assert not ensure_topic(replace(no_topic, topic_partitions=partitions))
 
 
-def test_a_log_arrives_with_its_visitors_together_and_its_bad_lines_as_they_are(keyed: Settings, tmp_path: Path):
+def test_a_log_arrives_with_its_visitors_together_and_its_bad_lines_with_the_reason(keyed: Settings, tmp_path: Path):
     bad = b"not a line of a log\n"
     text = b"".join(LINE % (number % 50, number % 7, number) for number in range(2_000)) + bad + b"\n" + b"x" * 10_000_000
     file = tmp_path / "site.log.gz"
     file.write_bytes(gzip.compress(text, 1))
-    result = produce(keyed, InputFile(file), "demo", "auto", Stop())
-    assert (result.lines, result.sent, result.unparsed, result.skipped_empty) == (2_003, 2_002, 2, 1)
+    result = count(keyed, file, "demo")
+    assert (result.lines, result.sent, result.counted, result.empty) == (2_003, 2_002, 2_000, 1)
+    assert result.quarantined == {"not_a_log_line": 1, "too_large": 1}
     records = records_of(keyed)
     assert len(records) == 2_002
     assert {record.timestamp()[0] for record in records} == {LOG_APPEND_TIME}
@@ -59,8 +69,10 @@ def test_a_log_arrives_with_its_visitors_together_and_its_bad_lines_as_they_are(
             partitions_of.setdefault(record.key(), set()).add(record.partition())
     assert len(partitions_of) == 50
     assert {len(partitions) for partitions in partitions_of.values()} == {1}
-    unkeyed = sorted(len(record.value() or b"") for record in records if record.key() is None)
-    assert unkeyed == [len(bad) - 1, MAX_VALUE_BYTES + 1]
+    rejected, long = sorted((record.value() or b"" for record in records if record.key() is None), key=len)
+    line = rejected_line(rejected)
+    assert line is not None
+    assert (line.line, len(long)) == (bad.decode().strip(), MAX_VALUE_BYTES + 1)
     times_ms, values = [record.timestamp()[1] for record in records], [record.value() for record in records]
     events = decode(0, range(len(records)), times_ms, values).events
     assert (len(events), events["bytes_sent"].sum()) == (2_000, sum(range(2_000)))
@@ -70,8 +82,9 @@ def test_json_lines_go_as_they_are(keyed: Settings, tmp_path: Path):
     lines = [b'{"visitor_id":"v","x":1}', b'{"visitor_id":1}', b"{", b'\xff{"visitor_id":"v"}']
     file = tmp_path / "events.jsonl"
     file.write_bytes(b"\n".join(lines))
-    result = produce(keyed, InputFile(file), None, "auto", Stop())
-    assert (result.lines, result.sent, result.unparsed) == (4, 4, 3)
+    result = count(keyed, file, file_format="jsonl", final=True)
+    assert (result.lines, result.sent, result.counted) == (4, 4, 0)
+    assert result.quarantined == {"missing_field": 1, "wrong_type": 1, "not_json": 1, "not_utf8": 1}
     assert {(record.key(), record.value()) for record in records_of(keyed)} == {
         (b"v", lines[0]),
         *((None, line) for line in lines[1:]),
@@ -84,9 +97,9 @@ def test_a_missing_topic_and_a_missing_broker_are_said_at_once(no_topic: Setting
     file.write_bytes(LINE % (1, 1, 1))
     settings = replace(no_topic, secrets_dir=str(tmp_path))
     with pytest.raises(TopicUnusable, match=rf"has no topic {no_topic.topic}; `make up` creates it"):
-        produce(settings, InputFile(file), None, "auto", Stop())
+        count(settings, file)
     with pytest.raises(EngineUnavailable, match=r"Kafka at 127\.0\.0\.1:1 does not answer"):
-        produce(replace(settings, kafka_bootstrap="127.0.0.1:1"), InputFile(file), None, "auto", Stop())
+        count(replace(settings, kafka_bootstrap="127.0.0.1:1"), file)
 
 
 def test_the_simulator_stops_after_its_events_and_says_where_they_end(topic: Settings):
@@ -94,7 +107,7 @@ def test_the_simulator_stops_after_its_events_and_says_where_they_end(topic: Set
     command = [sys.executable, "-m", "ingest", "simulate", "--rate", "5000", "--events", "3000", "--seed", "7", "--json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
     result = json.loads(done.stdout)
-    assert (result["lines"], result["sent"]) == (3_000, 3_000)
+    assert result["sent"] == 3_000
     records = records_of(topic)
     assert sum(result["next_offsets"].values()) == len(records) == 3_000
     by_id = [json.loads(record.value())["event_id"] for record in records if (record.value() or b"").endswith(b'"}')]
@@ -108,6 +121,8 @@ def test_ctrl_c_says_what_arrived_and_the_same_command_sends_the_rest(keyed: Set
         "BRAID_KAFKA_BOOTSTRAP": keyed.kafka_bootstrap,
         "BRAID_TOPIC": keyed.topic,
         "BRAID_SECRETS_DIR": keyed.secrets_dir,
+        "BRAID_WEBHDFS_URL": keyed.webhdfs_url,
+        "BRAID_ARCHIVE_ROOT": keyed.archive_root,
     }
     command = [sys.executable, "-m", "ingest", "produce", str(file), "--json"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -127,5 +142,5 @@ def test_ctrl_c_says_what_arrived_and_the_same_command_sends_the_rest(keyed: Set
     assert interrupted, said
     arrived = int(interrupted[2].replace(",", ""))
     assert 0 < arrived <= len(records_of(keyed))
-    produce(keyed, InputFile(file), "site", "auto", Stop())
+    count(keyed, file, "site")
     assert len({json.loads(record.value() or b"")["event_id"] for record in records_of(keyed)}) == 300_000

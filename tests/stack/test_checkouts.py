@@ -12,7 +12,8 @@ import pytest
 from tests.fixtures.stack import ROOT, Stack
 
 COMMANDS = (
-    "up", "deploy", "batch FULL=1", "rollback", "audit", "replay LOG=Makefile", "query SQL=select+1", "status", "psql", "ps",
+    "up", "deploy", "batch FULL=1", "rollback", "audit", "replay LOG=Makefile", "follow LOG=Makefile", "sources",
+    "query SQL=select+1", "status", "psql", "ps",
     "logs", "down", "clean YES=1",
 )  # fmt: skip
 ALL = ("ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Image}} {{.State}}")

@@ -39,8 +39,9 @@ def test_readmes_first_log_gives_readmes_answer_and_the_truth(stack: Stack):
     assert said[-1] == answer.removeprefix("\n")
 
     truth = json.loads((ROOT / "build" / "sample" / "truth.json").read_text(encoding="utf-8"))
-    counted = f"{truth['lines']:,} lines, {truth['lines']:,} sent, {truth['not_requests']} of them quarantined"
-    assert counted in said[1]
+    summary = "{:,} lines: {:,} counted, 0 repeats, {} quarantined (not_a_request {}), 0 empty or remarks\n"
+    numbers = truth["lines"], truth["lines"] - truth["not_requests"], truth["not_requests"], truth["not_requests"]
+    assert said[1] == summary.format(*numbers)
     rows = {(page, day): counts for page, day, *counts in stack.ask(PAGES.format("demo"))}
     names = ("views", "errors", "bytes_sent", "visitors")
     expected = {(row["page"], row["day"]): [row[name] for name in names] for row in truth["by_page_and_day"]}
@@ -49,7 +50,8 @@ def test_readmes_first_log_gives_readmes_answer_and_the_truth(stack: Stack):
     assert all(abs(counts[3] - expected[key][3]) <= max(2, 0.05 * expected[key][3]) for key, counts in rows.items())
 
     before = stack.everything()
-    stack.run("bash", "-c", typed[1])
+    again = stack.run("bash", "-c", typed[1]).stdout
+    assert again == f"{truth['lines']:,} lines: 0 counted, {truth['lines']:,} repeats, 0 quarantined, 0 empty or remarks\n"
     assert stack.everything() == before
 
 
@@ -57,10 +59,10 @@ def test_a_whole_log_gives_what_awk_counts(stack: Stack, access_log: Path, reque
     site = f"awk.{request.node.callspec.params['access_log']}"
     by_awk = awk_lines(access_log)
     _, said, _ = replay(stack, access_log, site=site)
-    sent, unparsed = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:sent|of them)", said))
+    (counted,) = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) counted", said))
     sums = "sum(views), sum(bytes_sent), sum(errors), distinct_count(rollup(visitors))"
     ((views, bytes_sent, errors, visitors),) = stack.ask(f"SELECT {sums} FROM page_traffic WHERE site = '{site}'")
-    assert len(by_awk) == views == sent - unparsed
+    assert len(by_awk) == views == counted
     assert (bytes_sent, errors) == (sum(it.bytes_sent for it in by_awk), sum(it.status >= 500 for it in by_awk))
     assert visitors == pytest.approx(len({it.client for it in by_awk}), rel=0.1)
 
@@ -76,13 +78,13 @@ def test_a_gzipped_log_with_a_broken_line(stack: Stack, sample_log: tuple[Path, 
     cut = "SELECT count(*), max(length(value)) FROM quarantine WHERE value_bytes = 65537"
     ((cut_before, _),) = stack.ask(cut, role="postgres")
     _, said, _ = replay(stack, log, site="gzipped")
-    assert "102 lines, 102 sent, 2 of them quarantined" in said
+    assert "102 lines: 100 counted, 0 repeats, 2 quarantined (not_a_log_line 1, too_large 1)" in said
     assert stack.ask("SELECT sum(views) FROM site_traffic WHERE site = 'gzipped'") == [(100,)]
     after = dict(stack.ask("SELECT reason, count(*) FROM quarantine GROUP BY reason"))
     assert {
         reason: after[reason] - quarantined.get(reason, 0) for reason in after if after[reason] != quarantined.get(reason)
     } == {
-        "not_json": 1,
+        "not_a_log_line": 1,
         "too_large": 1,
     }
     assert stack.ask(cut, role="postgres") == [(cut_before + 1, 4_096)]
@@ -90,7 +92,7 @@ def test_a_gzipped_log_with_a_broken_line(stack: Stack, sample_log: tuple[Path, 
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [(None, "no such file; 'make sample-log' writes one"), (b"", "is empty"), (b"\x7fELF\0\0", "binary")],
+    [(None, "no such file; 'make sample-log' writes one"), (b"", "is empty"), (b"\x7fELF\0\0", "no line of the first 1 is")],
 )
 def test_unusable_files_are_refused_in_one_line(stack: Stack, tmp_path: Path, content: bytes | None, complaint: str):
     log = tmp_path / "some.log"

@@ -22,7 +22,18 @@ case $1 in
     compose) [[ $2 == version ]] || env >"$here/environment" ;;
 esac
 """
-COMMANDS = ("batch", "rollback", "audit", "query", "status", "psql", "logs", "replay LOG=Makefile")
+COMMANDS = (
+    "batch",
+    "rollback",
+    "audit",
+    "query",
+    "status",
+    "psql",
+    "logs",
+    "replay LOG=Makefile",
+    "follow LOG=Makefile",
+    "sources",
+)
 
 
 @dataclass(frozen=True)

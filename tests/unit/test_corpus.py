@@ -10,12 +10,11 @@ import pytest
 
 from contract.errors import InputError
 from contract.event import REASONS, decode
-from ingest.access_log import AccessLog
-from ingest.line_records import log_record
+from contract.rejected_line import rejected_line
 from ingest.lines import InputFile
 from tests.fixtures.corpus import EVENT, KAFKA_TIME_MS, MALFORMED, TIME, VALUES, Case, malformed
 from tests.fixtures.judges import by_decode, by_oracle
-from tests.fixtures.log_corpus import FILES, LINES, FileCase, lines_in
+from tests.fixtures.log_corpus import FILES, LINES, FileCase, lines_in, log_lines
 
 YEAR_2200_MS = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp() * 1000)
 
@@ -50,11 +49,19 @@ def test_malformed_values_are_drawn_from_every_class_and_the_same_for_a_seed():
 @pytest.mark.parametrize("case", LINES, ids=lambda case: f"{case.kind}: {case.name[:40]!a}")
 def test_each_line_is_the_event_or_the_reject_that_it_must_be(case: Case):
     assert case.value is not None
-    key, value = log_record(AccessLog("access.log", "demo", "a key"))(17, case.value)
+    record = log_lines().record("access.log", 17, case.value)
+    assert record is not None
+    key, value = record
     (judgement,) = by_decode([value], KAFKA_TIME_MS)
     if isinstance(case.expected, str):
         assert judgement == case.expected
-        assert key is not None or value == case.value
+        line = rejected_line(value)
+        if line is not None:
+            text = case.value.decode("utf-8", "backslashreplace")
+            assert (key, line.at, line.line) == (None, "access.log:17", text[: len(line.line)])
+            assert len(line.line) == min(len(text), 8_000)
+        else:
+            assert key is not None or value == case.value
     else:
         assert judgement == {"event_id": "access.log:17", "site": "demo", "visitor_id": key} | case.expected
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from contract.errors import InputError
-from ingest.lines import CUT_LINE_BYTES, InputFile
+from ingest.lines import InputFile
+from ingest.pieces import CUT_LINE_BYTES
 from tests.fixtures.log_corpus import lines_in
 
 

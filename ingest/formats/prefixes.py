@@ -1,0 +1,95 @@
+"""What a shipper, a container engine or a logging library writes before each line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+
+import msgspec
+
+_MOMENT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:?[0-9]{2})"
+_TAG = r"[^\s:\[]+(?:\[[0-9]+\])?: ?"
+_HALF = 0.5
+
+Strip = Callable[[str], str | None]
+"""A line without its prefix, or None if it has none."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A prefix and who writes it."""
+
+    name: str
+    strip: Strip
+
+
+class _DockerLine(msgspec.Struct):
+    log: str
+    stream: str
+    time: str
+
+
+_decode_docker = msgspec.json.Decoder(_DockerLine).decode
+
+
+def _docker_file(text: str) -> str | None:
+    try:
+        return _decode_docker(text.encode()).log.rstrip("\n") if text.startswith('{"') else None
+    except msgspec.DecodeError:
+        return None
+
+
+def _without(pattern: re.Pattern[str], text: str) -> str | None:
+    match = pattern.match(text)
+    return text[match.end() :] if match else None
+
+
+def _prefix(name: str, pattern: str) -> Prefix:
+    return Prefix(name, partial(_without, re.compile(pattern)))
+
+
+_OUTER = (
+    _prefix("Docker Compose's prefix", rf"[\w.-]+ +\| (?:{_MOMENT} )?"),
+    _prefix("kubectl's prefix", r"\[pod/[^\]]+\] "),
+    _prefix("the prefix of a container's log", rf"{_MOMENT} (?:stdout|stderr) [FP] "),
+    Prefix("Docker's JSON", _docker_file),
+)
+_INNER = (
+    _prefix("syslog's prefix", rf"(?:<[0-9]{{1,3}}>)?[A-Z][a-z]{{2}} [ 0-9][0-9] [0-9:]{{8}} (?:\S+ )?{_TAG}"),
+    _prefix("syslog's prefix", rf"(?:<[0-9]{{1,3}}>)?{_MOMENT} (?:\S+ )?{_TAG}"),
+    _prefix("syslog's prefix", rf"<[0-9]{{1,3}}>1 (?:{_MOMENT}|-) \S+ \S+ \S+ \S+ (?:-|\[.*?\]) ?\ufeff?"),
+    _prefix("a logger's prefix", r"\[[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} [+-][0-9]{4}\] \[[0-9]+\] \[[A-Z]+\] "),
+    _prefix("a logger's prefix", r"(?:DEBUG|INFO|WARNING|ERROR|CRITICAL):[\w.]+:"),
+    _prefix("twistd's prefix", r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{8}[+-][0-9]{4} \[[^\]]+\] "),
+    _prefix("Docker's time", rf"{_MOMENT} "),
+)
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """Some prefixes, one behind the other."""
+
+    of: tuple[Prefix, ...] = ()
+
+    def strip(self, text: str) -> str | None:
+        """A line without them, or None if it has not all."""
+        stripped: str | None = text
+        for prefix in self.of:
+            stripped = prefix.strip(stripped) if stripped is not None else None
+        return stripped
+
+    def text(self) -> str:
+        """For people, to be put behind a format."""
+        return "".join(f" behind {prefix.name}" for prefix in self.of)
+
+
+def candidates(sample: Sequence[str]) -> list[Prefixes]:
+    """No prefix, and all that most of the lines have; the fewest first."""
+    choices = (Prefixes(tuple(filter(None, pair))) for pair in product((None, *_OUTER), (None, *_INNER)))
+    chosen = [
+        one for one in choices if not one.of or sum(one.strip(text) is not None for text in sample) > _HALF * len(sample)
+    ]
+    return sorted(chosen, key=lambda one: len(one.of))
