@@ -186,14 +186,13 @@ import kafka
 from aiokafka import AIOKafkaProducer
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-KEYS = [b""]
-KEYS += [b"abcdefghi"[:size] for size in range(1, 10)]
+KEYS = [b"abcdefghi"[:size] for size in range(1, 10)]
 KEYS += [bytes(range(0x80, 0x80 + size)) for size in range(1, 10)]
 KEYS += [b"\xff" * size for size in range(1, 10)]
 KEYS += [text.encode() for text in ("é", "ключ", "鍵", "مفتاح", "🙂", "e\u0301", "visitor=ünï")]
 KEYS += [b"198.51.100.%d" % last for last in range(1, 16)]
 KEYS += [b"2001:db8::%x" % last for last in (1, 0xFF, 0xFFFE)]
-KEYS += [b"%064x" % 7919**power for power in range(10, 16)]
+KEYS += [b"%064x" % 7919**power for power in range(10, 17)]
 KEYS += [b"x" * 1000]
 assert len(set(KEYS)) == len(KEYS) == 60
 COUNTS = (2, 3, 8, 12)
