@@ -31,7 +31,7 @@ class SketchBolt(DatabaseBolt):
 
         load_all()
         self._counters: dict[int, RangeCounter] = {}
-        self._counted_days = DayFilters.of_database(self.database, self.settings.day_filter_mb << 20)
+        self._counted_days = DayFilters.of_database(self.database, self.settings.day_filter_mb << 20, self.logger.info)
 
     def process(self, tup: Tuple) -> None:
         """Ack what is committed; fail what is not, and the spout plans less of it again from the committed position."""

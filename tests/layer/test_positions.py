@@ -230,7 +230,7 @@ def count_all(settings: Settings) -> None:
             arguments = (counted.rows, counts, counted.rejects, settings.topic, counted.generation)
             commit_range(connection, offsets, *arguments, position=counted.position)
 
-        days = DayFilters.of_database(lambda: connection, 1 << 20)
+        days = DayFilters.of_database(lambda: connection, 1 << 20, print)
         log_ends = next_offsets_of(settings)
         stored = positions(connection, len(log_ends))
         for partition, log_end in log_ends.items():
