@@ -121,7 +121,7 @@ def test_a_topic_that_ends_before_the_position_is_not_the_one_that_was_counted()
 
 def value(event_id: str, day: int = 17) -> bytes:
     event = {
-        "event_id": event_id, "event_time": f"2015-05-{day}T10:00:00Z", "site": "s", "page": "/", "visitor_id": "v",
+        "event_id": event_id, "event_time": f"2015-05-{day:02}T10:00:00Z", "site": "s", "page": "/", "visitor_id": "v",
         "status": 200, "bytes_sent": 1,
     }  # fmt: skip
     return json.dumps(event).encode()
