@@ -13,9 +13,10 @@ from confluent_kafka.admin import AdminClient
 
 from contract.errors import DataLost, EngineUnavailable, PositionLost
 from contract.event import MAX_VALUE_BYTES
+from contract.fetcher import fetcher
 from contract.log_position import TRUNCATED, LogPosition
 from contract.master import OffsetRange
-from contract.records import CONSUME_MESSAGES, Records, parted
+from contract.records import Records
 from contract.settings import Settings
 from serving.log_check import answered_topic, ask_topic, topic_of
 
@@ -36,6 +37,7 @@ class RangeReader:
         self._mean_bytes = MAX_VALUE_BYTES
         self._admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
         self._consumer = self._connect()
+        self._fetcher = fetcher(self._consumer)
         self._knows_topic = False
         self._asked: Future[Any] | None = None
         self._prefetched = Records()
@@ -75,8 +77,8 @@ class RangeReader:
         if self._knows_topic:
             # That asks Kafka, so if it fails the old one is still there.
             following = self._connect()
-            self._consumer.close()
-            self._consumer = following
+            self._fetcher.close()
+            self._consumer, self._fetcher = following, fetcher(following)
         self._seek(position)
         self._next_offset = position.next_offset
 
@@ -115,7 +117,7 @@ class RangeReader:
 
     def close(self) -> None:
         """Let go of the broker."""
-        self._consumer.close()
+        self._fetcher.close()
 
     def _seek(self, position: LogPosition) -> None:
         self._knows_topic = True
@@ -134,17 +136,15 @@ class RangeReader:
         while self._reached_offset < next_offset and self._prefetched.size_bytes < self._most_bytes:
             # As many as fit if they are like the last ones.
             fitting = 1 + (self._most_bytes - self._prefetched.size_bytes) // self._mean_bytes
-            missing = min(CONSUME_MESSAGES, next_offset - self._reached_offset, fitting)
-            messages = self._consumer.consume(missing, _CONSUME_TIMEOUT_S)
-            records, errors = parted(messages)
-            if records:
-                before_bytes = self._prefetched.size_bytes
+            missing = min(next_offset - self._reached_offset, fitting)
+            fetched = self._fetcher.fetch(missing, _CONSUME_TIMEOUT_S)
+            for _, records in fetched.records:
                 self._prefetched.add(records, self._shift)
-                self._mean_bytes = 1 + (self._prefetched.size_bytes - before_bytes) // len(records)
+                self._mean_bytes = 1 + records.size_bytes // len(records.offsets)
                 self._reached_offset = self._prefetched.offsets[-1] + 1
-            for message in errors:
-                self._handle(message.error(), message.offset())
-            if messages:
+            for failure in fetched.failures:
+                self._handle(failure.error, failure.offset)
+            if fetched:
                 deadline = time.monotonic() + _STALLED_AFTER_S
             elif time.monotonic() > deadline:
                 # The next read starts anew.
@@ -153,10 +153,10 @@ class RangeReader:
                 )
                 raise EngineUnavailable.at("Kafka", self._settings.kafka_bootstrap, cause)
 
-    def _handle(self, error: KafkaError, offset: int | None) -> None:
+    def _handle(self, error: KafkaError, offset: int) -> None:
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
-            self._reached_offset = max(self._reached_offset, (offset or 0) + self._shift)
+            self._reached_offset = max(self._reached_offset, offset + self._shift)
         elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             wanted, (low, high) = self._reached_offset - self._shift, self._watermarks()
             if wanted < low:
