@@ -97,6 +97,9 @@ class BatchFetcher(Fetcher):
 
     def fetch(self, most_messages: int, timeout_s: float) -> Fetched:
         """As many messages, or fewer if no more come in time."""
+        if self._queue is None:
+            # It says that it is closed.
+            return super().fetch(most_messages, timeout_s)
         most, timeout_ms = min(most_messages, self.MOST_MESSAGES), int(timeout_s * 1000)
         count = self._library.rd_kafka_consume_batch_queue(self._queue, timeout_ms, self._messages.ctypes.data, most)
         if count <= 0:

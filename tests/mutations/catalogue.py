@@ -231,6 +231,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("unit/test_speed.py::test_memory_for_filters_is_bounded_and_those_not_met_for_longest_go_first"),
     ),
     Mutation(
+        "a handle is proved",
+        "contract/fetcher.py",
+        "return client if _NAME.match(name) else None",
+        "return client",
+        _test("unit/test_fetcher.py::test_what_is_not_known_is_read_by_the_consumers_own_call"),
+    ),
+    Mutation(
         "rename",
         "ingest/archive_files.py",
         'f"{folder(self._root, dataset, offsets.partition)}/.{offsets.file_name}.{uuid.uuid4().hex}.tmp"',
