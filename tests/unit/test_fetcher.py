@@ -36,6 +36,8 @@ def broker() -> Iterator[str]:
         producer.poll(0)
     assert producer.flush(30) == 0
     yield f"{known.host}:{known.port}"
+    # The broker ends with it.
+    del producer
 
 
 def connected(broker: str) -> Consumer:
