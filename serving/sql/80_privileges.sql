@@ -9,6 +9,7 @@ GRANT SELECT ON public.quarantine_state TO reader, batch;
 GRANT SELECT ON public.ledger, public.log_positions, public.lost_offsets, public.drift, public.drift_rows, public.drift_summary TO reader, batch;
 GRANT SELECT (topic, partition, "offset", kafka_time, reason, detail, value_bytes) ON public.quarantine TO reader;
 GRANT EXECUTE ON FUNCTION serving.histogram_compact, serving.histogram_gather, serving.histogram_settle TO reader, braid_owner;
+GRANT EXECUTE ON FUNCTION serving.absorbed_floor TO reader, batch;
 
 GRANT EXECUTE ON FUNCTION serving.positions, serving.require_catalogue TO speed, batch;
 GRANT EXECUTE ON FUNCTION serving.commit_range, serving.merge_appended, serving.filtered_days, serving.day_filter TO speed;
