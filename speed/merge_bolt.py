@@ -13,7 +13,7 @@ from contract.errors import BraidError
 from serving.handoff import MERGED_ROWS, merge_appended
 from speed.database_bolt import DatabaseBolt
 
-# Storm ends a worker whose bolt is silent for 45 s (supervisor.worker.timeout.secs and the like in compose/conf/storm).
+# Well below topology.subprocess.timeout.secs (topology.py), after which Storm ends a worker whose bolt is silent.
 _PATIENCE_S = 10
 
 
@@ -35,6 +35,8 @@ class MergeBolt(DatabaseBolt):
         try:
             while merge_appended(self.database(), partition, self.settings.speed_merge_rows) == MERGED_ROWS:
                 if time.monotonic() > give_up_s:
+                    # The next commit of the partition goes on with it.
+                    self._appended[partition] = self.settings.speed_merge_rows
                     break
         except (psycopg.Error, BraidError) as error:
             self.logger.warning("rows of partition %s are not merged now: %s", partition, error)

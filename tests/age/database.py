@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -86,7 +85,7 @@ def dense_day(settings: Settings, events: int, pages: int, range_offsets: int, m
 
 def _commit(speed: Connection, frame: pl.DataFrame, range_offsets: int, merged: bool) -> None:
     appended = 0
-    for part in _parts(frame, range_offsets):
+    for part in frame.iter_slices(range_offsets):
         rows = aggregate(part, VIEWS)
         offsets = OffsetRange(0, part["offset"][0], part["offset"][-1] + 1)
         assert commit_range(speed, offsets, rows, Counts(len(part), len(part), 0), NO_REJECTS, TOPIC)
@@ -94,10 +93,6 @@ def _commit(speed: Connection, frame: pl.DataFrame, range_offsets: int, merged: 
         if merged and appended > 10_000:
             appended = 0
             merge_appended(speed, 0, 10_000)
-
-
-def _parts(frame: pl.DataFrame, size: int) -> Iterator[pl.DataFrame]:
-    return frame.iter_slices(size)
 
 
 def _next_offset(connection: Connection) -> int:
