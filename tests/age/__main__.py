@@ -1,7 +1,8 @@
 """python -m tests.age: how long readers wait for answers from a database as years leave it.
 
-Of the database that the environment names, which is made if it is not there. Given several names, all are asked in turn, so
-that two versions of the schema are compared in one run: `python -m tests.age age_before age_after`.
+Of the database that the environment names, which is made if it is not there; one that is there is asked as it is. Given
+several names, all are asked in turn, so that two versions of the schema are compared in one run: `python -m tests.age before
+after`, of which an older checkout has made the first.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ QUESTIONS = {
 
 
 def main() -> None:
-    """Prints p50, p99 and, in braces, the first answer of a session, of each question and database, in ms."""
+    """Prints p50, p99 and, in brackets, the first answer of a session, of each question and database, in ms."""
     parser = argparse.ArgumentParser(prog="python -m tests.age", description=__doc__)
     parser.add_argument("databases", nargs="*", help="names of databases (default: the environment's)")
     parser.add_argument("--asked", type=int, default=20, help="times that each question is asked (default: %(default)s)")
@@ -48,12 +49,18 @@ def main() -> None:
     settings = Settings.from_env()
     databases = [replace(settings, database_name=name) for name in arguments.databases or [settings.database_name]]
     for one in databases:
-        if migrate(one):
+        if not _is_there(one):
+            migrate(one)
             _age(one)
     for name, question in QUESTIONS.items():
         taken_ms = [_taken_ms(one, question, arguments.asked) for one in databases]
         figures = "  ".join(f"{np.median(ms):9.1f} {np.percentile(ms, 99):9.1f} ({ms[0]:.1f})" for ms in taken_ms)
         print(f"{name:50} {figures}", flush=True)
+
+
+def _is_there(settings: Settings) -> bool:
+    with connect(settings, "postgres", "postgres") as server:
+        return bool(server.execute("SELECT FROM pg_database WHERE datname = %s", [settings.database_name]).rowcount)
 
 
 def _age(settings: Settings) -> None:
