@@ -118,6 +118,7 @@ def test_parallel_workers_give_the_same_bytes(owner: Connection) -> None:
         "CREATE TABLE part AS SELECT n, ARRAY[((n % 300)::bigint << 48) + n % 9 + 1] AS latency, "
         "hll_add(hll_empty(11, 5, 0, 1), hll_hash_text(n::text)) AS visitors FROM generate_series(1, 30000) AS n"
     )
+    owner.execute("ANALYZE part")
     query = "SELECT n % 3, rollup(latency), rollup(visitors)::text FROM part GROUP BY 1 ORDER BY 1"
     alone = owner.execute(query.encode()).fetchall()
     owner.execute("SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0")
@@ -148,6 +149,11 @@ def test_a_server_without_the_module_has_the_forms_in_sql(
     with connect(database, "reader") as reader:
         assert native_sums(reader) == _NATIVE_SUMS
         assert_merged(reader, frame)
+
+
+def reads_days(connection: Connection, statement: bytes) -> bool:
+    """Whether the plan is of a view of days, which alone puts speed rows into other buckets than their own."""
+    return "date_bin" in str(connection.execute(b"EXPLAIN (VERBOSE) " + statement).fetchall())
 
 
 @pytest.mark.parametrize(
@@ -185,11 +191,11 @@ def test_sums_of_all_rows_are_read_from_rows_of_days(
     full_run(batch, frame[:600])
     commit(speed, frame[600:])
     statement = query.encode()
-    answer, plan = reader.execute(statement).fetchall(), str(reader.execute(b"EXPLAIN " + statement).fetchall())
-    assert ("traffic_by_day" in plan) == of_days
+    answer = reader.execute(statement).fetchall()
+    assert reads_days(reader, statement) == of_days
     reader.execute("SET braid.fewer_rows = off")
     assert sorted(map(str, reader.execute(statement).fetchall())) == sorted(map(str, answer))
-    assert "traffic_by_day" not in str(reader.execute(b"EXPLAIN " + statement).fetchall())
+    assert not reads_days(reader, statement)
 
 
 def test_a_prepared_question_follows_what_comes_and_whoever_may_ask_the_view_may_ask_it(
