@@ -28,17 +28,16 @@ ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {old_key}, RESET (fillfactor),
     DROP COLUMN IF EXISTS keys_digest, DROP COLUMN IF EXISTS first_offset,
     ADD COLUMN IF NOT EXISTS level int NOT NULL DEFAULT 0;
 GRANT MAINTAIN ON {table} TO batch;
-DROP INDEX IF EXISTS {old_level};
-CREATE INDEX IF NOT EXISTS {level} ON {table} (partition, level, epoch);
-CREATE INDEX IF NOT EXISTS {epoch} ON {table} (epoch);
+DROP INDEX IF EXISTS {old_level}, {old_level_epoch};
+CREATE INDEX IF NOT EXISTS {epoch} ON {table} (epoch, partition, level);
 {indexes}"""
     ).format(
         table=speed_table(view),
         columns=column_definitions(view),
         old_key=sql.Identifier(f"speed_{view.stored_name}_pkey"),
         old_level=sql.Identifier("serving", f"speed_{view.stored_name}_level"),
-        level=sql.Identifier(f"speed_{view.stored_name}_level_epoch"),
-        epoch=sql.Identifier(f"speed_{view.stored_name}_epoch"),
+        old_level_epoch=sql.Identifier("serving", f"speed_{view.stored_name}_level_epoch"),
+        epoch=sql.Identifier(f"speed_{view.stored_name}_epoch_level"),
         indexes=indexes(view, "speed"),
     )
 
@@ -69,14 +68,14 @@ def _merge_appended(views: Sequence[StoredView]) -> sql.Composed:
         EXIT WHEN taken >= most_rows OR of_level = {levels};
         SELECT count(*) >= needed INTO enough
         FROM (
-            SELECT FROM {table} WHERE partition = of_partition AND level = of_level AND epoch > absorbed_epoch LIMIT needed
+            SELECT FROM {table} WHERE partition = of_partition AND level = of_level AND epoch = ANY (epochs) LIMIT needed
         ) AS at_level;
         EXIT WHEN NOT enough;
         -- guard: merged rows take the place of their parts
         WITH gone AS (
             DELETE FROM {table} WHERE ctid = ANY (ARRAY(
                 SELECT s.ctid FROM {table} AS s
-                WHERE s.partition = of_partition AND s.level = of_level AND s.epoch > absorbed_epoch
+                WHERE s.partition = of_partition AND s.level = of_level AND s.epoch = ANY (epochs)
                 LIMIT most_rows - taken))
             RETURNING *
         ), merged AS (
@@ -116,7 +115,11 @@ DECLARE
     enough boolean;
     affected bigint;
     taken bigint := 0;
-    absorbed_epoch bigint := coalesce((SELECT epoch FROM serving.live_cut WHERE partition = of_partition), 0);
+    -- One by one, so that all columns of the index count.
+    epochs bigint[] := ARRAY(
+        SELECT generate_series(coalesce(c.epoch, 0) + 1, p.epoch)
+        FROM serving.speed_progress AS p LEFT JOIN serving.live_cut AS c ON c.partition = p.partition
+        WHERE p.partition = of_partition);
 BEGIN
     PERFORM pg_advisory_xact_lock({lock});
 {statements}

@@ -220,9 +220,9 @@ static int64 rows_asked(Query *query)
 static void bound_bucket(Query *query, RangeTblEntry *entry, int varno)
 {
 	Uses uses = {.varno = varno, .view = entry->relid, .allows_bucket = true};
-	TypeCacheEntry *type = lookup_type_cache(TIMESTAMPTZOID, TYPECACHE_LT_OPR | TYPECACHE_GT_OPR | TYPECACHE_BTREE_OPFAMILY);
+	TypeCacheEntry *type;
 	int64 rows = rows_asked(query);
-	char *batch = psprintf("%s" BATCH_SUFFIX, get_rel_name(entry->relid));
+	char *batch;
 	SortGroupClause *first;
 	Var *bucket;
 	bool newest;
@@ -235,12 +235,14 @@ static void bound_bucket(Query *query, RangeTblEntry *entry, int varno)
 		query->hasTargetSRFs || query->sortClause == NIL || !is_ours(entry->relid) ||
 		!is_known(query->jointree->quals, &uses) || contain_volatile_functions((Node *) query->targetList))
 		return;
+	type = lookup_type_cache(TIMESTAMPTZOID, TYPECACHE_LT_OPR | TYPECACHE_GT_OPR | TYPECACHE_BTREE_OPFAMILY);
 	first = linitial_node(SortGroupClause, query->sortClause);
 	bucket = (Var *) get_sortgroupclause_expr(first, query->targetList);
 	if (!IsA(bucket, Var) || bucket->varno != varno || bucket->varlevelsup != 0 || bucket->varattno != BUCKET ||
 		(first->sortop != type->lt_opr && first->sortop != type->gt_opr))
 		return;
-	if (!OidIsValid(get_relname_relid(batch, get_namespace_oid("serving", false))))
+	batch = psprintf("%s" BATCH_SUFFIX, get_rel_name(entry->relid));
+	if (!OidIsValid(get_relname_relid(batch, get_namespace_oid("serving", true))))
 		return;
 	newest = first->sortop == type->gt_opr;
 	bound = rewritten(psprintf("SELECT bucket FROM serving.%s ORDER BY bucket %s LIMIT 1 OFFSET " INT64_FORMAT,
