@@ -99,7 +99,7 @@ static bool uses_walker(Node *node, Uses *uses)
 			var->varattno <= BUCKET || is_key(uses->view, var->varattno) || aggregate->aggdistinct || aggregate->aggorder ||
 			!is_sum(aggregate->aggfnoid))
 			uses->more = true;
-		return uses->more || expression_tree_walker((Node *) aggregate->aggfilter, uses_walker, uses);
+		return uses->more || uses_walker((Node *) aggregate->aggfilter, uses);
 	}
 	if (IsA(node, Var))
 	{
