@@ -106,7 +106,7 @@ static void require(bool held, const char *what)
 static ArrayType *random_histogram(int64 *sums)
 {
 	int64 entries[BINS];
-	int count = 0, width = rand() % 3 ? 1 + rand() % 60 : 1 + rand() % BINS, first = rand() % (BINS - width + 1);
+	int count = 0, width = rand() % 3 ? 1 + rand() % (rand() % 2 ? 60 : 9) : 1 + rand() % BINS, first = rand() % ((rand() % 2 ? BINS : Min(BINS, 80 + width)) - width + 1);
 
 	for (int bin = first; bin < first + width; bin++)
 		if (rand() % 3)
@@ -184,7 +184,7 @@ static bytea *sketch_of(const uint8 *ranks)
 
 static bytea *random_sketch(uint8 *ranks)
 {
-	static const int sizes[] = {0, 1, 3, 60, 639, 640, 641, 1500, 2048};
+	static const int sizes[] = {0, 1, 3, 12, 60, 639, 640, 641, 1500, 2048};
 	uint8 own[2048] = {0};
 	int filled = sizes[rand() % lengthof(sizes)];
 
