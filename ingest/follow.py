@@ -20,7 +20,7 @@ from ingest.hdfs import FileStore
 from ingest.lines import InputFile
 from ingest.produce import SETTLE_EVERY_S, now_ms, reader_of_lines, register_of
 from ingest.progress import LineProgress
-from ingest.readers import require_site
+from ingest.readers import require_usable
 from ingest.rotation import OpenLog, RotatedFile, identity_of, rotated
 from ingest.sender import Sender, connect
 from ingest.stop import Stop
@@ -234,8 +234,7 @@ def follow(
 
     `told` hears of each source as it is settled.
     """
-    if wanted.site is not None:
-        require_site(wanted.site)
+    require_usable(wanted)
     key = settings.secret("visitor_key")
     # A signal ends the loop, between two steps: what was read by then is sent.
     intake = Intake(register_of(settings, store), Sender(settings, connect(settings), Stop()), key, now_ms, told)

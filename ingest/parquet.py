@@ -19,7 +19,7 @@ from ingest.formats.detect import WantedLog
 from ingest.formats.rows import Rows
 from ingest.line_records import LineRecords
 from ingest.lines import InputFile
-from ingest.readers import require_site, rows_of
+from ingest.readers import rows_of
 from ingest.source import Group, Source, id_of
 from ingest.summary import Summary
 from ingest.tally import Judge, Tally
@@ -37,7 +37,7 @@ def count_parquet(intake: Intake, file: InputFile, wanted: WantedLog, again: boo
     """Count the file unless it was counted; its ids follow from its bytes, so a crash repeats them. InputError if it is no
     Parquet, or lacks a column."""
     name = file.path.name
-    site = require_site(wanted.site) if wanted.site is not None else ""
+    site = wanted.site or ""
     # Polars reads files alone, so a pipe or a compressed one is copied into one.
     with tempfile.NamedTemporaryFile(prefix="braid-parquet-") as copy:
         digest, size_bytes = hmac.new(intake.key.encode(), b"parquet", hashlib.sha256), 0

@@ -40,7 +40,9 @@ def reader_for(sample: bytes, wanted: WantedLog, key: Callable[[], str]) -> Line
 
 def require_usable(wanted: WantedLog) -> None:
     """InputError if the site or the zone that somebody says of a log is none."""
-    require_site(wanted.site if wanted.site is not None else wanted.name)
+    site = wanted.name if wanted.site is None else wanted.site
+    if not 1 <= len(site) <= SITE_LENGTH or not site.isprintable():
+        raise InputError(f"site {site!r} is not a printable text of 1 to {SITE_LENGTH} characters; give another with SITE=")
     if wanted.zone is not None:
         zone_of(wanted.zone)
 
@@ -48,13 +50,6 @@ def require_usable(wanted: WantedLog) -> None:
 def rows_of(wanted: WantedLog, key: str) -> Rows:
     """What makes events of rows with the names that are wanted."""
     return Rows(wanted.keys, wanted.site, None if wanted.zone is None else zone_of(wanted.zone), key)
-
-
-def require_site(site: str) -> str:
-    """The site; InputError if it is none."""
-    if not 1 <= len(site) <= SITE_LENGTH or not site.isprintable():
-        raise InputError(f"site {site!r} is not a printable text of 1 to {SITE_LENGTH} characters; give another with SITE=")
-    return site
 
 
 def _are_events(sample: Sequence[bytes]) -> bool:
