@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up deploy down clean ps logs sample-log replay follow sources batch rollback resume-topic accept-gap add-partitions audit query psql status transactions test test-fast lint mutations simulate drill heal-demo bench servers
+.PHONY: help up deploy down clean ps logs sample-log replay follow sources batch rollback resume-topic accept-gap forget add-partitions audit query psql status transactions test test-fast lint mutations simulate drill heal-demo bench servers
 compose := compose/engine compose
 
 help: ## this list
@@ -49,6 +49,9 @@ resume-topic: ## let all readers go on in a topic that was made again, or that l
 
 accept-gap: ## write down as lost what neither archive nor Kafka has, so that runs publish again; asks unless YES=1, DRY_RUN=1 shows it
 	@compose/accept-gap
+
+forget: ## take back all events of SITE=, VISITOR= (an address, a pseudonym) or SOURCE=, for good; asks unless YES=1, DRY_RUN=1 shows it
+	@compose/forget
 
 add-partitions: ## give the topic N= partitions in all, for more bolts; docs/operations.md
 	@$(compose) run --rm -T --no-deps topic python -m ingest add-partitions "$(N)"

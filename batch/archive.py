@@ -14,9 +14,12 @@ import requests
 from hdfs import HdfsError, InsecureClient
 from requests import RequestException
 
+from contract import forgotten_files
 from contract.archive_file import position, read_footer
 from contract.errors import ArchiveBehind, ArchiveDamaged, EngineUnavailable
 from contract.extent import Extent
+from contract.forgotten import Said
+from contract.forgotten_files import said
 from contract.log_position import LogPosition
 from contract.master import (
     MASTER,
@@ -76,6 +79,10 @@ class Archive:
             return position(read_footer(lambda wanted: self.read(path, max(0, size_bytes - wanted))), path)
 
         return Extent.of(partition, files, position_of)
+
+    def said(self) -> Said:
+        """What was said to be forgotten, and which of it the files keep to."""
+        return said(self.root, self._entries(forgotten_files.folder(self.root)), self.read)
 
     def wait_for(self, cut: Mapping[int, int]) -> None:
         """Return once every partition is archived up to its cut; ArchiveBehind if it stands still below it for too long."""

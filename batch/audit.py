@@ -37,7 +37,10 @@ _REPLACED = "see docs/operations.md, 'the topic was replaced'"
 _DRIFT = "`make batch FULL=1` computes every row anew; see docs/operations.md, 'drift'"
 
 
-_NOT_ALIKE = "readers had less than all below the cut, offsets are in flight; or they had more, which is lost: `make batch`"
+_NOT_ALIKE = (
+    "readers had less than all below the cut, offsets are in flight; or they had more, which is lost or forgotten: "
+    "`make batch`"
+)
 CHECKS = ("archive", "positions", "ledger", "recompute")
 
 
@@ -112,8 +115,8 @@ def check_positions(
 
 
 def check_ledger(ledger: Sequence[Mapping[str, int]]) -> Check:
-    """In each partition received = counted + duplicate + quarantined, and nothing is in flight."""
-    sides = ("received", "counted", "duplicate", "quarantined")
+    """In each partition received = counted + duplicate + quarantined + forgotten, and nothing is in flight."""
+    sides = ("received", "counted", "duplicate", "quarantined", "forgotten")
     check = Check("ledger", ", ".join(f"{sum(row[side] for row in ledger):,} {side}" for side in sides))
     for row in ledger:
         place = f"partition {row['partition']}"

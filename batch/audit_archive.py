@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 
 from batch.archive import Archive, Listed
 from batch.findings import Check
 from contract.archive_file import Contents, Lost, decode
 from contract.errors import ArchiveDamaged
+from contract.forgotten import KEY, KNOWING, REJECTS_KNOWING, Rules
 from contract.master import MASTER, QUARANTINE, OffsetRange, gaps
 from contract.settings import Settings
 
@@ -21,7 +23,7 @@ _PLACE = ("partition", "offset")
 
 
 class ArchiveAudit:
-    """Reads the whole archive, one copy of one file at a time."""
+    """Reads the whole archive, one copy of one file at a time. No file may hold what is forgotten."""
 
     def __init__(self, settings: Settings, archive: Archive, say: Callable[[str], None]) -> None:
         self._settings, self._archive, self._say = settings, archive, say
@@ -30,12 +32,22 @@ class ArchiveAudit:
         self._hosts: dict[str, str] = {}
         self._lost: set[tuple[int, Lost]] = set()
         self._said_s = time.monotonic()
+        self._rules = Rules()
         self.unusable: set[OffsetRange] = set()
         """Ranges of which a file is not as it was written."""
 
     def run(self) -> Check:
         """The check of all partitions. Raises EngineUnavailable if HDFS does not list them."""
         self._say("archive: reading every copy of every file")
+        said = self._archive.said()
+        if said.statements:
+            self._rules = Rules(said.statements, self._settings.secret(KEY))
+        for one in said.unfinished:
+            self._check.found(
+                f"statement {one.number} of {one.said_at}",
+                "what it forgets may still be in files of the archive",
+                "if no `make forget` is at work, one broke off: `make forget RESUME=1`",
+            )
         partitions = self._archive.partitions()
         for partition in partitions:
             # A file may be deleted once what it was merged into is older than this.
@@ -124,9 +136,16 @@ class ArchiveAudit:
             previous, content = content, self._archive.read_copy(path, address, list(copies))
             self._bytes += len(content)
             if contents is None or content != previous:
-                table, contents = decode(content, path, _PLACE)
+                table, contents = decode(content, path, _columns(dataset, self._rules))
                 if problem := wrong_rows(file, dataset, table, contents):
                     raise ArchiveDamaged.of(path, problem)
+                # guard: a file that holds what is forgotten is found
+                if count := forgotten_rows(dataset, table, self._rules):
+                    self._check.found(
+                        path,
+                        f"{count:,} of its {len(table):,} rows are forgotten",
+                        "`make forget RESUME=1` takes them out of the files and the views",
+                    )
                 self._rows += len(table)
         assert contents is not None  # there is a copy
         return contents
@@ -164,9 +183,15 @@ def wrong_rows(file: OffsetRange, dataset: str, table: pa.Table, contents: Conte
     expected = contents.events if dataset == MASTER else contents.rejects
     if len(table) != expected:
         return f"it has {len(table):,} rows but says that it has {expected:,}"
-    if contents.events + contents.rejects > file.next_offset - file.first_offset:
-        return f"{contents.events:,} events and {contents.rejects:,} rejects are more than its offsets"
+    forgotten = contents.forgotten_within(file.first_offset, file.next_offset)
+    if contents.events + contents.rejects + len(forgotten) > file.next_offset - file.first_offset:
+        return (
+            f"{contents.events:,} events, {contents.rejects:,} rejects and {len(forgotten):,} forgotten records are more "
+            "than its offsets"
+        )
     offsets = table["offset"].to_numpy()
+    if count := np.isin(offsets, forgotten).sum():
+        return f"it says that {count:,} of its {len(table):,} rows are forgotten"
     inside = (
         (offsets >= file.first_offset) & (offsets < file.next_offset) & (table["partition"].to_numpy() == file.partition)
     )
@@ -175,6 +200,21 @@ def wrong_rows(file: OffsetRange, dataset: str, table: pa.Table, contents: Conte
     if (np.diff(offsets) <= 0).any():
         return "its rows are not in the order of their offsets, each once"
     return None
+
+
+def forgotten_rows(dataset: str, table: pa.Table, rules: Rules) -> int:
+    """How many rows, with the columns that tell it, are forgotten."""
+    if not rules:
+        return 0
+    rows = pl.from_arrow(table)
+    assert isinstance(rows, pl.DataFrame)
+    return int(np.count_nonzero(rules.events(rows) if dataset == MASTER else rules.rejects(rows)))
+
+
+def _columns(dataset: str, rules: Rules) -> list[str]:
+    """Those that an audit reads; of whom an event is, it reads only if something is forgotten."""
+    telling = KNOWING if dataset == MASTER else REJECTS_KNOWING
+    return list(dict.fromkeys([*_PLACE, *telling])) if rules else list(_PLACE)
 
 
 def _covered(part: OffsetRange, files: Mapping[OffsetRange, Listed], before_ms: int) -> bool:

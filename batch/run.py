@@ -15,13 +15,15 @@ import polars as pl
 from batch import job
 from batch.archive import Archive
 from batch.share import Describer, Files, rejects_of
-from contract.errors import BraidError, EngineUnavailable, TopicUnusable
+from contract.errors import BraidError, EngineUnavailable, ForgettingUnfinished, TopicUnusable
 from contract.extent import Extent
+from contract.forgotten import Said
 from contract.losses import Loss
 from contract.master import OffsetRange, without
 from contract.settings import Settings
 from serving.database import Connection, connect
 from serving.drift import compare
+from serving.forgotten import record_forgotten
 from serving.gaps import require_no_loss, with_empty
 from serving.handoff import (
     Kind,
@@ -42,8 +44,8 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True)
 class Done:
-    """What a published run was: `received` and `quarantined` of the records that are new to the views, or of all if it was
-    a full run; `counted` and `duplicate` of all on the days that it computed."""
+    """What a published run was: `received`, `quarantined` and `forgotten` of the records that are new to the views, or of
+    all if it was a full run; `counted` and `duplicate` of all on the days that it computed."""
 
     run_id: int
     kind: Kind
@@ -53,6 +55,7 @@ class Done:
     duplicate: int
     quarantined: int
     seconds: float
+    forgotten: int = 0
 
     def text(self) -> str:
         """For people, in one line."""
@@ -63,20 +66,22 @@ class Done:
 
 @dataclass(frozen=True)
 class Result:
-    """How the events of each computed day and partition were judged; events and rejects that are new, by partition, or all
-    for a full run; what the archive rejects of these, range by range, which is read when it is asked for, once; what the
-    files say is lost."""
+    """How the events of each computed day and partition were judged; events, rejects and forgotten records that are new, by
+    partition, or all for a full run; what the archive rejects of these, range by range, which is read when it is asked for,
+    once; what the files say is lost."""
 
     days: list[job.DayCounts] = field(default_factory=list)
     events: Counter[int] = field(default_factory=Counter)
     quarantined: Counter[int] = field(default_factory=Counter)
     rejects: Iterable[tuple[OffsetRange, pl.DataFrame]] = ()
     lost: list[Loss] = field(default_factory=list)
+    forgotten: Counter[int] = field(default_factory=Counter)
 
     @property
     def received(self) -> Counter[int]:
-        """Events and rejects, by partition."""
-        return self.events + self.quarantined
+        """Events, rejects and what is forgotten, by partition."""
+        # guard: what is forgotten was received
+        return self.events + self.quarantined + self.forgotten
 
 
 def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> Done:
@@ -89,6 +94,12 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> D
     kind: Kind = "full" if full else "incremental"
 
     def begin(connection: Connection) -> Run:
+        said = archive.said()
+        require_forgotten(said)
+        # A database that was made anew does not know it, and neither does an archive.
+        # guard: an archive that was made anew knows what is forgotten
+        if (known := record_forgotten(connection, said)) > said.version:
+            raise ForgettingUnfinished.not_on_hdfs(known, said.version)
         extents = archive.extents()
         committed = {partition: at.next_offset for partition, at in positions(connection).items()}
         rescued = _rescue(settings, extents, committed, say)
@@ -99,8 +110,14 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> D
 
     with open_run(settings, begin) as (begun, let_through):
         let_through()
+        # What the database knew when the run began was on HDFS before.
+        # guard: a run begins when the files keep to what was said
+        require_forgotten(archive.said())
         if begun.kind != kind:
-            say(f"run {begun.run_id}: a view is new or has changed, or counted events are lost, so all days are computed")
+            say(
+                f"run {begun.run_id}: a view is new or has changed, or counted events are lost or forgotten, "
+                "so all days are computed"
+            )
         result = _compute_and_publish(settings, archive, begun, say)
     with connect(settings, "batch") as connection:
         freed = collect_garbage(connection, settings.keep_runs)
@@ -115,6 +132,7 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> D
         sum(day.duplicate for day in result.days),
         result.quarantined.total(),
         round(time.monotonic() - started, 1),
+        result.forgotten.total(),
     )
 
 
@@ -132,7 +150,7 @@ def _compute_and_publish(settings: Settings, archive: Archive, begun: Run, say: 
             for drift in compare(connection, begun.run_id, settings.dedupe_false_positive_rate):
                 say(f"run {begun.run_id}: {drift.text()}")
             days = {day.day for day in result.days}
-            publish(connection, begun.run_id, days, received, result.rejects, settings.topic, result.lost)
+            publish(connection, begun.run_id, days, received, result.rejects, settings.topic, result.lost, result.forgotten)
         say(f"run {begun.run_id}: published")
         return result
 
@@ -181,6 +199,12 @@ def require_reachable(settings: Settings, extents: Mapping[int, Extent], cut: Ma
     """ArchiveGap if the archive will never have all below the cut. Changes nothing, so serving goes on as it is."""
     with suppress(EngineUnavailable, TopicUnusable):  # then nobody can tell, and the archive is waited for
         require_no_loss(settings, with_empty(extents, cut), cut)
+
+
+def require_forgotten(said: Said) -> None:
+    """ForgettingUnfinished if files of the archive may still hold what was said to be forgotten."""
+    for one in said.unfinished:
+        raise ForgettingUnfinished.before_run(one.number, one.said_at)
 
 
 def _rescue(
@@ -240,13 +264,14 @@ def computed(
             counts = job.compute(spark, settings, run_id, needed, days, with_filters)
         finally:
             stopping.start()
-        events, rejects = Counter[int](), Counter[int]()
+        events, rejects, forgotten = Counter[int](), Counter[int](), Counter[int]()
         for one in found:
             events[one.offsets.partition] += one.events
             rejects[one.offsets.partition] += one.rejects
+            forgotten[one.offsets.partition] += one.forgotten
         # Where the driver is there is no folder of Spark's.
         lost = [loss for one in found for loss in one.lost]
-        yield Result(counts, events, rejects, rejects_of(Files(settings, None), found), lost)
+        yield Result(counts, events, rejects, rejects_of(Files(settings, None), found), lost, forgotten)
     finally:
         # An interrupt may come before it has begun.
         if stopping.is_alive():

@@ -17,7 +17,7 @@ import polars as pl
 from batch.archive import Archive
 from batch.fold import Hashes, hashes_by_day
 from contract.aggregate import days_of
-from contract.archive_file import lost
+from contract.archive_file import forgotten_within, lost
 from contract.event import REJECT_SCHEMA
 from contract.losses import Loss
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice
@@ -32,13 +32,14 @@ _NO_REJECTS = pl.DataFrame(schema=REJECT_SCHEMA)
 
 @dataclass(frozen=True)
 class Found:
-    """How many events and rejects a slice has, the days of its events, and what its file says is lost of it."""
+    """How many events and rejects a slice has, the days of its events, and what its file says is lost or forgotten of it."""
 
     piece: Slice
     events: int
     rejects: int
     days: tuple[date, ...]
     lost: tuple[Loss, ...] = ()
+    forgotten: int = 0
 
     @property
     def offsets(self) -> OffsetRange:
@@ -107,7 +108,9 @@ class Describer:
             if piece.file in self.rejected:
                 rejects = len(_inside(_read(next(rejected), ["offset"]), piece))
             days = np.unique(days_of(events)).astype("datetime64[D]").tolist()
-            described.append(Found(piece, len(events), rejects, tuple(days), _lost(content, piece)))
+            path = piece.file.path(self.settings.archive_root, MASTER)
+            forgotten = forgotten_within(content, path, piece.first_offset, piece.next_offset)
+            described.append(Found(piece, len(events), rejects, tuple(days), _lost(content, piece), forgotten))
         return described
 
 

@@ -11,12 +11,14 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contract.errors import ArchiveDamaged
 from contract.log_position import LogPosition
 from contract.master import OffsetRange
+from contract.offset_set import Offsets, pack, unpack
 
 # A dictionary of values that hardly repeat makes a file larger and slower to write and to read (measured: decision 39).
 _REPEATING = {"partition", "site", "page", "visitor_id", "status", "referrer", "user_agent", "reason"}
@@ -59,7 +61,8 @@ class Contents:
 
     `merged` names the files that the range was merged from, if it was. `topic_id`, `leader_epoch` and `shift` are those of
     the position at its end. `lost` says which of its offsets nobody has any more. `form` is that of the values that the
-    master file leaves out.
+    master file leaves out. `forgotten` are the offsets of records that were received and that `make forget` has taken back,
+    as contract.offset_set packs them.
     """
 
     offsets: OffsetRange
@@ -71,6 +74,17 @@ class Contents:
     shift: int = 0
     lost: tuple[Lost, ...] = ()
     form: ValueForm | None = None
+    forgotten: str = ""
+
+    def forgotten_within(self, first_offset: int, next_offset: int) -> Offsets:
+        """Those of the forgotten offsets that are in [first_offset, next_offset), in order."""
+        offsets = unpack(self.offsets.first_offset, self.forgotten)
+        return offsets[(offsets >= first_offset) & (offsets < next_offset)]
+
+    def forgetting(self, offsets: Offsets) -> str:
+        """What `forgotten` is once these are forgotten too."""
+        first, after = self.offsets.first_offset, self.offsets.next_offset
+        return pack(first, after, np.union1d(unpack(first, self.forgotten), offsets))
 
     @property
     def position(self) -> LogPosition:
@@ -139,6 +153,14 @@ def lost(footer: bytes, path: str) -> tuple[Lost, ...]:
     metadata = _footer(footer, path)
     # A file of a version without checksums says nothing of itself.
     return _contents(metadata).lost if _CONTENTS.encode() in (metadata.metadata or {}) else ()
+
+
+def forgotten_within(footer: bytes, path: str, first_offset: int, next_offset: int) -> int:
+    """How many offsets of a part of a file are forgotten, as its footer says; ArchiveDamaged if it is no footer."""
+    metadata = _footer(footer, path)
+    if _CONTENTS.encode() not in (metadata.metadata or {}):
+        return 0
+    return len(_contents(metadata).forgotten_within(first_offset, next_offset))
 
 
 def read_footer(read_end: Callable[[int], bytes]) -> bytes:

@@ -164,6 +164,51 @@ class PublicationRefused(BraidError):
         self.live_generation = live_generation
 
 
+class StatementsRefused(BraidError):
+    """A speed commit does not know all that was said to be forgotten."""
+
+    def __init__(self, known: int, last: int) -> None:
+        super().__init__(
+            f"the range was held against statement {known} of what is forgotten, but there is statement {last}; "
+            "load them and judge the range again"
+        )
+
+
+class ForgottenKeyLost(BraidError):
+    """What is forgotten cannot be known again: the key of its digests is another one."""
+
+    def __init__(self, secret: str, number: int, said_at: str) -> None:
+        super().__init__(
+            f"the secret {secret} is not the one that statement {number} of {said_at} was made with, so nobody can tell "
+            f"what is forgotten: put build/secrets/{secret} back from your backup and `make up`, or give the statement up "
+            f"by `make forget LIFT={number}`, after which what it forgot counts if it comes again"
+        )
+
+
+class ForgettingUnfinished(BraidError):
+    """Files of the archive may still hold what was said to be forgotten."""
+
+    @classmethod
+    def before_run(cls, number: int, said_at: str) -> Self:
+        return cls(
+            f"what statement {number} of {said_at} forgets may still be in files of the archive, so no run is right now; "
+            "if no `make forget` is at work, one broke off: `make forget RESUME=1` goes on"
+        )
+
+    @classmethod
+    def not_on_hdfs(cls, known: int, said: int) -> Self:
+        return cls(
+            f"the database knows {known} statements of what is forgotten, but HDFS has {said}: was its volume lost? "
+            "`make forget RESUME=1` writes them down there again, and takes out of the archive what they forget"
+        )
+
+    @classmethod
+    def before_another(cls, number: int, said_at: str) -> Self:
+        return cls(
+            f"statement {number} of {said_at} is not finished: `make forget RESUME=1` first, and nothing else was said now"
+        )
+
+
 class RunRefused(BraidError):
     """A batch run may not write or publish: it has ended, or the live run is not the one it was planned on."""
 

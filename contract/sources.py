@@ -9,7 +9,7 @@ class CountedSource(msgspec.Struct, frozen=True):
     """A source as it stands: `bytes` and `lines` of it are counted.
 
     So many of the lines are events, `empty`, or `quarantined`, by reason; `repeats` are events whose id an earlier line has.
-    `names` are those that its file had, the latest one last. Times are RFC 3339 in UTC.
+    `names` are those that its file had, the latest last; none of a source that `is_forgotten`. Times are RFC 3339 in UTC.
     """
 
     source: str
@@ -23,3 +23,4 @@ class CountedSource(msgspec.Struct, frozen=True):
     quarantined: dict[str, int]
     first_counted_at: str
     counted_at: str
+    is_forgotten: bool = False

@@ -13,7 +13,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from contract.errors import BraidError
+import msgspec
+
+from contract.errors import BraidError, InputError
+from contract.forgotten import Kind, Said, Statement
 from contract.losses import Losses
 from contract.replays import Cover, Wanted, from_json, parts_from_json, to_json
 from contract.resumption import Resumption
@@ -24,6 +27,8 @@ from ingest.accept import accept
 from ingest.archive_files import ArchiveFiles
 from ingest.background import Background
 from ingest.follow import follow
+from ingest.forget import in_kafka, keep_to, lift, plan
+from ingest.forgotten_log import ForgottenLog
 from ingest.formats.catalogue import AUTO, NAMES
 from ingest.formats.detect import WantedLog
 from ingest.formats.rows import keys_of
@@ -174,7 +179,8 @@ def _archive(settings: Settings, options: argparse.Namespace) -> None:
     files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
     with stop_on_signals() as stop, Background() as background:
         connect = partial(archive.connect, settings)
-        archiver = archive.Archiver(settings, connect, topic_of(settings), files, stop, _log, writer=background)
+        rules = _forgotten_log(settings).rules
+        archiver = archive.Archiver(settings, connect, topic_of(settings), files, stop, _log, writer=background, rules=rules)
         try:
             archiver.run()
         finally:
@@ -194,6 +200,54 @@ def _resume(settings: Settings, options: argparse.Namespace) -> None:
 def _accept(settings: Settings, options: argparse.Namespace) -> None:
     losses = from_json(Losses, sys.stdin.read(), "serving gap-plan")
     accept(ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root), losses, _log)
+
+
+def _forget_plan(settings: Settings, options: argparse.Namespace) -> None:
+    asked = {"site": options.site, "visitor": options.visitor, "source": options.source}
+    named: list[tuple[Kind, str]] = [(kind, what) for kind, what in asked.items() if what is not None]  # type: ignore[misc]
+    if len(named) != 1:
+        raise InputError("one of SITE=, VISITOR= and SOURCE= says what is to be forgotten")
+    log, files = _forgotten_log(settings), _archive_files(settings)
+    statement, amount = plan(settings, log, files, register_of(settings), *named[0], _log)
+    for line in amount.lines():
+        _log(line)
+    if amount.files:
+        _log(in_kafka(settings, amount))
+    print(msgspec.json.encode(statement if amount.files else None).decode())
+
+
+def _say(settings: Settings, options: argparse.Namespace) -> None:
+    log = _forgotten_log(settings)
+    added = log.add(from_json(Statement, sys.stdin.read(), "ingest forget-plan"))
+    _log(f"statement {added.number} is written down")
+    print(to_json(log.said()))
+
+
+def _restate(settings: Settings, options: argparse.Namespace) -> None:
+    log = _forgotten_log(settings)
+    if count := log.restate(from_json(Said, sys.stdin.read(), "serving known-forgotten")):
+        _log(f"HDFS did not have {count} statements of what is forgotten; they are written down again")
+    print(to_json(log.said()))
+
+
+def _forget(settings: Settings, options: argparse.Namespace) -> None:
+    replaced = keep_to(_forgotten_log(settings), _archive_files(settings), register_of(settings), _log)
+    _log(f"{replaced:,} files replaced; no file of the archive holds what was forgotten")
+
+
+def _lift(settings: Settings, options: argparse.Namespace) -> None:
+    log = _forgotten_log(settings)
+    lift(log, register_of(settings), options.number)
+    _log(f"statement {options.number} is lifted: what it forgot counts if it comes again")
+    print(to_json(log.said()))
+
+
+def _forgotten_log(settings: Settings) -> ForgottenLog:
+    return ForgottenLog(Hdfs(settings.webhdfs_url), settings)
+
+
+def _archive_files(settings: Settings) -> ArchiveFiles:
+    return ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
 
 
 def _show(result: Summary | Simulated | Replayed, as_json: bool) -> None:
@@ -346,6 +400,34 @@ def _parser() -> argparse.ArgumentParser:
         "accept", help="write into the archive what is lost, as `python -m serving gap-plan`, by stdin, has planned"
     )
     accepting.set_defaults(run=_accept)
+
+    planning = verbs.add_parser(
+        "forget-plan", help="how much there is of what is to be forgotten, and what would be said of it"
+    )
+    for name, meaning in (
+        ("site", "all of a site"),
+        ("visitor", "all of a visitor: a client's address or name, or a pseudonym"),
+        ("source", "a source as `ingest sources` names it, or all ids that begin with this and a colon"),
+    ):
+        planning.add_argument(f"--{name}", metavar="TEXT", help=meaning)
+    planning.set_defaults(run=_forget_plan)
+
+    saying = verbs.add_parser(
+        "say", help="write down what `ingest forget-plan`, by stdin, has planned; prints all that was said"
+    )
+    saying.set_defaults(run=_say)
+
+    restating = verbs.add_parser(
+        "restate", help="write down again what HDFS lacks of `serving known-forgotten`, by stdin; prints all that was said"
+    )
+    restating.set_defaults(run=_restate)
+
+    forgetting = verbs.add_parser("forget", help="let the archive's files keep to what was said; no archiver must run")
+    forgetting.set_defaults(run=_forget)
+
+    lifting = verbs.add_parser("lift", help="what a statement forgets counts if it comes again; prints all that was said")
+    lifting.add_argument("number", type=_positive, metavar="N", help="the statement's number")
+    lifting.set_defaults(run=_lift)
 
     archiving = verbs.add_parser("archive", help="copy the topic to HDFS, exactly once, until stopped")
     archiving.set_defaults(run=_archive)

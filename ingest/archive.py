@@ -15,7 +15,8 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from contract.errors import ArchiveDamaged, ArchiveGap, EngineUnavailable, PositionLost, TopicUnusable
-from contract.event import decode
+from contract.event import Decoded, decode
+from contract.forgotten import Rules
 from contract.log_position import TRUNCATED, LogPosition, Topic
 from contract.master import OffsetRange
 from contract.records import CONSUME_MESSAGES, Records, parted
@@ -23,6 +24,7 @@ from contract.settings import Settings
 from ingest.archive_files import ArchiveFiles
 from ingest.archive_plan import SMALL_FILE_BYTES, current, plan_merge, superseded
 from ingest.background import AtOnce, Worker
+from ingest.forget_files import forget_in
 from ingest.hdfs import until_available
 from ingest.stop import Stop
 
@@ -69,6 +71,8 @@ class Archiver:
     `topic` asks Kafka which topic there is now; EngineUnavailable, TopicUnusable. Partitions that it has got since the last
     time are archived too, from their first offset on.
 
+    `rules` says what is forgotten as of now; EngineUnavailable. No file gets it.
+
     Files are written one after the other by `writer`: if that has a thread of its own, while the next records are read.
     """
 
@@ -83,10 +87,12 @@ class Archiver:
         clock_s: Callable[[], float] = time.monotonic,
         wall_s: Callable[[], float] = time.time,
         writer: Worker | None = None,
+        rules: Callable[[], Rules] = Rules,
     ) -> None:
         self._settings, self._connect, self._topic, self._files = settings, connect, topic, files
         self._consumer: Any = None
         self._stop, self._log, self._writer = stop, log, writer or AtOnce()
+        self._rules = rules
         # The time of day may be set; only what is compared with HDFS's own times is asked of it.
         self._clock_s, self._wall_s = clock_s, wall_s
         self._flush_bytes = settings.archive_flush_mb << 20
@@ -180,13 +186,21 @@ class Archiver:
 
     def _put(self, offsets: OffsetRange, records: Records, position: LogPosition) -> None:
         partition = offsets.partition
-        decoded = decode(partition, records.offsets, records.kafka_times_ms, records.values, compare=True)
+        received = decode(partition, records.offsets, records.kafka_times_ms, records.values, compare=True)
 
-        def put() -> bool:
-            self._files.put(offsets, records, decoded, position)
-            return True
+        tried: list[Rules] = []
 
-        if not until_available(put, self._stop.wait, self._log):
+        def put() -> Decoded:
+            tried.append(self._rules())
+            # guard: what is forgotten is not archived again
+            decoded, forgotten = tried[-1].keep(received)
+            self._files.put(offsets, records, decoded, position, forgotten)
+            # What an earlier try has stored stays.
+            self._keep_to_later(offsets, tried[0])
+            return decoded
+
+        decoded = until_available(put, self._stop.wait, self._log)
+        if decoded is None:
             return
         self._archived[partition] = offsets.next_offset
         self._events += len(decoded.events)
@@ -194,6 +208,13 @@ class Archiver:
         self._files_since_tidy[partition] += 1
         if self._files_since_tidy[partition] >= self._settings.archive_merge_files:
             self.tidy(partition)
+
+    def _keep_to_later(self, file: OffsetRange, known: Rules) -> None:
+        """What was said while a file was being made is not in it either: who said it may not have seen the file."""
+        later = self._rules()
+        # guard: a file that came late keeps to what was said
+        if later.version != known.version:
+            forget_in(self._files, file, later)
 
     def tidy(self, partition: int) -> None:
         """Merge small files and delete those merged away long enough ago. Nothing depends on it, so it never waits."""
@@ -208,6 +229,7 @@ class Archiver:
                 file: replace(files[file], size_bytes=SMALL_FILE_BYTES) for file in self._unmergeable & files.keys()
             }
             if slices := plan_merge(current(partition, files), sizes, self._settings.archive_merge_files):
+                known = self._rules()
                 # guard: a merge is bounded
                 merged = self._files.merge(slices, _MERGE_BYTES)
                 if merged is None:
@@ -216,6 +238,7 @@ class Archiver:
                         f"partition {partition}: {len(slices)} files do not fit into one, by size or columns; they stay"
                     )
                 else:
+                    self._keep_to_later(merged, known)
                     self._log(f"partition {partition}: merged {len(slices)} files into {merged.file_name}")
         except (ArchiveDamaged, EngineUnavailable) as error:
             self._log(f"{error}; small files stay for now")

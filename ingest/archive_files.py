@@ -4,6 +4,8 @@ A quarantine file counts only beside the master file of the same name. It is wri
 crash in between leaves one that nobody reads. It stays until a larger master file covers its range: another archiver may be
 about to write the master file beside it.
 
+Files are never changed, but for what `make forget` takes out of them (ingest/forget_files.py).
+
 A master file has the columns of the event as it was when the file was written; whoever reads or merges it gets today's, and
 a value is left out in what they get if today's form writes it of today's columns.
 """
@@ -27,6 +29,7 @@ from contract.extent import Extent
 from contract.log_position import LogPosition
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, folder, partitions_in
 from contract.master_rows import FORM, FORM_VERSION, LEFT_OUT, MASTER_SCHEMA, VALUE, lacking, master_rows
+from contract.offset_set import pack
 from contract.records import Records
 from ingest.hdfs import FileInfo, FileStore
 
@@ -46,7 +49,8 @@ def _arrow(frame: pl.DataFrame) -> pa.Table:
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
-def _frame(table: pa.Table) -> pl.DataFrame:
+def frame_of(table: pa.Table) -> pl.DataFrame:
+    """As Polars has it."""
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
@@ -64,7 +68,7 @@ def _values_of(decoded: Decoded, records: Records) -> pa.Array:
     return pa.Array.from_buffers(pa.large_binary(), len(decoded.follows), buffers)
 
 
-def _of_today(table: pa.Table, form: ValueForm | None) -> pa.Table:
+def of_today(table: pa.Table, form: ValueForm | None) -> pa.Table:
     """The rows of a master file with all columns of MASTER_SCHEMA, and the further ones that it has, in today's form.
 
     `form` is the file's own; a file of before values were kept has none.
@@ -73,7 +77,7 @@ def _of_today(table: pa.Table, form: ValueForm | None) -> pa.Table:
         return table
     if form is not None:
         table = _in_form_of_today(table, form)
-    rows = master_rows(table.column_names, MASTER_SCHEMA.names(), lambda names: _frame(table.select(names)))
+    rows = master_rows(table.column_names, MASTER_SCHEMA.names(), lambda names: frame_of(table.select(names)))
     further = [name for name in table.column_names if name not in MASTER_SCHEMA]
     whole = _arrow(rows).cast(_SCHEMAS[MASTER])
     for name in further:
@@ -93,7 +97,7 @@ def _in_form_of_today(table: pa.Table, form: ValueForm) -> pa.Table:
 
     values = table[VALUE].combine_chunks()
     left_out = pc.fill_null(pc.equal(values, LEFT_OUT), False)
-    given_back = write(_frame(table.filter(left_out)), form.fields).to_arrow().cast(pa.binary())
+    given_back = write(frame_of(table.filter(left_out)), form.fields).to_arrow().cast(pa.binary())
     at = table.column_names.index(VALUE)
     return table.set_column(at, VALUE, pc.replace_with_mask(values, left_out, given_back))
 
@@ -109,6 +113,10 @@ def _together(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
     return pa.concat_tables(
         [schema.empty_table(), *(table.select(schema.names).cast(schema) for table in tables if len(table))]
     )
+
+
+def _temporary(place: str, name: str) -> str:
+    return f"{place}/.{name}.{uuid.uuid4().hex}.tmp"
 
 
 class ArchiveFiles:
@@ -127,16 +135,24 @@ class ArchiveFiles:
         named = ((OffsetRange.of_file(partition, file.name), file) for file in files)
         return {offsets: file for offsets, file in named if offsets is not None}
 
-    def put(self, offsets: OffsetRange, records: Records, decoded: Decoded, position: LogPosition | None = None) -> None:
+    def put(
+        self,
+        offsets: OffsetRange,
+        records: Records,
+        decoded: Decoded,
+        position: LogPosition | None = None,
+        forgotten: Iterable[int] = (),
+    ) -> None:
         """Store a range; a range that is there already stays, for it holds the same. `position` is the one at its end.
 
         `records` are all that were decoded: of the events among them the values are stored as they are, but for those that
-        follow from the columns.
+        follow from the columns. Records at the offsets `forgotten` are in neither `decoded` nor the file.
         """
         # guard: values are kept
         events = _arrow(decoded.events).append_column(VALUE, _values_of(decoded, records))
         rejects = _arrow(decoded.rejects).cast(_SCHEMAS[QUARANTINE])
-        self._put_tables(offsets, events.cast(_SCHEMAS[MASTER]), rejects, position)
+        marks = pack(offsets.first_offset, offsets.next_offset, forgotten)
+        self._put_tables(offsets, events.cast(_SCHEMAS[MASTER]), rejects, position, forgotten=marks)
 
     def put_empty(self, offsets: OffsetRange, position: LogPosition, lost: tuple[Lost, ...] = ()) -> None:
         """Store a range without a record: readers go on behind it. `lost` says which of its offsets are given up."""
@@ -165,12 +181,14 @@ class ArchiveFiles:
         held_bytes = 0
         end = LogPosition(0)
         lost: list[Lost] = []
+        forgotten: list[int] = []
         for part in slices:
             for dataset in (QUARANTINE, MASTER) if part.file in quarantined else (MASTER,):
                 table, contents = self._read(dataset, part)
-                tables[dataset].append(_of_today(table, contents.form) if dataset == MASTER else table)
+                tables[dataset].append(of_today(table, contents.form) if dataset == MASTER else table)
                 held_bytes += tables[dataset][-1].nbytes
                 end = contents.position
+            forgotten += contents.forgotten_within(part.first_offset, part.next_offset).tolist()
             lost += [piece for one in contents.lost for piece in one.within(part.first_offset, part.next_offset)]
             if held_bytes > most_bytes:
                 return None
@@ -186,7 +204,9 @@ class ArchiveFiles:
         position = end if end.next_offset == merged.next_offset else replace(end, leader_epoch=None)
         names = tuple(part.file.file_name for part in slices)
         rejects = _together(tables[QUARANTINE], _SCHEMAS[QUARANTINE])
-        self._put_tables(merged, events, rejects, position, names, tuple(lost))
+        # guard: a merge keeps what is forgotten in mind
+        marks = pack(merged.first_offset, merged.next_offset, forgotten)
+        self._put_tables(merged, events, rejects, position, names, tuple(lost), marks)
         return merged
 
     def read(self, dataset: str, slices: list[Slice]) -> pl.DataFrame:
@@ -196,8 +216,8 @@ class ArchiveFiles:
         if a file is not as it was written.
         """
         held = [self._read(dataset, part) for part in slices]
-        tables = [_of_today(table, contents.form) if dataset == MASTER else table for table, contents in held]
-        return _frame(_together(tables, _SCHEMAS[dataset]))
+        tables = [of_today(table, contents.form) if dataset == MASTER else table for table, contents in held]
+        return frame_of(_together(tables, _SCHEMAS[dataset]))
 
     def _read(self, dataset: str, part: Slice) -> tuple[pa.Table, Contents]:
         """The rows of the slice, and what its file holds."""
@@ -222,6 +242,11 @@ class ArchiveFiles:
         """Remove a range that others cover."""
         self._store.delete(offsets.path(self._root, MASTER))
         self._store.delete(offsets.path(self._root, QUARANTINE))
+
+    def aside(self, partition: int) -> list[str]:
+        """Where the quarantine files of the partition are that were set aside."""
+        place = folder(self._root, QUARANTINE, partition)
+        return [f"{place}/{file.name}" for file in self._store.list(place) if file.name.endswith(f".{_ASIDE}")]
 
     def set_aside(self, offsets: OffsetRange) -> list[str]:
         """Quarantine files within the range whose master files are gone get a name that no reader takes; the new paths."""
@@ -259,16 +284,34 @@ class ArchiveFiles:
         position: LogPosition | None,
         merged: tuple[str, ...] = (),
         lost: tuple[Lost, ...] = (),
+        forgotten: str = "",
     ) -> None:
         at = position or LogPosition(offsets.next_offset)
-        contents = Contents(offsets, len(events), len(rejects), merged, at.topic_id, at.leader_epoch, at.shift, lost, FORM)
+        counts = (len(events), len(rejects))
+        contents = Contents(offsets, *counts, merged, at.topic_id, at.leader_epoch, at.shift, lost, FORM, forgotten)
         # guard: quarantine before master
         if len(rejects):
             self._put_file(offsets, QUARANTINE, encode(rejects, contents))
         self._put_file(offsets, MASTER, encode(events, contents))
 
+    def replace(self, path: str, content: bytes) -> None:
+        """The file at the path has this content from now on: it alone or the old one, at any moment."""
+        place, _, name = path.rpartition("/")
+        temporary = _temporary(place, name)
+        self._store.write(temporary, content)
+        # guard: a file is replaced at once
+        self._store.replace(temporary, path)
+
+    def content(self, path: str) -> bytes:
+        """The bytes of the file at the path."""
+        return self._store.read(path)
+
+    def remove(self, path: str) -> None:
+        """No file is at the path."""
+        self._store.delete(path)
+
     def _put_file(self, offsets: OffsetRange, dataset: str, content: bytes) -> None:
-        temporary = f"{folder(self._root, dataset, offsets.partition)}/.{offsets.file_name}.{uuid.uuid4().hex}.tmp"
+        temporary = _temporary(folder(self._root, dataset, offsets.partition), offsets.file_name)
         # guard: rename
         self._store.write(temporary, content)
         if not self._store.rename(temporary, offsets.path(self._root, dataset)):

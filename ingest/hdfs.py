@@ -46,6 +46,9 @@ class FileStore(Protocol):
     def rename(self, source: str, target: str) -> bool:
         """Whether `source` is now `target`, in one step; False if there was a target already, which then stays as it is."""
 
+    def replace(self, source: str, target: str) -> None:
+        """`source` is now `target`, in one step, in place of the file that was there: at each moment one of both is."""
+
     def delete(self, path: str) -> None:
         """No file is at `path` any more, whether there was one or not."""
 
@@ -92,6 +95,11 @@ class Hdfs:
                 if self._client.status(target, strict=False) is None:
                     raise
                 return False
+
+    def replace(self, source: str, target: str) -> None:
+        with self._failures_named():
+            # The library has no method for this option of the NameNode's, with which it renames over a file at once.
+            self._client._rename(source, destination=target, renameoptions="OVERWRITE")
 
     def delete(self, path: str) -> None:
         with self._failures_named():

@@ -65,7 +65,7 @@ class LogLines(LineReader):
         if event is None:
             return None
         self.notes.rejected[event] += 1
-        return None, line if event is _TOO_LARGE else event.value(event_id, line)
+        return None, line if event is _TOO_LARGE else event.value(event_id, line, self.site)
 
     def read(self, source: str, offset: int, block: bytes) -> LineRecords:
         self._known_bytes += len(block)

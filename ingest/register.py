@@ -58,8 +58,11 @@ class Register:
 
         If so it is one version further; if not somebody else's has, and nothing is changed.
         """
+        return self.replace(group, group.sources | {source.number: source})
+
+    def replace(self, group: Group, sources: dict[int, Source]) -> bool:
+        """The same with these sources in place of all that the group has."""
         folder, version = f"{self._root}/{group.name}", group.version + 1
-        sources = group.sources | {source.number: source}
         temporary = f"{folder}/.{uuid.uuid4().hex}.tmp"
         self._store.write(temporary, msgspec.json.encode(tuple(sources.values())))
         # guard: of two versions one is made
@@ -71,16 +74,25 @@ class Register:
         if any((found := _VERSION.fullmatch(file.name)) and int(found[1]) > version for file in self._store.list(folder)):
             self._store.delete(f"{folder}/{_file(version)}")
             return False
-        for name in group.stale:
-            self._store.delete(f"{folder}/{name}")
+        self.tidy(group)
         group.sources, group.stale = sources, (_file(group.version),) if group.version else ()
         group.version = version
         return True
 
+    def tidy(self, group: Group) -> None:
+        """No file says any more what the group was before; else the version before stays for a while."""
+        for name in group.stale:
+            self._store.delete(f"{self._root}/{group.name}/{name}")
+        group.stale = ()
+
+    def groups(self) -> list[str]:
+        """The names of all groups there are."""
+        return self._store.folders(self._root)
+
     def rows(self) -> list[CountedSource]:
         """Every source that has lines which are counted, those that were counted last at the end."""
         with ThreadPoolExecutor(_AT_ONCE) as threads:
-            groups = threads.map(self.load, self._store.folders(self._root))
+            groups = threads.map(self.load, self.groups())
         found = [one.row(group.name) for group in groups for one in group.sources.values() if one.counted.end]
         return sorted(found, key=lambda row: (row.counted_at, row.source))
 

@@ -39,7 +39,7 @@ class RowLines(LineReader):
         row = object_of(text_of(without_mark(offset, line)))
         if row is None:
             self.notes.rejected[_NO_OBJECT] += 1
-            return None, _NO_OBJECT.value(event_id, line)
+            return None, _NO_OBJECT.value(event_id, line, self.site)
         return self._rows.record(event_id, row)
 
 
@@ -71,7 +71,7 @@ class CsvLines(LineReader):
         if isinstance(row, dict):
             return self._rows.record(event_id, row)
         self.notes.rejected[row] += 1
-        return None, row.value(event_id, line)
+        return None, row.value(event_id, line, self.site)
 
     def _row(self, text: str) -> dict[str, Any] | Rejected:
         if text.count('"') % 2:

@@ -14,6 +14,7 @@ from itertools import count
 
 import msgspec
 
+from contract.source_ids import IdRange, SourceIds
 from contract.sources import CountedSource
 from ingest.beginning import START, Mark, name_of, naming
 from ingest.tally import Tally
@@ -25,6 +26,7 @@ class Source(msgspec.Struct, frozen=True):
     """What the register has of one: up to `announced` its lines are sent, or about to be; up to `counted` Kafka has them.
 
     `points` are those of the text up to `announced`, and `slots` from which byte on which slot is its own, 0 before them.
+    One that `is_forgotten` was taken back, so that its lines do not count although they are known.
     """
 
     number: int
@@ -37,6 +39,7 @@ class Source(msgspec.Struct, frozen=True):
     points: tuple[Mark, ...] = ()
     slots: tuple[tuple[int, int], ...] = ()
     tally: Tally = Tally()
+    is_forgotten: bool = False
 
     def slot_at(self, end: int) -> int:
         """The slot of the lines that a point names."""
@@ -46,6 +49,13 @@ class Source(msgspec.Struct, frozen=True):
     def renamed(self, name: str) -> tuple[str, ...]:
         """Its names, and this one last."""
         return (*(one for one in self.names if one != name), name)[-_NAMES_KEPT:]
+
+    def ids(self, group: str) -> SourceIds:
+        """Those of all that is announced; what the text has behind it, now or later, is new."""
+        # A Parquet file's ids have numbers of rows, and a row may take less than a byte.
+        next_byte = max(self.announced.end, self.tally.lines)
+        names = [START, *naming(self.points)]
+        return SourceIds(tuple(IdRange(id_of(group, self, name), 0, next_byte) for name in names))
 
     def row(self, group: str) -> CountedSource:
         """For those who ask what was counted."""
@@ -62,6 +72,7 @@ class Source(msgspec.Struct, frozen=True):
             tally.rejected,
             self.first_counted_at,
             self.counted_at,
+            self.is_forgotten,
         )
 
 

@@ -21,6 +21,8 @@ from contract.settings import Settings
 
 _ANSWER_S = 30
 _LOOK_S = 0.05
+_LOOKS_EVERY_MS = 10 * 60_000
+"""The broker looks every five minutes what is too old, and deletes it a minute later."""
 _TIMESTAMP_TYPE = "message.timestamp.type"
 _CONFIG = {
     # decode() refuses events more than a day ahead of the record's time, so that time must be the broker's own.
@@ -95,6 +97,21 @@ def _ends(admin: AdminClient, topic: str, partitions: Iterable[int]) -> dict[int
     asked = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in partitions}
     answers = admin.list_offsets(asked, request_timeout=_ANSWER_S)
     return {place.partition: answer.result().offset for place, answer in answers.items()}
+
+
+def kept_until_ms(settings: Settings, kafka_time_ms: int) -> int | None:
+    """Until when, at the latest, Kafka has a record that came then; None: for ever.
+
+    A segment goes as a whole, when its last record is as old as retention.ms, and takes records for as long as segment.ms.
+    """
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2})
+    resource = ConfigResource(ResourceType.TOPIC, settings.topic)
+    try:
+        config = admin.describe_configs([resource], request_timeout=_ANSWER_S)[resource].result(_ANSWER_S)
+    except KafkaException as error:
+        raise EngineUnavailable.at("Kafka", settings.kafka_bootstrap, error.args[0].str()) from error
+    retention_ms, segment_ms = (int(config[name].value) for name in ("retention.ms", "segment.ms"))
+    return None if retention_ms < 0 else kafka_time_ms + segment_ms + retention_ms + _LOOKS_EVERY_MS
 
 
 def _create(admin: AdminClient, settings: Settings) -> bool:

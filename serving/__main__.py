@@ -12,11 +12,13 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 
 from contract.errors import BraidError, InputError
+from contract.forgotten import Said
 from contract.losses import Losses
 from contract.replays import Judged, from_json, parts_from_json, to_json
 from contract.settings import Settings
 from contract.sources import CountedSource
 from serving.database import connect, reader_dsn
+from serving.forgotten import forgotten_statements, record_forgotten
 from serving.gaps import describe, plan_acceptance
 from serving.handoff import record_lost
 from serving.migrate import migrate
@@ -133,6 +135,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.set_defaults(verb=_record_lost)
 
+    verb = verbs.add_parser(
+        "record-forgotten", help="let the speed layer and the next run know what `ingest say`, by stdin, prints"
+    )
+    verb.add_argument("--again", action="store_true", help="the next run takes all of it out once more")
+    verb.set_defaults(verb=_record_forgotten)
+
+    verb = verbs.add_parser("known-forgotten", help="print, as JSON, what the database knows to be forgotten")
+    verb.set_defaults(verb=_known_forgotten)
+
     verb = verbs.add_parser("welcome", help="wait until the merged views answer, then show addresses and first queries")
     verb.add_argument("--traffic", default="", help="'none' if no events come by themselves; do not wait for any then")
     verb.add_argument("--timeout-s", type=float, default=300.0, help=_TIMEOUT_HELP)
@@ -243,6 +254,17 @@ def _record_lost(settings: Settings, _: argparse.Namespace) -> None:
     losses = from_json(Losses, sys.stdin.read(), "serving gap-plan")
     with connect(settings, "batch") as connection:
         record_lost(connection, losses.lost)
+
+
+def _record_forgotten(settings: Settings, options: argparse.Namespace) -> None:
+    said = from_json(Said, sys.stdin.read(), "ingest say")
+    with connect(settings, "batch") as connection:
+        record_forgotten(connection, said, options.again)
+
+
+def _known_forgotten(settings: Settings, _: argparse.Namespace) -> None:
+    with connect(settings, "batch") as connection:
+        print(to_json(Said(forgotten_statements(connection))))
 
 
 def _welcome(settings: Settings, options: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from contract.errors import CatalogueError, OffsetRefused, PublicationRefused, RunRefused
+from contract.errors import CatalogueError, OffsetRefused, PublicationRefused, RunRefused, StatementsRefused
 from contract.log_position import LogPosition
 from contract.losses import Loss
 from contract.master import OffsetRange
@@ -42,11 +42,12 @@ Kind = Literal["full", "incremental", "audit"]
 
 @dataclass(frozen=True)
 class Counts:
-    """What a range of offsets held: records read, events counted, repeats of events; the rest are rejects."""
+    """What a range of offsets held: records read, events counted, repeats of events, forgotten; the rest are rejects."""
 
     received: int
     counted: int
     duplicate: int
+    forgotten: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,19 +90,21 @@ def commit_range(
     judged_generation: int | None = None,
     views: Sequence[View] = VIEWS,
     position: LogPosition | None = None,
+    known_statement: int | None = None,
 ) -> bool:
     """The range counts from now on: True if this call did it, False if an earlier one did. Role speed.
 
     `judged_generation` is the publication whose day filters its events were held against; None: against none. `views` are
     those that the rows are of, `position` the one at the range's end, None if that is not known. Changes nothing and raises
     OffsetRefused if the partition does not stand at the range's first offset, PublicationRefused if another publication is
-    live, CatalogueChanged if the database has other views, PositionLost if the partition stands in another log.
+    live, CatalogueChanged if the database has other views, PositionLost if the partition stands in another log,
+    StatementsRefused if more is forgotten than statement `known_statement` and those before it say; None: do not look.
     """
     at = position or LogPosition(offsets.next_offset)
     with refusing(), _of_catalogue(connection, views), answering(connection):
-        before, live_generation = one_row(
+        before, live_generation, last_statement = one_row(
             connection,
-            "SELECT * FROM serving.commit_range(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            "SELECT * FROM serving.commit_range(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 catalogue_digest(views),
                 offsets.partition,
@@ -116,6 +119,8 @@ def commit_range(
                 at.topic_id,
                 at.leader_epoch,
                 None if position is None else at.shift,
+                counts.forgotten,
+                known_statement,
             ],
         )
     if before >= offsets.next_offset:
@@ -124,6 +129,8 @@ def commit_range(
         raise OffsetRefused(offsets.partition, offsets.first_offset, before)
     if judged_generation is not None and judged_generation != live_generation:
         raise PublicationRefused(judged_generation, live_generation)
+    if known_statement is not None and known_statement != last_statement:
+        raise StatementsRefused(known_statement, last_statement)
     return True
 
 
@@ -253,15 +260,18 @@ def publish(
     rejects: Iterable[tuple[OffsetRange, pl.DataFrame]],
     topic: str,
     lost: Iterable[Loss] = (),
+    forgotten: Mapping[int, int] | None = None,
 ) -> int:
     """The run's rows answer for `days` from now on, a full run's for no other day; returns the generation. Role batch.
 
     `received` counts the records below the cut by partition. `rejects` are ranges below the cut, in order, with all that
     the archive has of each: in these ranges they are what quarantine has from now on, whatever the speed layer has
     rejected there. They are taken one after the other, and must cover what is above the base's cut.
-    `lost` is what the files that the run has read say is lost: a database that was made anew does not know it.
+    `lost` is what the files that the run has read say is lost: a database that was made anew does not know it; `forgotten`
+    counts, by partition, the records of these files that are forgotten.
     Raises RunRefused if another publication came between; the run has failed then.
     """
+    gone = forgotten or {}
     try:
         with refusing(), transaction(connection):
             for whole, frame in rejects:
@@ -271,8 +281,8 @@ def publish(
             # Last, because from here on locks are held that others wait for.
             generation = one_value(
                 connection,
-                "SELECT serving.publish(%s, %s::date[], %s, %s)",
-                [run_id, list(days), list(received), list(received.values())],
+                "SELECT serving.publish(%s, %s::date[], %s, %s, %s::bigint[])",
+                [run_id, list(days), list(received), list(received.values()), [gone.get(p, 0) for p in received]],
             )
             return int(generation)
     except RunRefused as refusal:

@@ -50,8 +50,14 @@ def print_status(status: Status, console: Console) -> None:
         _print(console, "Gaps of the archive: runs whose cut is above one cannot publish", gaps)
     for text in status.unread:
         console.print(f"  {text}; readers find what was added within a minute, or `make audit` names it\n", soft_wrap=True)
+    for statement in status.still_shown:
+        console.print(
+            f"  statement {statement['number']} of what is forgotten ({statement['kind']}), said at {statement['said_at']}, "
+            "is in no published run yet: `make batch`; if that says that it is unfinished, `make forget RESUME=1`\n",
+            soft_wrap=True,
+        )
     _print(console, "Last batch run", [status.last_run] if status.last_run else [])
-    _print(console, "Ledger: received = counted + duplicate + quarantined", status.ledger)
+    _print(console, "Ledger: received = counted + duplicate + quarantined + forgotten", status.ledger)
     print_addresses(status.addresses, console)
 
 

@@ -40,7 +40,18 @@ DRIFT_ROWS = 1_000
 _CATALOGUE_PLACE, _SHOWN_PLACE = "30", "72"
 # The last two are columns of older schemas, which a migration drops.
 _RESERVED = {"partition", "epoch", "run_id", "kept_run_id", "day", "level", "keys_digest", "first_offset"}
-_TAKEN = {"catalogue", "drift", "drift_rows", "drift_summary", "ledger", "progress", "quarantine", "runs", "sources"}
+_TAKEN = {
+    "catalogue",
+    "drift",
+    "drift_rows",
+    "drift_summary",
+    "forgotten",
+    "ledger",
+    "progress",
+    "quarantine",
+    "runs",
+    "sources",
+}
 
 
 def script(views: Sequence[StoredView]) -> str:

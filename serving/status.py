@@ -74,7 +74,8 @@ class Position:
 class Status:
     """Everything that `status` shows; `lost_positions` says which readers stand still because the log is another one,
     `archive_gaps` what no file of the archive has, as long as nobody has written down that it is lost, and `unread` of
-    which partitions a reader has not begun to read what is there.
+    which partitions a reader has not begun to read what is there. `still_shown` are the statements of what is forgotten that
+    no published run knows.
     """
 
     health: list[Health]
@@ -86,6 +87,7 @@ class Status:
     last_run: dict[str, Any] | None
     ledger: list[dict[str, Any]]
     addresses: dict[str, str]
+    still_shown: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
@@ -147,6 +149,7 @@ def read_status(settings: Settings) -> Status:
         last_run=database.answer.get("last_run"),
         ledger=ledger,
         addresses=addresses(settings),
+        still_shown=database.answer.get("still_shown", []),
     )
 
 
@@ -246,12 +249,16 @@ def _database(settings: Settings) -> _Probe:
         with connect(settings, "reader") as connection, connection.cursor(row_factory=dict_row) as cursor:
             ledger = cursor.execute("SELECT * FROM ledger ORDER BY partition").fetchall()
             positions = cursor.execute("SELECT * FROM log_positions").fetchall()
+            still_shown = cursor.execute(
+                "SELECT number, kind, said_at::text FROM forgotten WHERE run_id IS NULL ORDER BY number"
+            ).fetchall()
             last_run = cursor.execute(
                 "SELECT run_id, kind, state, started_at::text, published_at::text, "
                 "extract(epoch FROM duration)::float8 AS duration_s, is_live, error "
                 "FROM runs WHERE kind <> 'audit' ORDER BY run_id DESC LIMIT 1"
             ).fetchone()
         stored = {row.pop("partition"): LogPosition(**row) for row in positions}
-        return f"database {settings.database_name}", {"ledger": ledger, "last_run": last_run, "log_positions": stored}
+        answer = {"ledger": ledger, "last_run": last_run, "log_positions": stored, "still_shown": still_shown}
+        return f"database {settings.database_name}", answer
 
     return _probe("TimescaleDB", f"{settings.database_host}:{settings.database_port}", ask)

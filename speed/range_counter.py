@@ -14,14 +14,16 @@ from typing import Protocol
 import polars as pl
 
 from contract.aggregate import aggregate, first_of_each
-from contract.errors import OffsetRefused, PublicationRefused
+from contract.errors import OffsetRefused, PublicationRefused, StatementsRefused
 from contract.event import decode
+from contract.forgotten import Rules
 from contract.log_position import LogPosition
 from contract.master import OffsetRange
 from contract.records import Records
 from serving.handoff import STORED_VALUE_BYTES
 from speed.day_filters import DayFilters
 from speed.dedupe import Identities, RecentEvents
+from speed.forgotten import Forgotten
 
 _SAY_EVERY_CHUNKS = 10
 _SAY_EVERY_PARTS = 4
@@ -47,7 +49,8 @@ class Reader(Protocol):
 class Counted:
     """What a range holds: rows of every view, how its records were judged, and its rejects; the position at its end.
 
-    Repeats were judged by the day filters of publication `generation`.
+    Repeats were judged by the day filters of publication `generation`, and what is forgotten by the statements up to
+    `statement`.
     """
 
     rows: Mapping[str, pl.DataFrame]
@@ -57,6 +60,8 @@ class Counted:
     rejects: pl.DataFrame
     generation: int
     position: LogPosition
+    forgotten: int = 0
+    statement: int = 0
 
     @property
     def size_bytes(self) -> int:
@@ -78,6 +83,13 @@ class _Part:
     def received(self) -> int:
         """How many there are, which is counted apart from how they were judged."""
         return len(self.record_offsets)
+
+    def without(self, rules: Rules) -> _Part:
+        """The same records, but for events and rejects that are forgotten."""
+        gone, gone_rejects = rules.events(self.events), rules.rejects(self.rejects)
+        if not gone.any() and not gone_rejects.any():
+            return self
+        return replace(self, events=self.events.filter(~gone), rejects=self.rejects.filter(~gone_rejects))
 
     def halves(self) -> tuple[_Part, _Part]:
         """Both have a record; the part must have two."""
@@ -103,9 +115,11 @@ class RangeCounter:
         committed: Callable[[int], LogPosition],
         log: Callable[[str], None],
         chunk_offsets: int,
+        forgotten: Forgotten | None = None,
     ) -> None:
         self._reader, self._recent, self._commit, self._log = reader, recent, commit, log
         self._counted_days = counted_days
+        self._forgotten = forgotten or Forgotten()
         self._committed = committed
         self._chunk_offsets = chunk_offsets
         self._shift = 0
@@ -149,8 +163,11 @@ class RangeCounter:
 
     def _count_part(self, part: _Part, read_to: LogPosition) -> int:
         """Commit it, in halves if it is too much at once. `read_to` is where the reader stands, in its log."""
+        rules = self._forgotten.rules
+        # guard: what is forgotten is not counted
+        kept = part.without(rules)
         # guard: dedupe within a range
-        distinct = first_of_each(part.events)
+        distinct = first_of_each(kept.events)
         identities = Identities.of(distinct)
         # guard: dedupe across ranges
         recent = self._recent.repeats(identities)
@@ -160,9 +177,11 @@ class RangeCounter:
             repeats = recent | self._counted_days.repeats(identities)
             fresh = distinct.filter(~repeats) if repeats.any() else distinct
             rows = aggregate(fresh)
-            duplicate = len(part.events) - len(fresh)
+            duplicate = len(kept.events) - len(fresh)
+            forgotten = len(part.events) + len(part.rejects) - len(kept.events) - len(kept.rejects)
             generation = self._counted_days.generation
-            counted = Counted(rows, part.received, len(fresh), duplicate, part.rejects, generation, position)
+            judged = (len(fresh), duplicate, kept.rejects, generation, position, forgotten, rules.version)
+            counted = Counted(rows, part.received, *judged)
             # guard: a commit is bounded
             if counted.size_bytes > COMMIT_BYTES and part.received > 1:
                 return sum(self._count_part(half, read_to) for half in part.halves())
@@ -170,6 +189,10 @@ class RangeCounter:
                 self._commit(part.offsets, counted)
             except PublicationRefused:
                 self._counted_days.refresh()
+            except StatementsRefused:
+                self._forgotten.refresh()
+                # Which of them are the first of their identity may be another question now.
+                return self._count_part(part, read_to)
             else:
                 break
         self._recent.add(identities, part.offsets.next_offset)

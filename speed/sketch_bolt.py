@@ -15,6 +15,7 @@ from serving.handoff import Counts, commit_range, positions
 from speed.database_bolt import DatabaseBolt
 from speed.day_filters import DayFilters
 from speed.dedupe import RecentEvents
+from speed.forgotten import Forgotten
 from speed.range_counter import Counted, RangeCounter
 from speed.reader import RangeReader
 
@@ -32,6 +33,7 @@ class SketchBolt(DatabaseBolt):
         load_all()
         self._counters: dict[int, RangeCounter] = {}
         self._counted_days = DayFilters.of_database(self.database, self.settings.day_filter_mb << 20)
+        self._forgotten = Forgotten.of_database(self.database, self.settings)
 
     def process(self, tup: Tuple) -> None:
         """Ack what is committed; fail what is not, and the spout plans less of it again from the committed position."""
@@ -66,6 +68,7 @@ class SketchBolt(DatabaseBolt):
                 self._committed,
                 self.logger.info,
                 settings.range_max_offsets,
+                self._forgotten,
             )
         return self._counters[partition]
 
@@ -73,7 +76,7 @@ class SketchBolt(DatabaseBolt):
         return positions(self.database())[partition]
 
     def _commit(self, committed: OffsetRange, counted: Counted) -> None:
-        counts = Counts(counted.received, counted.counted, counted.duplicate)
+        counts = Counts(counted.received, counted.counted, counted.duplicate, counted.forgotten)
         commit_range(
             self.database(),
             committed,
@@ -83,6 +86,7 @@ class SketchBolt(DatabaseBolt):
             self.settings.topic,
             counted.generation,
             position=counted.position,
+            known_statement=counted.statement,
         )
 
 

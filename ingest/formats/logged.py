@@ -61,8 +61,9 @@ class Rejected(NamedTuple):
     def of(cls, stop: Stop) -> Rejected:
         return cls("not_a_log_line", stop.field, f"no {stop.field} at column {stop.column}")
 
-    def value(self, place: str, line: bytes) -> bytes:
-        """The record's value; `place` is where the line stands."""
+    def value(self, place: str, line: bytes, site: str) -> bytes:
+        """The record's value; `place` is where the line stands, and `site` that of its log, empty if it has several."""
         text = line[:_LONGEST_LINE].decode("utf-8", "backslashreplace")
         detail = self.detail.replace("\0", " ")[:DETAIL_LENGTH]
-        return encode_line(RejectedLine(rejected=self.reason, detail=detail, at=place, line=text))  # type: ignore[arg-type]
+        rejected = RejectedLine(rejected=self.reason, detail=detail, at=place, line=text, site=site or None)  # type: ignore[arg-type]
+        return encode_line(rejected)

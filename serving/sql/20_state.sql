@@ -25,6 +25,8 @@ CREATE TABLE IF NOT EXISTS serving.speed_ledger (
     PRIMARY KEY (partition, epoch)
 );
 
+ALTER TABLE serving.speed_ledger ADD COLUMN IF NOT EXISTS forgotten bigint NOT NULL DEFAULT 0;
+
 -- A run was planned on the generation that was live when it began: 0 if there was none.
 CREATE TABLE IF NOT EXISTS serving.run (
     run_id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -63,7 +65,17 @@ CREATE TABLE IF NOT EXISTS serving.run_cut (
 ALTER TABLE serving.run_cut
     ADD COLUMN IF NOT EXISTS topic_id text,
     ADD COLUMN IF NOT EXISTS leader_epoch int,
-    ADD COLUMN IF NOT EXISTS shift bigint NOT NULL DEFAULT 0;
+    ADD COLUMN IF NOT EXISTS shift bigint NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS forgotten bigint NOT NULL DEFAULT 0;
+
+-- What was said to be forgotten, as contract/forgotten.py has it: only the speed layer hears the digests. Runs up to
+-- last_run_id had begun before; run_id is the run whose publication has taken it out of all views, null before that.
+CREATE TABLE IF NOT EXISTS serving.forgotten (
+    number      bigint PRIMARY KEY,
+    statement   jsonb NOT NULL,
+    last_run_id bigint NOT NULL,
+    run_id      bigint
+);
 
 -- Offsets whose records nobody has any more. The run that has taken them out of the views is run_id: null before its
 -- publication. Ranges of a partition do not overlap.
@@ -194,7 +206,7 @@ CREATE OR REPLACE VIEW serving.live_day AS
 SELECT day, run_id FROM serving.publication_day WHERE generation = (SELECT max(generation) FROM serving.publication);
 
 CREATE OR REPLACE VIEW serving.live_cut AS
-SELECT partition, next_offset, epoch, received, topic_id, leader_epoch, shift
+SELECT partition, next_offset, epoch, received, topic_id, leader_epoch, shift, forgotten
 FROM serving.run_cut
 WHERE run_id = (SELECT run_id FROM serving.publication ORDER BY generation DESC LIMIT 1);
 
@@ -255,4 +267,5 @@ DROP FUNCTION IF EXISTS serving.open_staging(), serving.append_staged(int, bigin
     serving.commit_range(text, int, bigint, bigint, bigint, bigint, bigint, serving.rows, serving.reject[], bigint),
     serving.commit_range(text, int, bigint, bigint, bigint, bigint, bigint, serving.rows, serving.reject[], bigint, text, int,
         bigint),
-    serving.add_rejects(serving.reject[]), serving.positions(int), serving.record_lost(jsonb);
+    serving.add_rejects(serving.reject[]), serving.positions(int), serving.record_lost(jsonb),
+    serving.publish(bigint, date[], int[], bigint[]);

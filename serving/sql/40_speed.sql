@@ -29,11 +29,14 @@ $$;
 -- Offsets [first_offset, next_offset) of a partition, which hold these rows and rejects, count from now on. position_before
 -- says where the partition stood: if that is not first_offset nothing is changed, and neither if the range was held against
 -- the day filters of another generation than live_generation (null: against none). Refuses rows of another catalogue, and
--- records of another log than the partition's; topic, leader epoch and shift are those at range_next_offset.
+-- records of another log than the partition's; topic, leader epoch and shift are those at range_next_offset. Changes nothing
+-- either if the records were not held against all that is forgotten, up to statement last_statement (null: against nothing).
 CREATE OR REPLACE FUNCTION serving.commit_range(
     code_catalogue text, range_partition int, first_offset bigint, range_next_offset bigint,
     received bigint, counted bigint, duplicate bigint, new_rows serving.rows, rejects public.quarantine[],
-    judged_generation bigint, log_topic_id text, log_leader_epoch int, log_shift bigint, OUT position_before bigint, OUT live_generation bigint
+    judged_generation bigint, log_topic_id text, log_leader_epoch int, log_shift bigint,
+    forgotten bigint, known_statement bigint,
+    OUT position_before bigint, OUT live_generation bigint, OUT last_statement bigint
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -67,13 +70,19 @@ BEGIN
     IF judged_generation <> live_generation THEN
         RETURN;
     END IF;
+    SELECT coalesce(max(f.number), 0) INTO last_statement FROM serving.forgotten AS f;
+    -- guard: commits know what is forgotten
+    IF known_statement <> last_statement THEN
+        RETURN;
+    END IF;
     PERFORM serving.append_rows(new_rows, range_partition, current_epoch);
     PERFORM serving.add_rejects('both', rejects);
-    INSERT INTO serving.speed_ledger AS l VALUES
-        (range_partition, current_epoch, range_next_offset - first_offset, received, counted, duplicate)
+    INSERT INTO serving.speed_ledger AS l (partition, epoch, offsets, received, counted, duplicate, forgotten) VALUES
+        (range_partition, current_epoch, range_next_offset - first_offset, received, counted, duplicate, forgotten)
     ON CONFLICT ON CONSTRAINT speed_ledger_pkey DO UPDATE SET
         offsets = l.offsets + EXCLUDED.offsets, received = l.received + EXCLUDED.received,
-        counted = l.counted + EXCLUDED.counted, duplicate = l.duplicate + EXCLUDED.duplicate;
+        counted = l.counted + EXCLUDED.counted, duplicate = l.duplicate + EXCLUDED.duplicate,
+        forgotten = l.forgotten + EXCLUDED.forgotten;
     UPDATE serving.speed_progress AS p SET
         next_offset = range_next_offset, topic_id = coalesce(log_topic_id, p.topic_id), leader_epoch = log_leader_epoch
     WHERE p.partition = range_partition;

@@ -2,7 +2,7 @@
 
 -- Everything that is committed now belongs to the run; what comes after goes to new epochs. Where archived says that the
 -- archive is ahead of the speed layer, the run takes those offsets over and the speed layer goes on after them. It is a full
--- run if a view has no history yet, or if what earlier runs have counted is lost, whatever was asked for. The log_ arguments say in which log the archive of a partition ends:
+-- run if a view has no history yet, or if what earlier runs have counted is lost or forgotten, whatever was asked for. The log_ arguments say in which log the archive of a partition ends:
 -- it must be the speed layer's, unless the run takes over what the archive has of a log that followed (its shift is greater).
 CREATE OR REPLACE FUNCTION serving.begin_run(
     code_catalogue text, asked_kind text, archived_partitions int[], archived_next_offsets bigint[],
@@ -42,6 +42,10 @@ BEGIN
     IF asked_kind = 'incremental' AND EXISTS (
         SELECT FROM serving.lost_offsets AS l JOIN serving.live_cut AS c ON c.partition = l.partition
         WHERE l.run_id IS NULL AND l.is_gap AND l.first_offset < c.next_offset) THEN
+        run_kind := 'full';
+    END IF;
+    -- guard: what is forgotten leaves all days
+    IF asked_kind = 'incremental' AND EXISTS (SELECT FROM serving.forgotten WHERE run_id IS NULL) THEN
         run_kind := 'full';
     END IF;
     SELECT coalesce(max(generation), 0) INTO base_generation FROM serving.publication;
@@ -218,9 +222,11 @@ END
 $$;
 
 -- The run's rows answer for the given days from now on, and for no others if it was a full run. Refuses if another run was
--- published, or one rolled back, since this one was planned: its rows would miss what that one covers.
+-- published, or one rolled back, since this one was planned: its rows would miss what that one covers. Of what the run has
+-- read so many records are forgotten; so many were received, below the cut.
 CREATE OR REPLACE FUNCTION serving.publish(
-    published_run_id bigint, days date[], received_partitions int[], received_records bigint[], OUT generation bigint
+    published_run_id bigint, days date[], received_partitions int[], received_records bigint[], forgotten_records bigint[],
+    OUT generation bigint
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -231,6 +237,7 @@ DECLARE
     missing text;
     gap_count bigint;
     has_shown boolean;
+    has_forgotten boolean;
 BEGIN
     -- One publication at a time; readers are not held up.
     LOCK TABLE serving.publication IN EXCLUSIVE MODE;
@@ -242,8 +249,10 @@ BEGIN
         RAISE EXCEPTION 'run % was planned on generation %, but generation % (run %) is live',
             published_run_id, planned.base_generation, live.generation, live.run_id USING ERRCODE = 'BR001';
     END IF;
-    UPDATE serving.run_cut AS c SET received = r.records
-    FROM unnest(received_partitions, received_records) AS r (partition, records)
+    UPDATE serving.run_cut AS c SET received = r.records, forgotten = r.forgotten + coalesce((
+        SELECT b.forgotten FROM serving.run_cut AS b
+        WHERE planned.kind = 'incremental' AND b.run_id = live.run_id AND b.partition = c.partition), 0)
+    FROM unnest(received_partitions, received_records, forgotten_records) AS r (partition, records, forgotten)
     WHERE c.run_id = published_run_id AND c.partition = r.partition;
     SELECT string_agg(partition::text, ', ' ORDER BY partition) INTO missing
     FROM serving.run_cut WHERE run_id = published_run_id AND received IS NULL;
@@ -269,10 +278,15 @@ BEGIN
         RETURNING l.is_gap
     )
     SELECT count(*) INTO gap_count FROM gone WHERE gone.is_gap;
-    -- Earlier runs have no rows of views that are shown from now on, or have counted what is lost: they cannot be gone back to.
+    UPDATE serving.forgotten AS f SET run_id = published_run_id
+    WHERE f.run_id IS NULL AND f.last_run_id < published_run_id;
+    has_forgotten := FOUND;
+    -- Earlier runs have no rows of views that are shown from now on, or have counted what is lost or forgotten: they cannot
+    -- be gone back to.
     has_shown := serving.show_views(published_run_id);
     -- guard: no rollback brings back what is lost
-    IF has_shown OR gap_count > 0 THEN
+    -- guard: nor what is forgotten
+    IF has_shown OR gap_count > 0 OR has_forgotten THEN
         PERFORM serving.prune_publications(0);
     END IF;
 END

@@ -2,7 +2,7 @@
 -- fixed once the run has begun, so nothing is locked and traffic goes on.
 
 -- Compares all rows that the run answers for and records the result; false, and nothing is recorded, if a run took offsets
--- below the cut over from the speed layer, for then readers had less, or if readers have what is lost by now. One snapshot: call it in REPEATABLE READ.
+-- below the cut over from the speed layer, for then readers had less, or if readers have what is lost or forgotten by now. One snapshot: call it in REPEATABLE READ.
 CREATE OR REPLACE FUNCTION serving.compare(compared_run_id bigint, false_positive_rate double precision, OUT compared boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -27,6 +27,8 @@ BEGIN
     compared := compared AND NOT EXISTS (
         SELECT FROM serving.lost_offsets AS l JOIN serving.run_cut AS c ON c.partition = l.partition
         WHERE l.run_id IS NULL AND c.run_id = compared_run_id AND l.first_offset < c.next_offset);
+    -- guard: rows of what is forgotten are not written down
+    compared := compared AND NOT EXISTS (SELECT FROM serving.forgotten AS f WHERE f.run_id IS NULL);
     IF NOT compared OR EXISTS (SELECT FROM serving.drift_view AS d WHERE d.run_id = compared_run_id) THEN
         RETURN;
     END IF;

@@ -12,6 +12,7 @@ CREATE TABLE IF NOT EXISTS serving.source (
     first_counted_at timestamptz NOT NULL,
     counted_at       timestamptz NOT NULL
 );
+ALTER TABLE serving.source ADD COLUMN IF NOT EXISTS is_forgotten boolean NOT NULL DEFAULT false;
 
 -- Sources as they stand; what comes late is not newer. is_all: there are no others.
 CREATE OR REPLACE FUNCTION serving.record_sources(facts jsonb, is_all boolean) RETURNS void
@@ -24,14 +25,15 @@ AS $$
     ON CONFLICT (source) DO UPDATE SET
         site = EXCLUDED.site, names = EXCLUDED.names, bytes = EXCLUDED.bytes, lines = EXCLUDED.lines,
         counted = EXCLUDED.counted, repeats = EXCLUDED.repeats, empty = EXCLUDED.empty, quarantined = EXCLUDED.quarantined,
-        first_counted_at = EXCLUDED.first_counted_at, counted_at = EXCLUDED.counted_at
+        first_counted_at = EXCLUDED.first_counted_at, counted_at = EXCLUDED.counted_at,
+        is_forgotten = EXCLUDED.is_forgotten
     WHERE is_all OR EXCLUDED.counted_at >= old.counted_at;
 $$;
 
 -- `name` is the last one that the file had. Of its lines so many are events, repeats of an earlier line's id, in quarantine, or
--- empty; together they are all lines.
+-- empty; together they are all lines. What is_forgotten was taken back: see the view forgotten.
 CREATE OR REPLACE VIEW public.sources AS
 SELECT source, site, names[cardinality(names)] AS name, names, bytes, lines, counted, repeats,
        (SELECT coalesce(sum(q.value::bigint), 0)::bigint FROM jsonb_each_text(quarantined) AS q) AS quarantined,
-       empty, quarantined AS quarantined_by_reason, first_counted_at, counted_at
+       empty, quarantined AS quarantined_by_reason, first_counted_at, counted_at, is_forgotten
 FROM serving.source;

@@ -1,14 +1,17 @@
 -- What readers see beside the merged views.
 
--- Nothing disappears: received = counted + duplicate + quarantined. The three sides come from different places: received
--- from reading Kafka and the archive, counted and duplicate from the layers' kernels, quarantined from the table's rows.
+-- Nothing disappears: received = counted + duplicate + quarantined + forgotten. The sides come from different places: received
+-- from reading Kafka and the archive, counted and duplicate from the layers' kernels, quarantined from the table's rows,
+-- forgotten from the speed layer's commits and from what the archive's files say of themselves.
 -- What Kafka lost before it was archived, and what the archive lost after that, is in none of the three once a run has been
 -- published that knows it; `lost` counts those offsets, and lost_offsets names them.
 -- in_flight offsets were taken over from a lagging speed layer by a run that is not live (yet).
 CREATE OR REPLACE VIEW public.ledger AS
-SELECT *, received - counted - duplicate - quarantined AS difference,
+SELECT partition, next_offset, batch_next_offset, in_flight, received, counted, duplicate, quarantined,
+       received - counted - duplicate - quarantined - forgotten AS difference,
        (SELECT coalesce(sum(l.next_offset - l.first_offset), 0)::bigint FROM serving.lost_offsets AS l
-        WHERE l.partition = sides.partition) AS lost
+        WHERE l.partition = sides.partition) AS lost,
+       forgotten
 FROM (
     SELECT p.partition,
            p.next_offset,
@@ -17,12 +20,13 @@ FROM (
            coalesce(c.received, 0) + coalesce(s.received, 0) AS received,
            coalesce(b.counted, 0) + coalesce(s.counted, 0) AS counted,
            coalesce(b.duplicate, 0) + coalesce(s.duplicate, 0) AS duplicate,
+           coalesce(c.forgotten, 0) + coalesce(s.forgotten, 0) AS forgotten,
            q.quarantined
     FROM serving.speed_progress AS p
     LEFT JOIN serving.live_cut AS c ON c.partition = p.partition
     CROSS JOIN LATERAL (
         SELECT sum(offsets)::bigint AS offsets, sum(received)::bigint AS received,
-               sum(counted)::bigint AS counted, sum(duplicate)::bigint AS duplicate
+               sum(counted)::bigint AS counted, sum(duplicate)::bigint AS duplicate, sum(l.forgotten)::bigint AS forgotten
         FROM serving.speed_ledger AS l WHERE l.partition = p.partition AND l.epoch > coalesce(c.epoch, 0)
     ) AS s
     CROSS JOIN LATERAL (

@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 
 from contract.event import MAX_VALUE_BYTES
 from ingest.topics import add_partitions
-from tests.drill import edges
+from tests.drill import edges, takeback
 from tests.drill.faults import BatchRun
 from tests.drill.scene import Scene
 from tests.fixtures.corpus import MALFORMED
@@ -343,6 +343,7 @@ DRILLS = (
     Drill("full-database", f"the database's disk full for {FULL_S} s", fill_database),
     Drill("open-transaction", "somebody's transaction open, then aborted", edges.leave_transaction_open),
     Drill("clock-steps", "clocks set one hour on and back, twice", edges.step_clocks),
+    Drill("forget-site", "a site forgotten, and sent once more", takeback.forget_a_site),
     Drill("volume-lost-zookeeper", "ZooKeeper's volume lost", edges.lose_zookeeper, nimbus_leads),
     Drill("volume-lost-datanode", "a DataNode's volume lost", edges.lose_datanode_volume, replicated, full=True),
     Drill("volume-lost-namenode", "the NameNode's volume lost", edges.lose_namenode, replicated, full=True),

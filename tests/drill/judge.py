@@ -13,8 +13,8 @@ class Poll:
     """One statement's answer, and so one snapshot: positions and ledger of the topic, sums of the drill's sites by view.
 
     `unbalanced` adds up the ledger's differences. `in_flight` has how many offsets of a partition are in nobody's rows, and
-    `cut` where the newest run cut. `gone` counts lost offsets that a published run has taken out of the views. Sketches, of
-    the first view, are asked now and then.
+    `cut` where the newest run cut. `gone` counts lost offsets, and statements of what is forgotten, that a published run has
+    taken out of the views; what is forgotten is not in `received`. Sketches, of the first view, are asked now and then.
     """
 
     at_s: float

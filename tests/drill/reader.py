@@ -27,11 +27,14 @@ def _question(sketches: bool) -> sql.Composed:
     """One statement, so one snapshot: the ledger's rows, each view's sums, and the sketches if wanted."""
     parts: list[sql.Composable] = [
         sql.SQL(
-            "(SELECT array_agg(ARRAY[partition, next_offset, in_flight, received, counted, duplicate, quarantined,"
-            " abs(difference)]) FROM ledger)"
+            "(SELECT array_agg(ARRAY[partition, next_offset, in_flight, received - forgotten, counted, duplicate,"
+            " quarantined, abs(difference)]) FROM ledger)"
         ),
         sql.SQL("(SELECT cut FROM runs WHERE kind <> 'audit' ORDER BY run_id DESC LIMIT 1)"),
-        sql.SQL("(SELECT coalesce(sum(next_offset - first_offset), 0)::bigint FROM lost_offsets WHERE run_id IS NOT NULL)"),
+        sql.SQL(
+            "((SELECT coalesce(sum(next_offset - first_offset), 0)::bigint FROM lost_offsets WHERE run_id IS NOT NULL)"
+            " + (SELECT count(*) FROM forgotten WHERE run_id IS NOT NULL))"
+        ),
     ]
     parts += [
         sql.SQL(

@@ -76,7 +76,7 @@ def _run(drill: Drill, stack: Stack, faults: Faults, say: Callable[[str], None],
         before = poll(connection, [site])
     shifts, others = stack.shifts(), digest(stack, site)
 
-    with Reader(stack.settings, [site]) as reader:
+    with Reader(stack.settings, [site, f"{site}-other"]) as reader:
         with (RecordedTraffic if drill.loses else Traffic)(stack, site, _SEED, drill.malformed) as traffic:
             scene = Scene(stack, faults, reader, traffic, before.positions, site, say, shifts=shifts)
             scene.until(lambda: reader.views >= _WARM_EVENTS)
@@ -112,10 +112,17 @@ def _truths(scene: Scene, shifts: Mapping[int, int], result: Result) -> tuple[Tr
         first = {partition: position - shifts.get(partition, 0) for partition, position in scene.before.items()}
         messages = each_record_of(kafka, first)
         records = ((m.partition(), m.offset(), m.timestamp()[1], m.value()) for m in messages)
-        truth = Truth(numbered(records, shifts))  # type: ignore[arg-type]
+        all_records = numbered(records, shifts)  # type: ignore[arg-type]
+        if scene.taken_back:
+            kept_records = list(all_records)
+            all_records = iter(kept_records)
+        truth = Truth(all_records)
         result.events = truth.outcome.received
         if result.events != scene.acknowledged:
             result.complaints.append(f"{scene.acknowledged} records were acknowledged, the topic has {result.events}")
+        if scene.taken_back:
+            named = scene.taken_back.encode()
+            return truth, Truth(record for record in kept_records if named not in (record[3] or b""))
         return truth, truth
     assert isinstance(scene.traffic, RecordedTraffic)
     loss: Loss | LostFile
@@ -220,7 +227,7 @@ def _batch_covers(stack: Stack, ends: Mapping[int, int], received: int, result: 
     expected = [(partition, end, 0, 0) for partition, end in sorted(ends.items())]
     if ledger != expected:
         result.complaints.append(f"after the batch run the ledger is {ledger} instead of {expected}")
-    ((accounted,),) = stack.ask("SELECT sum(received)::bigint FROM ledger")
+    ((accounted,),) = stack.ask("SELECT sum(received - forgotten)::bigint FROM ledger")
     if accounted != received:
         result.complaints.append(f"after the batch run the ledger has {accounted} records instead of {received}")
 

@@ -31,7 +31,8 @@ class Scene:
 
     `before` is where the speed layer stood at rest before it. A fault that loses records of Kafka sets `plan` and
     `archived`, as loss.Loss has them, and `shifts`, by which Braid counts from then on; one that loses records of HDFS
-    sets `gap`, one that loses the database `anew_s`.
+    sets `gap`, one that loses the database `anew_s`, and one that takes events back the site `taken_back` that all of them
+    name. Readers look at `site` and at `other_site`.
     """
 
     stack: Stack
@@ -51,6 +52,12 @@ class Scene:
     archived: Mapping[int, int] = field(default_factory=dict)
     gap: OffsetRange | None = None
     anew_s: float = float("inf")
+    taken_back: str = ""
+
+    @property
+    def other_site(self) -> str:
+        """For events beside the drill's own."""
+        return f"{self.site}-other"
 
     def hold(self, seconds: float) -> None:
         """A fault's length; the reader polls on."""
@@ -86,10 +93,10 @@ class Scene:
         """Whether a run may take offsets over from the speed layer, which are in flight then."""
         return self.plan is not None or self.gap is not None or self.anew_s < float("inf")
 
-    def stretch(self, start: datetime, length: timedelta, number: int) -> list[bytes]:
-        """Valid events of the drill's site, spread over a time, none twice."""
-        ticks = count()
-        stream = events(1, lambda: start + length * next(ticks) / number, "history", [self.site], Shares(0, 0, 0))
+    def stretch(self, start: datetime, length: timedelta, number: int, site: str = "") -> list[bytes]:
+        """Valid events of the drill's site, or another, spread over a time, none twice."""
+        ticks, source = count(), f"history of {site}" if site else "history"
+        stream = events(1, lambda: start + length * next(ticks) / number, source, [site or self.site], Shares(0, 0, 0))
         return [value for _, value in islice(stream, number)]
 
     def produce(self, values: list[bytes]) -> None:

@@ -35,6 +35,7 @@ from serving.resume import plan_resumption
 from serving.status import read_status
 from speed.day_filters import DayFilters
 from speed.dedupe import RecentEvents
+from speed.forgotten import Forgotten
 from speed.range_counter import Counted, RangeCounter
 from speed.reader import RangeReader
 from tests.fixtures.eventually import eventually
@@ -226,11 +227,13 @@ def count_all(settings: Settings) -> None:
     with connect_database(settings, "speed") as connection:
 
         def commit(offsets: OffsetRange, counted: Counted) -> None:
-            counts = Counts(counted.received, counted.counted, counted.duplicate)
+            counts = Counts(counted.received, counted.counted, counted.duplicate, counted.forgotten)
             arguments = (counted.rows, counts, counted.rejects, settings.topic, counted.generation)
-            commit_range(connection, offsets, *arguments, position=counted.position)
+            known = {"position": counted.position, "known_statement": counted.statement}
+            commit_range(connection, offsets, *arguments, **known)  # type: ignore[arg-type]
 
         days = DayFilters.of_database(lambda: connection, 1 << 20)
+        forgotten = Forgotten.of_database(lambda: connection, settings)
         log_ends = next_offsets_of(settings)
         stored = positions(connection, len(log_ends))
         for partition, log_end in log_ends.items():
@@ -239,7 +242,14 @@ def count_all(settings: Settings) -> None:
             reader = RangeReader(settings, partition)
             recent = RecentEvents(settings.dedupe_window_offsets, 1e-12)
             counter = RangeCounter(
-                reader, recent, days, commit, lambda partition: positions(connection)[partition], lambda line: None, 1_000
+                reader,
+                recent,
+                days,
+                commit,
+                lambda partition: positions(connection)[partition],
+                lambda line: None,
+                1_000,
+                forgotten,
             )
             try:
                 if at.next_offset < end:

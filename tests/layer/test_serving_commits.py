@@ -195,7 +195,7 @@ def test_the_ledger_balances_and_shows_what_is_missing(speed: Connection, batch:
     )
     assert ledger(reader)[0] == {
         "partition": 0, "next_offset": 110, "batch_next_offset": 0, "in_flight": 0, "received": 108, "counted": 100,
-        "duplicate": 5, "quarantined": 3, "difference": 0, "lost": 0,
+        "duplicate": 5, "quarantined": 3, "difference": 0, "lost": 0, "forgotten": 0,
     }  # fmt: skip
     commit_range(speed, OffsetRange(0, 110, 120), {}, Counts(10, 0, 8), NO_REJECTS, TOPIC)
     assert ledger(reader)[0]["difference"] == 2

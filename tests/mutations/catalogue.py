@@ -122,10 +122,10 @@ MUTATIONS = (
         # The pointer flips in the call's transaction and its days follow in the next one.
         "pointer flip in one transaction",
         "serving/handoff.py",
-        """                [run_id, list(days), list(received), list(received.values())],
+        """                [run_id, list(days), list(received), list(received.values()), [gone.get(p, 0) for p in received]],
             )
 """,
-        """                [run_id, [], list(received), list(received.values())],
+        """                [run_id, [], list(received), list(received.values()), [gone.get(p, 0) for p in received]],
             )
         with transaction(connection):
             connection.execute("SELECT serving.publish_days(%s, %s::date[], %s)", [generation, list(days), run_id])
@@ -226,7 +226,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "rename",
         "ingest/archive_files.py",
-        'f"{folder(self._root, dataset, offsets.partition)}/.{offsets.file_name}.{uuid.uuid4().hex}.tmp"',
+        "_temporary(folder(self._root, dataset, offsets.partition), offsets.file_name)",
         "offsets.path(self._root, dataset)",
     ),
     Mutation(
@@ -358,7 +358,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("unit/test_waits.py::test_a_run_waits_for_an_archive_that_advances_however_long_that_takes"),
     ),
     Mutation(
-        "dedupe within a range", "speed/range_counter.py", "distinct = first_of_each(part.events)", "distinct = part.events"
+        "dedupe within a range", "speed/range_counter.py", "distinct = first_of_each(kept.events)", "distinct = kept.events"
     ),
     Mutation(
         "dedupe across ranges",
@@ -598,8 +598,8 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "no rollback brings back what is lost",
         "serving/sql/50_batch.sql",
-        "IF has_shown OR gap_count > 0 THEN",
-        "IF has_shown THEN",
+        "IF has_shown OR gap_count > 0 OR has_forgotten THEN",
+        "IF has_shown OR has_forgotten THEN",
         _test("layer/test_lost_file.py"),
     ),
     Mutation(
@@ -701,4 +701,205 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("unit/test_ingest_follow.py::test_what_was_written_before_a_truncation_is_in_the_copy"),
     ),
     Mutation("a failed range voids its plan", "speed/plan.py", "plan.void = True", "pass", _test("unit/test_speed.py")),
+    Mutation(
+        "what happens later is new",
+        "contract/forgotten.py",
+        "early = np.flatnonzero(times_us < self._latest_us)",
+        "early = np.arange(len(events))",
+        _test("unit/test_forgotten.py"),
+        more=(
+            ("contract/forgotten.py", "forgotten[early] |= times_us[early] < until_us", "forgotten[early] |= until_us > 0"),
+        ),
+    ),
+    Mutation(
+        "what has no time is forgotten whenever it comes",
+        "contract/forgotten.py",
+        "if until_us and (happened_us is None or min(happened_us, came_us) < until_us):",
+        "if until_us and min(happened_us or came_us, came_us) < until_us:",
+        _test("unit/test_forgotten.py"),
+    ),
+    Mutation(
+        "a lifted statement forgets nothing",
+        "contract/forgotten.py",
+        'if one.kind != "lift" and one.number not in lifted]',
+        'if one.kind != "lift"]',
+        _test("unit/test_forgotten.py"),
+    ),
+    Mutation(
+        "digests are of this key",
+        "contract/forgotten.py",
+        "if one.key_check != self._keyed.check:",
+        "if False:",
+        _test("unit/test_forgotten.py"),
+    ),
+    Mutation(
+        "all that is there is forgotten, whatever its time",
+        "ingest/forget.py",
+        "until_us = max(time.time_ns() // 1_000, 1 + (amount.last_us or 0))",
+        "until_us = time.time_ns() // 1_000",
+        _test("unit/test_ingest_forget.py"),
+    ),
+    Mutation(
+        "only what stands is lifted",
+        "ingest/forget.py",
+        "if number not in known:",
+        "if False:",
+        _test("unit/test_ingest_forget.py"),
+    ),
+    Mutation(
+        "no statement takes another one's place",
+        "ingest/forgotten_log.py",
+        "if self._put(statement_name(numbered.number), msgspec.json.encode(numbered)):",
+        "if self._put(statement_name(numbered.number), msgspec.json.encode(numbered)) or True:",
+        _test("unit/test_ingest_forget.py"),
+    ),
+    Mutation(
+        "what is forgotten leaves the files",
+        "ingest/forget_files.py",
+        "files.replace(found.master.path, encode(found.master.kept, contents))",
+        "pass",
+        _test("unit/test_ingest_forget.py"),
+    ),
+    Mutation(
+        "and their quarantine",
+        "ingest/forget_files.py",
+        "_replace(files, found.rejected.path, found.rejected.kept, contents)",
+        "pass",
+        _test("unit/test_ingest_forget.py"),
+    ),
+    Mutation(
+        "what is forgotten stays counted",
+        "ingest/forget_files.py",
+        "marks = said.forgetting(np.concatenate(offsets))",
+        "marks = said.forgotten",
+        _test("unit/test_ingest_forget.py"),
+    ),
+    Mutation(
+        "only files that hold it are replaced",
+        "ingest/forget_files.py",
+        "if not found:",
+        "if False:",
+        _test("unit/test_ingest_forget.py"),
+    ),
+    Mutation(
+        "a file is replaced at once",
+        "ingest/archive_files.py",
+        "self._store.replace(temporary, path)",
+        "self._store.delete(path)\n        self._store.rename(temporary, path)",
+        _test("unit/test_ingest_forget.py"),
+    ),
+    Mutation(
+        "a merge keeps what is forgotten in mind",
+        "ingest/archive_files.py",
+        "marks = pack(merged.first_offset, merged.next_offset, forgotten)",
+        'marks = ""',
+        _test("unit/test_ingest_forget.py"),
+    ),
+    Mutation(
+        "what is forgotten is not archived again",
+        "ingest/archive.py",
+        "decoded, forgotten = tried[-1].keep(received)",
+        "decoded, forgotten = Rules().keep(received)",
+        _test("unit/test_ingest_forget.py"),
+    ),
+    Mutation(
+        "a file that came late keeps to what was said",
+        "ingest/archive.py",
+        "if later.version != known.version:",
+        "if False:",
+        _test("unit/test_ingest_forget.py"),
+    ),
+    Mutation(
+        "what is forgotten is not counted",
+        "speed/range_counter.py",
+        "kept = part.without(rules)",
+        "kept = part",
+        _test("unit/test_speed.py"),
+    ),
+    Mutation(
+        "commits know what is forgotten",
+        "serving/sql/40_speed.sql",
+        "IF known_statement <> last_statement THEN",
+        "IF false THEN",
+        _test("layer/test_serving_forgotten.py"),
+    ),
+    Mutation(
+        "a run that began before is given up",
+        "serving/sql/67_forgotten.sql",
+        "WHERE r.state = 'running';",
+        "WHERE false;",
+        _test("layer/test_serving_forgotten.py"),
+    ),
+    Mutation(
+        "rows of what is forgotten are not written down",
+        "serving/sql/55_drift.sql",
+        "compared := compared AND NOT EXISTS (SELECT FROM serving.forgotten AS f WHERE f.run_id IS NULL);",
+        "",
+        _test("layer/test_serving_forgotten.py"),
+    ),
+    Mutation(
+        "what is forgotten leaves all days",
+        "serving/sql/50_batch.sql",
+        "IF asked_kind = 'incremental' AND EXISTS (SELECT FROM serving.forgotten WHERE run_id IS NULL) THEN",
+        "IF false THEN",
+        _test("layer/test_serving_forgotten.py"),
+    ),
+    Mutation(
+        "nor what is forgotten",
+        "serving/sql/50_batch.sql",
+        "IF has_shown OR gap_count > 0 OR has_forgotten THEN",
+        "IF has_shown OR gap_count > 0 THEN",
+        _test("layer/test_serving_forgotten.py"),
+    ),
+    Mutation(
+        "what is forgotten was received",
+        "batch/run.py",
+        "return self.events + self.quarantined + self.forgotten",
+        "return self.events + self.quarantined",
+        _test("layer/test_forgotten.py"),
+    ),
+    Mutation(
+        "a run begins when the files keep to what was said",
+        "batch/run.py",
+        """        # guard: a run begins when the files keep to what was said
+        require_forgotten(archive.said())
+""",
+        "        # guard: a run begins when the files keep to what was said\n",
+        _test("layer/test_forgotten.py"),
+    ),
+    Mutation(
+        "an archive that was made anew knows what is forgotten",
+        "batch/run.py",
+        "if (known := record_forgotten(connection, said)) > said.version:",
+        "if (known := record_forgotten(connection, said)) < 0:",
+        _test("layer/test_forgotten.py"),
+    ),
+    Mutation(
+        "a file that holds what is forgotten is found",
+        "batch/audit_archive.py",
+        "if count := forgotten_rows(dataset, table, self._rules):",
+        "if count := 0:",
+        _test("layer/test_forgotten.py"),
+    ),
+    Mutation(
+        "a client is looked for in a log's line as the log has it",
+        "contract/forgotten.py",
+        '_clients_in(fields.get("line", text))',
+        "_clients_in(text)",
+        _test("unit/test_forgotten.py"),
+    ),
+    Mutation(
+        "a log's line that is no event has the id that its event would have had",
+        "contract/forgotten.py",
+        'fields.get("event_id") or fields.get("at", "")',
+        'fields.get("event_id", "")',
+        _test("unit/test_forgotten.py"),
+    ),
+    Mutation(
+        "older versions, which a crash may have left too, say it no more",
+        "ingest/forget_sources.py",
+        "register.tidy(group)",
+        "pass",
+        _test("unit/test_forget_sources.py"),
+    ),
 )

@@ -14,13 +14,17 @@ from batch.findings import LISTED, Check, Report
 from contract.archive_file import Contents
 from contract.errors import PositionLost
 from contract.master import MASTER, QUARANTINE, OffsetRange, gaps
+from contract.offset_set import pack
 from contract.settings import Settings
 from serving.drift import DifferingRow, Drift
 from serving.log_ends import LogEnds
 from serving.unread import Unread, unread_partitions
 
 GOOD = Offsets(low=10, speed=100, cut=50, archive=90, high=120)
-BALANCED = {"partition": 0, "received": 9, "counted": 5, "duplicate": 3, "quarantined": 1, "difference": 0, "in_flight": 0}
+BALANCED = {
+    "partition": 0, "received": 9, "counted": 4, "duplicate": 3, "quarantined": 1, "forgotten": 1, "difference": 0,
+    "in_flight": 0,
+}  # fmt: skip
 EQUAL = Drift("site_traffic", 7, 0, 0, 0, 0, 0, 3, "equal")
 
 
@@ -99,7 +103,7 @@ def test_the_ledger_names_difference_and_flight():
     assert check_ledger([BALANCED]).findings == []
     found = check_ledger([BALANCED, BALANCED | {"partition": 1, "received": 11, "difference": 2, "in_flight": 4}]).findings
     assert [finding.place for finding in found] == ["partition 1", "partition 1"]
-    assert "difference is 2 (received 11, counted 5, duplicate 3, quarantined 1)" in found[0].problem
+    assert "difference is 2 (received 11, counted 4, duplicate 3, quarantined 1, forgotten 1)" in found[0].problem
     assert "4 offsets are in flight" in found[1].problem
 
 
@@ -150,7 +154,22 @@ def test_every_gap_is_named():
     [
         ([5, 6, 8], Contents(OffsetRange(1, 5, 8), 3, 0), "it was written as offsets [5, 8) of partition 1"),
         ([5, 6], Contents(OffsetRange(0, 5, 9), 3, 1), "it has 2 rows but says that it has 3"),
-        ([5, 6, 7], Contents(OffsetRange(0, 5, 9), 3, 2), "3 events and 2 rejects are more than its offsets"),
+        (
+            [5, 6, 7],
+            Contents(OffsetRange(0, 5, 9), 3, 2),
+            "3 events, 2 rejects and 0 forgotten records are more than its offsets",
+        ),
+        (
+            [5, 6],
+            Contents(OffsetRange(0, 5, 9), 2, 1, forgotten=pack(5, 9, [7, 8])),
+            "2 events, 1 rejects and 2 forgotten records are more than its offsets",
+        ),
+        (
+            [5, 6, 8],
+            Contents(OffsetRange(0, 5, 9), 3, 0, forgotten=pack(5, 9, [6])),
+            "it says that 1 of its 3 rows are forgotten",
+        ),
+        ([5, 6, 8], Contents(OffsetRange(0, 5, 9), 3, 0, forgotten=pack(5, 9, [7])), None),
         ([4, 6, 9], Contents(OffsetRange(0, 5, 9), 3, 0), "2 of its 3 rows are not of its offsets"),
         ([5, 7, 7], Contents(OffsetRange(0, 5, 9), 3, 0), "its rows are not in the order of their offsets, each once"),
         ([5, 6, 8], Contents(OffsetRange(0, 5, 9), 3, 1), None),

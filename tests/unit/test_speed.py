@@ -10,8 +10,9 @@ from math import inf
 
 import pytest
 
-from contract.errors import OffsetRefused, PositionLost, PublicationRefused
+from contract.errors import OffsetRefused, PositionLost, PublicationRefused, StatementsRefused
 from contract.event import decode
+from contract.forgotten import Digest, Keyed, Rules, Statement
 from contract.log_position import LogPosition
 from contract.master import OffsetRange
 from contract.records import Records
@@ -19,6 +20,7 @@ from contract.sketches.bloom import BLOCK_BITS, BloomFilter
 from serving.day_filters import FilteredDays
 from speed.day_filters import DayFilters
 from speed.dedupe import Identities, RecentEvents
+from speed.forgotten import Forgotten
 from speed.plan import RangePlan
 from speed.range_counter import Counted, RangeCounter
 
@@ -145,6 +147,7 @@ class Partition:
     filters: dict[date, tuple[int, BloomFilter]] = field(default_factory=dict)
     asked: list[object] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
+    rules: Rules = field(default_factory=Rules)
     at: int | None = None
     calls: list[tuple[str, int]] = field(default_factory=list)
 
@@ -180,7 +183,9 @@ class Partition:
             raise OffsetRefused(0, committed.first_offset, self.committed)
         if counted.generation != self.generation:
             raise PublicationRefused(counted.generation, self.generation)
-        assert counted.received == counted.counted + counted.duplicate + len(counted.rejects)
+        if counted.statement != self.rules.version:
+            raise StatementsRefused(counted.statement, self.rules.version)
+        assert counted.received == counted.counted + counted.duplicate + len(counted.rejects) + counted.forgotten
         assert int(counted.rows["site_traffic"]["views"].sum()) == counted.counted
         self.committed = committed.next_offset
         self.commits.append(counted)
@@ -209,7 +214,8 @@ class Partition:
 
     def counter(self, window: int = 10, most_bytes: int = ENOUGH_MEMORY) -> RangeCounter:
         recent, days = RecentEvents(window, RATE), self.day_filters(most_bytes)
-        return RangeCounter(self, recent, days, self.commit, self.committed_position, self.log.append, chunk_offsets=3)
+        arguments = (self, recent, days, self.commit, self.committed_position, self.log.append)
+        return RangeCounter(*arguments, chunk_offsets=3, forgotten=Forgotten(lambda: self.rules))
 
     def committed_position(self, partition: int) -> LogPosition:
         return LogPosition(self.committed)
@@ -357,6 +363,35 @@ def test_a_range_is_held_against_the_filters_that_are_live_when_it_is_committed(
     restarted = partition.counter()
     count(restarted, 1, 4)
     assert (partition.views, partition.duplicates) == (5, 2)
+
+
+def test_what_is_forgotten_is_not_counted_from_the_commit_on_that_must_know_it():
+    keyed = Keyed("key")
+    gone = Statement(1, "source", "2015-05-20T00:00:00Z", keyed.check, 0, (Digest(keyed.digest("source", "gone")),))
+    values = [
+        value("gone:1"),
+        value("b"),
+        b"bad",
+        value("gone:2"),
+        value("gone:2"),
+        value("c"),
+        value("b"),
+        value("gone:3")[:-1],
+    ]
+    partition = Partition([value("a"), *values, value("gone:4")])
+    counter = partition.counter()
+    count(counter, 0, 2)
+    assert (partition.views, partition.commits[-1].forgotten) == (2, 0)
+    partition.rules = Rules((gone,), "key")
+    partition.publish(17, "c")
+    count(counter, 2, 9)
+    last = partition.commits[-1]
+    assert (last.received, last.counted, last.duplicate, last.forgotten, len(last.rejects)) == (7, 1, 2, 3, 1)
+    assert (last.statement, last.generation) == (1, 1)
+    # What was lifted counts again, as far as it is not remembered.
+    partition.rules = Rules((gone, Statement(2, "lift", "2015-05-21T00:00:00Z", "", lifts=1)), "key")
+    count(counter, 9, 10)
+    assert (partition.views, partition.commits[-1].statement) == (4, 2)
 
 
 def test_filters_that_a_publication_leaves_as_they_were_are_not_loaded_again():
