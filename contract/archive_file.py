@@ -28,6 +28,8 @@ _CONTENTS = "braid.contents"
 _FOOTER_END = b"PAR1"
 _FOOTER_LENGTH_BYTES = 4
 _TAIL_BYTES = 1 << 16
+# In memory: so a row group of usual events has some 80,000.
+_ROW_GROUP_BYTES = 32 << 20
 _MARK = b"sha256:"
 _BLANK = b"0" * 64
 
@@ -102,23 +104,57 @@ class Span:
     kafka_time_ms: int
 
 
+class Encoder:
+    """Makes a file of rows that come in parts, and of them holds no more in memory than a row group takes, and the file."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.rows = 0
+        self._schema = schema
+        self._waiting: list[pa.Table] = []
+        self._waiting_bytes = 0
+        self._buffer = io.BytesIO()
+        self._writer = pq.ParquetWriter(
+            self._buffer,
+            schema,
+            compression="zstd",
+            use_dictionary=[name for name in schema.names if name in _REPEATING],
+            column_encoding={name: "DELTA_BINARY_PACKED" for name in schema.names if name in _RISING},
+            write_statistics=[name for name in schema.names if name in _RISING],
+        )
+
+    def add(self, table: pa.Table) -> None:
+        """Rows that follow; all columns of the schema are among the table's."""
+        if not len(table):
+            return
+        self._waiting.append(table.select(self._schema.names).cast(self._schema))
+        self._waiting_bytes += table.nbytes
+        self.rows += len(table)
+        if self._waiting_bytes >= _ROW_GROUP_BYTES:
+            self._write()
+
+    def finish(self, contents: Contents) -> bytes:
+        """The file's bytes."""
+        self._write()
+        sealed = {_CONTENTS: json.dumps(asdict(contents)), "braid.checksum": (_MARK + _BLANK).decode()}
+        self._writer.add_key_value_metadata(sealed)
+        self._writer.close()
+        content = bytearray(self._buffer.getbuffer())
+        place = _digest_place(content)
+        content[place : place + len(_BLANK)] = hashlib.sha256(content).hexdigest().encode()
+        return bytes(content)
+
+    def _write(self) -> None:
+        if self._waiting:
+            table = pa.concat_tables(self._waiting)
+            self._writer.write_table(table, row_group_size=len(table))
+            self._waiting, self._waiting_bytes = [], 0
+
+
 def encode(table: pa.Table, contents: Contents) -> bytes:
-    """The file's bytes."""
-    buffer = io.BytesIO()
-    with pq.ParquetWriter(
-        buffer,
-        table.schema,
-        compression="zstd",
-        use_dictionary=[name for name in table.column_names if name in _REPEATING],
-        column_encoding={name: "DELTA_BINARY_PACKED" for name in table.column_names if name in _RISING},
-        write_statistics=[name for name in table.column_names if name in _RISING],
-    ) as writer:
-        writer.write_table(table)
-        writer.add_key_value_metadata({_CONTENTS: json.dumps(asdict(contents)), "braid.checksum": (_MARK + _BLANK).decode()})
-    content = bytearray(buffer.getbuffer())
-    place = _digest_place(content)
-    content[place : place + len(_BLANK)] = hashlib.sha256(content).hexdigest().encode()
-    return bytes(content)
+    """The bytes of a file with these rows."""
+    encoder = Encoder(table.schema)
+    encoder.add(table)
+    return encoder.finish(contents)
 
 
 def decode(content: bytes, path: str, columns: Sequence[str] | None = None) -> tuple[pa.Table, Contents]:

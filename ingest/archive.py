@@ -31,7 +31,7 @@ from ingest.stop import Stop
 _CONSUME_S = 0.2
 _ANSWER_S = 10
 _MERGE_BYTES = 384 << 20
-"""What a merge holds in memory; of usual events MERGED_FILE_BYTES are two thirds of it."""
+"""What a merged file takes in the memory of whoever reads it; of usual events MERGED_FILE_BYTES are two thirds of it."""
 _REPORT_EVERY_S = 60
 _LOOK_AGAIN_S = 5
 _READER = "the archiver"

@@ -22,7 +22,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from contract.archive_file import Contents, Lost, ValueForm, decode, encode, position, read_footer
+from contract.archive_file import Contents, Encoder, Lost, ValueForm, decode, position, read_footer
 from contract.errors import ArchiveDamaged
 from contract.event import REJECT_SCHEMA, Decoded
 from contract.extent import Extent
@@ -108,6 +108,14 @@ def _irreplaceable(table: pa.Table) -> list[str]:
     return [name for name in table.column_names if name not in MASTER_SCHEMA and alone[name].null_count < len(alone)]
 
 
+def _encoder(dataset: str, *tables: pa.Table) -> Encoder:
+    """Of a file that has these rows so far."""
+    encoder = Encoder(_SCHEMAS[dataset])
+    for table in tables:
+        encoder.add(table)
+    return encoder
+
+
 def _together(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
     """All rows, with the columns of the schema."""
     return pa.concat_tables(
@@ -150,14 +158,13 @@ class ArchiveFiles:
         """
         # guard: values are kept
         events = _arrow(decoded.events).append_column(VALUE, _values_of(decoded, records))
-        rejects = _arrow(decoded.rejects).cast(_SCHEMAS[QUARANTINE])
         marks = pack(offsets.first_offset, offsets.next_offset, forgotten)
-        self._put_tables(offsets, events.cast(_SCHEMAS[MASTER]), rejects, position, forgotten=marks)
+        rejects = _encoder(QUARANTINE, _arrow(decoded.rejects))
+        self._put_encoded(offsets, _encoder(MASTER, events), rejects, position, forgotten=marks)
 
     def put_empty(self, offsets: OffsetRange, position: LogPosition, lost: tuple[Lost, ...] = ()) -> None:
         """Store a range without a record: readers go on behind it. `lost` says which of its offsets are given up."""
-        events, rejects = (_SCHEMAS[dataset].empty_table() for dataset in (MASTER, QUARANTINE))
-        self._put_tables(offsets, events, rejects, position, lost=lost)
+        self._put_encoded(offsets, _encoder(MASTER), _encoder(QUARANTINE), position, lost=lost)
 
     def extent(self, partition: int) -> Extent:
         """Where the files of the partition end, in which log, and what is missing. ArchiveDamaged if one cannot say it."""
@@ -172,41 +179,45 @@ class ArchiveFiles:
         """Store neighbouring slices as one range more; the old files stay until `delete`. ArchiveDamaged if one is.
 
         Columns that follow from values are filled in; a column that the event has no more is kept if no other could restore
-        it. Nothing is stored, and None returned, if the slices are more than so many bytes in memory, or if only some of
-        them have such a column.
+        it. Nothing is stored, and None returned, if the slices are more than so many bytes in memory, which is what reading
+        the merged file takes, or if only some of them have such a column. It holds one of them at a time.
         """
+        return self._merge(slices, most_bytes, _SCHEMAS[MASTER])
+
+    def _merge(self, slices: list[Slice], most_bytes: int, schema: pa.Schema) -> OffsetRange | None:
+        """With these columns of events, and from the beginning again if there must be more."""
         merged = OffsetRange(slices[0].file.partition, slices[0].first_offset, slices[-1].next_offset)
         quarantined = self.ranges(merged.partition, QUARANTINE)
-        tables: dict[str, list[pa.Table]] = {MASTER: [], QUARANTINE: []}
-        held_bytes = 0
+        events, rejects = Encoder(schema), Encoder(_SCHEMAS[QUARANTINE])
+        read_bytes = 0
         end = LogPosition(0)
         lost: list[Lost] = []
         forgotten: list[int] = []
         for part in slices:
-            for dataset in (QUARANTINE, MASTER) if part.file in quarantined else (MASTER,):
-                table, contents = self._read(dataset, part)
-                tables[dataset].append(of_today(table, contents.form) if dataset == MASTER else table)
-                held_bytes += tables[dataset][-1].nbytes
-                end = contents.position
+            if part.file in quarantined:
+                table, _ = self._read(QUARANTINE, part)
+                rejects.add(table)
+                read_bytes += table.nbytes
+            table, contents = self._read(MASTER, part)
+            table = of_today(table, contents.form)
+            read_bytes += table.nbytes
+            if read_bytes > most_bytes:
+                return None
+            if wanted := [name for name in _irreplaceable(table) if name not in schema.names]:
+                return self._merge(slices, most_bytes, pa.schema([*schema, *map(table.schema.field, wanted)]))
+            # guard: a merge loses no column
+            if len(table) and set(schema.names).difference(table.column_names):
+                return None
+            events.add(table)
+            end = contents.position
             forgotten += contents.forgotten_within(part.first_offset, part.next_offset).tolist()
             lost += [piece for one in contents.lost for piece in one.within(part.first_offset, part.next_offset)]
-            if held_bytes > most_bytes:
-                return None
-        irreplaceable = {name for table in tables[MASTER] for name in _irreplaceable(table)}
-        # guard: a merge loses no column
-        if any(irreplaceable.difference(table.column_names) for table in tables[MASTER] if len(table)):
-            return None
-        schema = _SCHEMAS[MASTER]
-        for name in sorted(irreplaceable):
-            schema = schema.append(next(table.schema.field(name) for table in tables[MASTER] if name in table.column_names))
-        events = _together(tables[MASTER], schema)
         # Of an end inside a file it is not known.
         position = end if end.next_offset == merged.next_offset else replace(end, leader_epoch=None)
         names = tuple(part.file.file_name for part in slices)
-        rejects = _together(tables[QUARANTINE], _SCHEMAS[QUARANTINE])
         # guard: a merge keeps what is forgotten in mind
         marks = pack(merged.first_offset, merged.next_offset, forgotten)
-        self._put_tables(merged, events, rejects, position, names, tuple(lost), marks)
+        self._put_encoded(merged, events, rejects, position, names, tuple(lost), marks)
         return merged
 
     def read(self, dataset: str, slices: list[Slice]) -> pl.DataFrame:
@@ -276,23 +287,23 @@ class ArchiveFiles:
             self._store.delete(path)
         return len(leftovers)
 
-    def _put_tables(
+    def _put_encoded(
         self,
         offsets: OffsetRange,
-        events: pa.Table,
-        rejects: pa.Table,
+        events: Encoder,
+        rejects: Encoder,
         position: LogPosition | None,
         merged: tuple[str, ...] = (),
         lost: tuple[Lost, ...] = (),
         forgotten: str = "",
     ) -> None:
         at = position or LogPosition(offsets.next_offset)
-        counts = (len(events), len(rejects))
+        counts = (events.rows, rejects.rows)
         contents = Contents(offsets, *counts, merged, at.topic_id, at.leader_epoch, at.shift, lost, FORM, forgotten)
         # guard: quarantine before master
-        if len(rejects):
-            self._put_file(offsets, QUARANTINE, encode(rejects, contents))
-        self._put_file(offsets, MASTER, encode(events, contents))
+        if rejects.rows:
+            self._put_file(offsets, QUARANTINE, rejects.finish(contents))
+        self._put_file(offsets, MASTER, events.finish(contents))
 
     def replace(self, path: str, content: bytes) -> None:
         """The file at the path has this content from now on: it alone or the old one, at any moment."""

@@ -232,13 +232,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "quarantine before master",
         "ingest/archive_files.py",
-        """            self._put_file(offsets, QUARANTINE, encode(rejects, contents))
-        self._put_file(offsets, MASTER, encode(events, contents))
+        """            self._put_file(offsets, QUARANTINE, rejects.finish(contents))
+        self._put_file(offsets, MASTER, events.finish(contents))
 """,
-        """            self._put_file(offsets, MASTER, encode(events, contents))
-            self._put_file(offsets, QUARANTINE, encode(rejects, contents))
+        """            self._put_file(offsets, MASTER, events.finish(contents))
+            self._put_file(offsets, QUARANTINE, rejects.finish(contents))
             return
-        self._put_file(offsets, MASTER, encode(events, contents))
+        self._put_file(offsets, MASTER, events.finish(contents))
 """,
     ),
     Mutation(
@@ -277,7 +277,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "a merge loses no column",
         "ingest/archive_files.py",
-        "if any(irreplaceable.difference(table.column_names) for table in tables[MASTER] if len(table)):",
+        "if len(table) and set(schema.names).difference(table.column_names):",
         "if False:",
         _test("unit/test_new_field.py"),
     ),

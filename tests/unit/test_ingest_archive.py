@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field, replace
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -169,6 +170,28 @@ def test_files_that_are_too_much_for_memory_stay_as_they_are(monkeypatch: pytest
     assert sum("do not fit into one" in line for line in world.said) == 1
     archiver.tidy(0)
     assert sum("do not fit into one" in line for line in world.said) == 1
+
+
+def test_a_merge_holds_one_file_at_a_time_however_large_the_records_are():
+    store = MemoryStore()
+    files = ArchiveFiles(store, "/b")
+    parts = [OffsetRange(0, 100 * number, 100 * (number + 1)) for number in range(24)]
+    for part in parts:
+        offsets = list(range(part.first_offset, part.next_offset))
+        values = [b"x" * 60_000 if offset % 2 else event(offset)[1] for offset in offsets]
+        files.put(part, *judged(0, offsets, [KAFKA_TIME_MS] * 100, values))
+    before, seen = pa.total_allocated_bytes(), []
+    store.fault = lambda operation, path: seen.append(pa.total_allocated_bytes() - before)
+    whole = [Slice(part, part.first_offset, part.next_offset) for part in parts]
+    assert files.merge(whole, 1 << 30) == OffsetRange(0, 0, 2_400)
+    # All rows are 72 MB, and what waits for its row group is 32 MiB at most.
+    assert 30_000_000 < max(seen) < 40_000_000
+    store.fault = lambda operation, path: None
+    merged = [Slice(OffsetRange(0, 0, 2_400), 0, 2_400)]
+    for dataset, first in ((MASTER, 0), (QUARANTINE, 1)):
+        rows = files.read(dataset, merged)
+        assert rows["offset"].to_list() == list(range(first, 2_400, 2))
+        assert rows.equals(files.read(dataset, whole))
 
 
 def test_files_hold_the_columns_of_the_contract_and_each_value_that_does_not_follow_from_them():
