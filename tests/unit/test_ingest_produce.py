@@ -82,7 +82,8 @@ def test_every_line_is_counted_as_what_became_of_it(place: Place):
     assert place.said == ["read as combined: 4 of the first 5 lines fit"]
     rejected = rejected_line(place.producer.values[1])
     assert rejected is not None
-    assert rejected == RejectedLine(rejected="not_a_log_line", detail="no time at column 8", at=rejected.at, line="garbage")
+    where = {"at": rejected.at, "line": "garbage", "site": "demo"}
+    assert rejected == RejectedLine(rejected="not_a_log_line", detail="no time at column 8", **where)
     assert rejected.at.endswith(f":{len(LINE) + 5}")
     assert summary.text() == (
         "7 lines: 2 counted, 0 repeats, 3 quarantined (not_a_log_line 1, out_of_range 1, too_far_ahead 1), "
