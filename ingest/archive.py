@@ -18,7 +18,7 @@ from contract.errors import ArchiveDamaged, ArchiveGap, EngineUnavailable, Posit
 from contract.event import decode
 from contract.log_position import TRUNCATED, LogPosition, Topic
 from contract.master import OffsetRange
-from contract.records import CONSUME_MESSAGES, Records, parted
+from contract.records import CONSUME_MESSAGES, FETCH_BYTES, Records, parted
 from contract.settings import Settings
 from ingest.archive_files import ArchiveFiles
 from ingest.archive_plan import SMALL_FILE_BYTES, current, plan_merge, superseded
@@ -46,6 +46,7 @@ def connect(settings: Settings) -> Consumer:
             "queued.max.messages.kbytes": 32_768,
             # While a file is written the queue fills; by default the client would then rest for a second.
             "fetch.queue.backoff.ms": 10,
+            "fetch.message.max.bytes": FETCH_BYTES,
             "log_level": 2,
         }
     )
