@@ -19,7 +19,7 @@ from contract.event import Decoded, decode
 from contract.forgotten import Rules
 from contract.log_position import TRUNCATED, LogPosition, Topic
 from contract.master import OffsetRange
-from contract.records import CONSUME_MESSAGES, Records, parted
+from contract.records import CONSUME_MESSAGES, FETCH_BYTES, Records, parted
 from contract.settings import Settings
 from ingest.archive_files import ArchiveFiles
 from ingest.archive_plan import SMALL_FILE_BYTES, current, plan_merge, superseded
@@ -48,6 +48,7 @@ def connect(settings: Settings) -> Consumer:
             "queued.max.messages.kbytes": 32_768,
             # While a file is written the queue fills; by default the client would then rest for a second.
             "fetch.queue.backoff.ms": 10,
+            "fetch.message.max.bytes": FETCH_BYTES,
             "log_level": 2,
         }
     )

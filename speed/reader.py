@@ -15,7 +15,7 @@ from contract.errors import DataLost, EngineUnavailable, PositionLost
 from contract.event import MAX_VALUE_BYTES
 from contract.log_position import TRUNCATED, LogPosition
 from contract.master import OffsetRange
-from contract.records import CONSUME_MESSAGES, Records, parted
+from contract.records import CONSUME_MESSAGES, FETCH_BYTES, Records, parted
 from contract.settings import Settings
 from serving.log_check import answered_topic, ask_topic, topic_of
 
@@ -55,6 +55,7 @@ class RangeReader:
                 "auto.offset.reset": "error",
                 "enable.partition.eof": True,
                 "fetch.queue.backoff.ms": 10,
+                "fetch.message.max.bytes": FETCH_BYTES,
                 "queued.max.messages.kbytes": max(_LEAST_QUEUE_KB, _QUEUE_KB // partitions_of_bolt),
             }
         )
