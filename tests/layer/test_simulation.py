@@ -31,7 +31,16 @@ def test_150_histories_are_exact_after_every_step() -> None:
     assert result["publications"] > 150
     assert result["kills"] > 500
     assert result["rescues"] > 15
-    assert result["rollbacks"] > 15
+    assert result["rollbacks"] > 5
+    least = {
+        "logs_cut": 25,
+        "topics_replaced": 5,
+        "files_lost": 4,
+        "partitions_added": 20,
+        "resumptions": 5,
+        "fields_added": 1,
+    }
+    assert {fault: result.get(fault, 0) for fault, times in least.items() if result.get(fault, 0) < times} == {}
 
 
 def test_a_seed_tells_the_same_history_again() -> None:

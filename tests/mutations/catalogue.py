@@ -324,6 +324,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "shared = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])",
         "shared = ordered[:0]",
     ),
+    Mutation(
+        "files of a log that was cut stay alone",
+        "ingest/archive.py",
+        "self._overtaken = self._overtaken or self._is_overtaken(began, position, partition)",
+        "pass",
+        _test("unit/test_ingest_archive.py"),
+    ),
     Mutation("a run waits for its cut", "batch/run.py", "archive.wait_for(cut)", "pass"),
     Mutation(
         "a set clock neither holds nor hurries a file",
@@ -535,9 +542,18 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "what Kafka kept gets no new number",
         "serving/resume.py",
-        "is_behind = max(archived.log_offset, _low_offset(settings, topic, partition)) < kept",
+        "is_behind = max(archived.log_offset, low_offset) < kept",
         "is_behind = False",
-        _test("layer/test_positions.py::test_what_kafka_kept_of_a_lost_log_is_archived_before_it_is_resumed"),
+        _test("unit/test_resumption_plan.py::test_what_kafka_kept_of_a_lost_log_is_archived_first"),
+    ),
+    Mutation(
+        "a file without records has no rejects",
+        "ingest/accept.py",
+        "for path in files.set_aside(offsets):",
+        "for path in ():",
+        _test(
+            "unit/test_ingest_resume.py::test_rejects_that_an_archiver_has_left_there_are_not_those_of_the_file_without_records"
+        ),
     ),
     Mutation(
         "what Kafka still has of a gap is archived",
@@ -615,6 +631,62 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "IF other_log IS NOT NULL THEN",
         "IF false THEN",
         _test("layer/test_positions.py::test_a_run_is_of_one_topic_unless_it_takes_over_what_followed"),
+    ),
+    Mutation(
+        "a range is of one topic",
+        "speed/reader.py",
+        "if topic_id != self._topic_id:",
+        "if False:",
+        _test("unit/test_speed_positions.py::test_what_is_read_while_the_topic_is_made_again_is_of_no_topic"),
+    ),
+    Mutation(
+        "archive and views are of one log",
+        "batch/cut.py",
+        "require_positions(settings, admin, reader, held)",
+        "pass",
+        _test("unit/test_one_log.py::test_an_archive_that_went_on_where_the_speed_layer_could_not_is_not_published"),
+    ),
+    Mutation(
+        "the speed layer follows the archive into another log",
+        "batch/cut.py",
+        "following = {partition: at for partition, at in committed.items() if ends[partition].shift > at.shift}",
+        "following = {}",
+        _test("unit/test_one_log.py::test_what_the_speed_layer_has_counted_of_the_log_is_below_the_cut"),
+    ),
+    Mutation(
+        "the speed layer does not go back in a log",
+        "batch/cut.py",
+        "ends[partition] = max(end, counted, key=lambda at: at.next_offset)",
+        "pass",
+        _test("unit/test_one_log.py::test_what_the_speed_layer_has_counted_of_the_log_is_below_the_cut"),
+    ),
+    Mutation(
+        "the archive's epoch may have ended below what the speed layer has read",
+        "batch/cut.py",
+        "leader_epoch=following[partition].leader_epoch",
+        "leader_epoch=end.leader_epoch",
+        _test("unit/test_one_log.py::test_what_the_speed_layer_has_counted_of_the_log_is_below_the_cut"),
+    ),
+    Mutation(
+        "a log that follows is numbered above all that was read",
+        "serving/resume.py",
+        "max(archived.next_offset, counted.next_offset) + 1,",
+        "max(archived.next_offset, counted.next_offset + 1),",
+        _test("unit/test_resumption_plan.py::test_an_archive_that_went_on_is_numbered_anew_too"),
+    ),
+    Mutation(
+        "what a reader that can go on has read is not lost",
+        "serving/resume.py",
+        "if speed.lost is None and counted.topic_id is not None:",
+        "if False:",
+        _test("unit/test_resumption_plan.py::test_what_a_speed_layer_has_read_that_can_go_on_is_not_lost"),
+    ),
+    Mutation(
+        "a change of the log is held against Kafka",
+        "batch/audit_logs.py",
+        "found = changes(ends)",
+        "found = []",
+        _test("unit/test_audit_logs.py"),
     ),
     Mutation(
         "partitions that are added are counted",
