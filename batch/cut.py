@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from confluent_kafka.admin import AdminClient
 
@@ -48,10 +48,19 @@ def require_one_log(settings: Settings, archive: Archive) -> None:
             require_positions(settings, admin, reader, held)
 
 
+@dataclass(frozen=True)
+class Rescue:
+    """Where a run takes offsets over: up to `ends`. In the partitions `going_on` the speed layer is led into a log
+    that followed, but Kafka has all that it has read, so until the run begins it may read more."""
+
+    ends: Mapping[int, LogPosition] = field(default_factory=dict)
+    going_on: frozenset[int] = frozenset()
+
+
 def rescue(
     settings: Settings, extents: Mapping[int, Extent], stands_at: Mapping[int, LogPosition], say: Callable[[str], None]
-) -> Mapping[int, LogPosition] | None:
-    """Positions at the archive's ends if the run must cut there: the speed layer is too far behind to be waited for.
+) -> Rescue:
+    """The archive's ends if the run must cut there: the speed layer is too far behind to be waited for.
 
     It is too where the archive goes on in a log that followed another: by itself it does not come there. What it has counted
     of that log already is below the cut then, even if the archive has not come so far. Of a partition with a gap it is the
@@ -69,14 +78,16 @@ def rescue(
     # guard: the speed layer follows the archive into another log
     following = {partition: at for partition, at in committed.items() if ends[partition].shift > at.shift}
     if behind < settings.rescue_offsets and not following:
-        return None
+        return Rescue()
     say(f"the speed layer is {behind:,} offsets behind the archive: this run takes them over")
-    if following:
-        admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2})
-        for partition, place in places_in_log(settings, admin, "the speed layer", following).items():
-            end = ends[partition]
-            # guard: the archive's epoch may have ended below what the speed layer has read
-            counted = replace(end, next_offset=place + end.shift, leader_epoch=following[partition].leader_epoch)
-            # guard: the speed layer does not go back in a log
-            ends[partition] = max(end, counted, key=lambda at: at.next_offset)
-    return ends
+    if not following:
+        return Rescue(ends)
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2})
+    places = places_in_log(settings, admin, "the speed layer", following)
+    for partition, place in places.items():
+        end = ends[partition]
+        # guard: the archive's epoch may have ended below what the speed layer has read
+        counted = replace(end, next_offset=place + end.shift, leader_epoch=following[partition].leader_epoch)
+        # guard: the speed layer does not go back in a log
+        ends[partition] = max(end, counted, key=lambda at: at.next_offset)
+    return Rescue(ends, frozenset(partition for partition, at in following.items() if places[partition] == at.log_offset))

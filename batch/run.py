@@ -91,12 +91,12 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> D
         extents = archive.extents()
         stands_at = positions(connection)
         committed = {partition: at.next_offset for partition, at in stands_at.items()}
-        rescued = rescue(settings, extents, stands_at, say) or {}
-        taken_over = {partition: at.next_offset for partition, at in rescued.items()}
+        rescued = rescue(settings, extents, stands_at, say)
+        taken_over = {partition: at.next_offset for partition, at in rescued.ends.items()}
         cut = {p: max(committed.get(p, 0), taken_over.get(p, 0)) for p in {*committed, *taken_over}}
         require_reachable(settings, extents, cut)
-        archive_ends = {partition: extent.end for partition, extent in extents.items()} | dict(rescued)
-        return begin_run(connection, kind, taken_over, archive=archive_ends)
+        archive_ends = {partition: extent.end for partition, extent in extents.items()} | dict(rescued.ends)
+        return begin_run(connection, kind, taken_over, archive=archive_ends, going_on=rescued.going_on)
 
     with open_run(settings, begin) as (begun, let_through):
         let_through()

@@ -255,4 +255,5 @@ DROP FUNCTION IF EXISTS serving.open_staging(), serving.append_staged(int, bigin
     serving.commit_range(text, int, bigint, bigint, bigint, bigint, bigint, serving.rows, serving.reject[], bigint),
     serving.commit_range(text, int, bigint, bigint, bigint, bigint, bigint, serving.rows, serving.reject[], bigint, text, int,
         bigint),
-    serving.add_rejects(serving.reject[]), serving.positions(int), serving.record_lost(jsonb);
+    serving.add_rejects(serving.reject[]), serving.positions(int), serving.record_lost(jsonb),
+    serving.begin_run(text, text, int[], bigint[], int[], text[], int[], bigint[]);

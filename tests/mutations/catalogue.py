@@ -668,6 +668,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("unit/test_one_log.py::test_what_the_speed_layer_has_counted_of_the_log_is_below_the_cut"),
     ),
     Mutation(
+        "what the speed layer counts while a run looks is below its cut",
+        "serving/sql/50_batch.sql",
+        "AND l.shift > p.shift AND l.topic_id = p.topic_id AND p.next_offset",
+        "AND false AND p.next_offset",
+        _test("layer/test_positions.py::test_what_the_speed_layer_commits_while_a_run_looks_is_below_the_cut"),
+    ),
+    Mutation(
         "a log that follows is numbered above all that was read",
         "serving/resume.py",
         "max(archived.next_offset, counted.next_offset) + 1,",
