@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from contract.master import MASTER, QUARANTINE
 from serving.database import connect
 from tests.simulate.operator import accept_gap, resume_topic
@@ -123,17 +125,22 @@ def accept_gaps(world: World) -> None:
         world.command("accept-gap", accept_gap, world.chance.choice([5, 20, 60, 200]))
 
 
-def send_lost_again(world: World) -> None:
-    """Who has events that the speed layer alone had read sends them again, once they are out of the views."""
+def send_lost_again(world: World) -> bool:
+    """Who has what the speed layer alone had read sends it again, once it is out of the views; False if there is nothing."""
     query = "SELECT partition, first_offset, next_offset FROM serving.lost_offsets WHERE run_id IS NOT NULL AND NOT is_gap"
     with connect(world.settings, "postgres") as owner:
         rows = owner.execute(query).fetchall()
     read = [world.read.get(partition, {}).get(at) for partition, first, after in rows for at in range(first, after)]
-    lost = [time_ms for time_ms in read if time_ms is not None and time_ms not in world.sent_again]
-    if lost and world.producers.are_apart(lost):
+    same = defaultdict(list)
+    for time_ms in read:
+        if time_ms is not None and time_ms not in world.sent_again:
+            same[world.logs.first_of(time_ms)].append(time_ms)
+    lost = [time_ms for some in same.values() if world.producers.are_apart(some) for time_ms in some]
+    if lost:
         world.sent_again.update(lost)
         world.producers.send_lost([world.logs.sent[time_ms] for time_ms in lost])
         world.history.append(f"{len(lost)} lost records are sent again")
+    return bool(lost)
 
 
 def change_archiver(world: World) -> None:

@@ -124,6 +124,9 @@ class Simulator:
                     operation(world)
                     checker.check()
                 world.settle(checker.check)
+                # Most losses are settled there.
+                if edges.send_lost_again(world):
+                    world.settle(checker.check)
                 checker.check_end()
             except Exception as error:
                 difference = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
