@@ -17,8 +17,9 @@ from pyspark.errors import PySparkException
 
 from batch.archive import Archive
 from batch.audit_archive import ArchiveAudit
+from batch.cut import require_reachable
 from batch.findings import LISTED, Check, Report
-from batch.run import computed, open_run, require_reachable
+from batch.run import computed, open_run
 from contract.errors import ArchiveDamaged, BraidError, JobFailed, PositionLost
 from contract.extent import Extent
 from contract.master import MASTER, OffsetRange, last_file

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from batch.archive import Archive, Listed
+from batch.audit_logs import check_changes
 from batch.findings import Check
 from contract.archive_file import Contents, Lost, decode
-from contract.errors import ArchiveDamaged
+from contract.errors import ArchiveDamaged, EngineUnavailable, TopicUnusable
 from contract.forgotten import KEY, KNOWING, REJECTS_KNOWING, Rules
+from contract.log_position import LogPosition
 from contract.master import MASTER, QUARANTINE, OffsetRange, gaps
 from contract.settings import Settings
 
@@ -57,8 +60,9 @@ class ArchiveAudit:
             for gap in gaps(files):
                 place = f"partition {partition}, offsets [{gap.first_offset}, {gap.next_offset})"
                 self._check.found(place, "no file of the master dataset has them", f"`make status` says what to do; {_SEE}")
-            for file in sorted(files):
-                self._check_pair(file, files, rejected, merged_before_ms)
+            ends = [self._check_pair(file, files, rejected, merged_before_ms) for file in sorted(files)]
+            with suppress(EngineUnavailable, TopicUnusable):  # then nobody can tell
+                check_changes(self._settings, partition, [end for end in ends if end], self._check)
         self._check.looked_at = (
             f"{len(partitions)} partitions, {self._files:,} files, {self._rows:,} rows, "
             f"{self._bytes:,} bytes read in all copies"
@@ -80,8 +84,8 @@ class ArchiveAudit:
         files: Mapping[OffsetRange, Listed],
         rejected: Mapping[OffsetRange, Listed],
         merged_before_ms: int,
-    ) -> None:
-        """A master file, and the quarantine file of its range."""
+    ) -> LogPosition | None:
+        """A master file, and the quarantine file of its range. Where it ends, if it is whole."""
         contents = self._check_file(file, MASTER, files[file])
         if file not in rejected and contents and contents.rejects:
             # It may have been written since the listing.
@@ -89,7 +93,7 @@ class ArchiveAudit:
         if file in rejected:
             self._check_file(file, QUARANTINE, rejected[file])
         if contents is None:
-            return
+            return None
         # A file that was merged says the same as its parts.
         self._lost.update((file.partition, lost) for lost in contents.lost)
         if contents.rejects and file not in rejected and self._is_there(file):
@@ -108,6 +112,7 @@ class ArchiveAudit:
                     "written may still read this one",
                     _SEE,
                 )
+        return contents.position
 
     def _check_file(self, file: OffsetRange, dataset: str, listed: Listed) -> Contents | None:
         """What the file's range holds, if every copy says so and is whole; what is wrong is noted otherwise."""

@@ -14,9 +14,9 @@ import polars as pl
 
 from batch import job
 from batch.archive import Archive
+from batch.cut import require_one_log, require_reachable, rescue
 from batch.share import Describer, Files, rejects_of
-from contract.errors import BraidError, EngineUnavailable, ForgettingUnfinished, TopicUnusable
-from contract.extent import Extent
+from contract.errors import BraidError, ForgettingUnfinished
 from contract.forgotten import Said
 from contract.losses import Loss
 from contract.master import OffsetRange, without
@@ -24,7 +24,6 @@ from contract.settings import Settings
 from serving.database import Connection, connect
 from serving.drift import compare
 from serving.forgotten import record_forgotten
-from serving.gaps import require_no_loss, with_empty
 from serving.handoff import (
     Kind,
     Run,
@@ -101,12 +100,14 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> D
         if (known := record_forgotten(connection, said)) > said.version:
             raise ForgettingUnfinished.not_on_hdfs(known, said.version)
         extents = archive.extents()
-        committed = {partition: at.next_offset for partition, at in positions(connection).items()}
-        rescued = _rescue(settings, extents, committed, say)
-        taken_over = rescued or {}
+        stands_at = positions(connection)
+        committed = {partition: at.next_offset for partition, at in stands_at.items()}
+        rescued = rescue(settings, extents, stands_at, say)
+        taken_over = {partition: at.next_offset for partition, at in rescued.ends.items()}
         cut = {p: max(committed.get(p, 0), taken_over.get(p, 0)) for p in {*committed, *taken_over}}
         require_reachable(settings, extents, cut)
-        return begin_run(connection, kind, rescued, archive={p: extent.end for p, extent in extents.items()})
+        archive_ends = {partition: extent.end for partition, extent in extents.items()} | dict(rescued.ends)
+        return begin_run(connection, kind, taken_over, archive=archive_ends, going_on=rescued.going_on)
 
     with open_run(settings, begin) as (begun, let_through):
         let_through()
@@ -141,6 +142,7 @@ def _compute_and_publish(settings: Settings, archive: Archive, begun: Run, say: 
     say(f"run {begun.run_id}: cut at {sum(cut.values()):,} offsets in {len(cut)} partitions, waiting for the archive")
     # guard: a run waits for its cut
     archive.wait_for(cut)
+    require_one_log(settings, archive)
     is_full = begun.kind == "full"
     known = {} if is_full else {partition: point.next_offset for partition, point in begun.base.items()}
     with computed(settings, archive, begun.run_id, cut, known, say, with_filters=True) as result:
@@ -195,35 +197,10 @@ def _interrupts_held_back() -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
 
 
-def require_reachable(settings: Settings, extents: Mapping[int, Extent], cut: Mapping[int, int]) -> None:
-    """ArchiveGap if the archive will never have all below the cut. Changes nothing, so serving goes on as it is."""
-    with suppress(EngineUnavailable, TopicUnusable):  # then nobody can tell, and the archive is waited for
-        require_no_loss(settings, with_empty(extents, cut), cut)
-
-
 def require_forgotten(said: Said) -> None:
     """ForgettingUnfinished if files of the archive may still hold what was said to be forgotten."""
     for one in said.unfinished:
         raise ForgettingUnfinished.before_run(one.number, one.said_at)
-
-
-def _rescue(
-    settings: Settings, extents: Mapping[int, Extent], committed: Mapping[int, int], say: Callable[[str], None]
-) -> Mapping[int, int] | None:
-    """The archive's ends if the run must cut there, because the speed layer is too far behind to be waited for.
-
-    Of a partition with a gap it is the gap that the archive ends at, unless what is before that is of an earlier log.
-    """
-    archived = {
-        partition: extent.end.next_offset if extent.whole_next_offset < extent.same_log_offset else extent.whole_next_offset
-        for partition, extent in extents.items()
-    }
-    # It may not have begun with a partition that was added.
-    behind = sum(max(0, offset - committed.get(partition, 0)) for partition, offset in archived.items())
-    if behind < settings.rescue_offsets:
-        return None
-    say(f"the speed layer is {behind:,} offsets behind the archive: this run takes them over")
-    return archived
 
 
 @contextmanager

@@ -54,6 +54,11 @@ class LogPosition:
         """next_offset as the log counts."""
         return self.next_offset - self.shift
 
+    def is_of_one_log(self, other: LogPosition) -> bool:
+        """Whether what both have read in common is known to be the same: they saw one topic in one leader epoch."""
+        known = (self.topic_id, self.leader_epoch)
+        return None not in known and (*known, self.shift) == (other.topic_id, other.leader_epoch, other.shift)
+
     def place(self, topic: str, partition: int) -> TopicPartition:
         """What to assign to a consumer that goes on there: it first asks the broker whether the leader epoch reached so far.
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from contract.archive_file import Lost
 from contract.errors import InputError
+from contract.log_position import LogPosition
 from contract.losses import Loss, Losses
 from contract.master import OffsetRange
 from ingest.archive_files import ArchiveFiles
@@ -30,10 +31,19 @@ def accept(files: ArchiveFiles, losses: Losses, say: Callable[[str], None]) -> N
                 f"files of the archive of partition {loss.partition} have some of offsets [{loss.first_offset}, "
                 f"{loss.next_offset}), and had none when this was planned: does an archiver run? `make accept-gap` again"
             )
-        for path in files.set_aside(offsets):
-            say(f"{path}: set aside, because its master file is gone")
-        files.put_empty(offsets, extent.ends_at(offsets.next_offset), written_down(loss, offsets))
+        put_without_records(files, offsets, extent.ends_at(offsets.next_offset), written_down(loss, offsets), say)
         say(f"partition {loss.partition}: offsets [{loss.first_offset}, {loss.next_offset}) are written down as lost")
+
+
+def put_without_records(
+    files: ArchiveFiles, offsets: OffsetRange, at: LogPosition, lost: tuple[Lost, ...], say: Callable[[str], None]
+) -> None:
+    """Store a range of which no file has anything; the position at its end is `at`."""
+    # One of the same name would be taken for the rejects of this one.
+    # guard: a file without records has no rejects
+    for path in files.set_aside(offsets):
+        say(f"{path}: set aside, because its master file is gone")
+    files.put_empty(offsets, at, lost)
 
 
 def written_down(loss: Loss, offsets: OffsetRange) -> tuple[Lost, ...]:

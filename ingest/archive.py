@@ -101,6 +101,10 @@ class Archiver:
         self._lost: set[OffsetRange] = set()
         """Offsets that neither a file nor Kafka had at the last start."""
         self._archived: dict[int, int] = {}
+        self._reached: dict[int, int] = {}
+        """Up to where files were at the last start, or are by what this archiver has written since."""
+        self._overtaken = False
+        """Whether nothing more is written before the next start."""
         self._started_in: str | None = None
         self._looked_s = clock_s()
         self._started_with = ""
@@ -144,6 +148,8 @@ class Archiver:
     def step(self) -> None:
         """Take what Kafka has, then write the files that are due."""
         self._writer.check()
+        if self._overtaken:
+            self.start()
         records, errors = parted(self._consumer.consume(CONSUME_MESSAGES, _CONSUME_S))
         for partition, of_partition in groupby(records, Message.partition):
             buffer = self._buffers[partition]
@@ -178,20 +184,24 @@ class Archiver:
         buffer, position = self._buffers[partition], self._position(partition)
         offsets = OffsetRange(partition, buffer.position.next_offset, position.next_offset)
         self._buffers[partition] = _Buffer(position)
-        self._writer.do(partial(self._put, offsets, buffer.records, position))
+        self._writer.do(partial(self._put, offsets, buffer.records, buffer.position, position))
 
     def _flush_all(self) -> None:
         for partition, buffer in self._buffers.items():
             if self._position(partition) != buffer.position:
                 self.flush(partition)
 
-    def _put(self, offsets: OffsetRange, records: Records, position: LogPosition) -> None:
+    def _put(self, offsets: OffsetRange, records: Records, began: LogPosition, position: LogPosition) -> None:
         partition = offsets.partition
         received = decode(partition, records.offsets, records.kafka_times_ms, records.values, compare=True)
 
         tried: list[Rules] = []
 
-        def put() -> Decoded:
+        def put() -> Decoded | None:
+            # guard: files of a log that was cut stay alone
+            self._overtaken = self._overtaken or self._is_overtaken(began, position, partition)
+            if self._overtaken:
+                return None
             tried.append(self._rules())
             # guard: what is forgotten is not archived again
             decoded, forgotten = tried[-1].keep(received)
@@ -204,6 +214,7 @@ class Archiver:
         if decoded is None:
             return
         self._archived[partition] = offsets.next_offset
+        self._reached[partition] = max(self._reached[partition], offsets.next_offset)
         self._events += len(decoded.events)
         self._rejects += len(decoded.rejects)
         self._files_since_tidy[partition] += 1
@@ -216,6 +227,15 @@ class Archiver:
         # guard: a file that came late keeps to what was said
         if later.version != known.version:
             forget_in(self._files, file, later)
+
+    def _is_overtaken(self, began: LogPosition, position: LogPosition, partition: int) -> bool:
+        """Whether another archiver has stored more since, and the log has another leader epoch than when the buffer began.
+
+        It may have lost records then that are in those files, and what took their place was read here. A start finds out.
+        """
+        if position.leader_epoch == began.leader_epoch:
+            return False
+        return max((file.next_offset for file in self._files.ranges(partition)), default=0) > self._reached[partition]
 
     def tidy(self, partition: int) -> None:
         """Merge small files and delete those merged away long enough ago. Nothing depends on it, so it never waits."""
@@ -251,6 +271,7 @@ class Archiver:
         asking.close()
         lost: set[OffsetRange] = set()
         positions: dict[int, LogPosition] = {}
+        reached: dict[int, int] = {}
         for partition in sorted({*found.partitions, *self._files.partitions()}):
             if removed := self._files.clean(partition):
                 self._log(f"partition {partition}: removed {removed} file(s) that a crash left half done")
@@ -267,10 +288,11 @@ class Archiver:
                     raise PositionLost.shorter(_READER, topic, partition, extent.end.log_offset, high)
                 lost.update(extent.lost(low))
                 positions[partition] = replace(position, topic_id=found.topic_id)
+                reached[partition] = extent.end.next_offset
             # guard: the archive's partitions are the topic's
             elif extent.end.log_offset > 0:
                 raise PositionLost.partition(_READER, topic, partition, extent.end.next_offset, len(found.partitions))
-        self._lost = lost
+        self._lost, self._reached, self._overtaken = lost, reached, False
         self._archived = {partition: position.next_offset for partition, position in positions.items()}
         self._buffers = {partition: _Buffer(position) for partition, position in positions.items()}
         self._files_since_tidy = dict.fromkeys(positions, self._settings.archive_merge_files - 1)

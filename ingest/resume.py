@@ -8,7 +8,7 @@ from contract.errors import InputError
 from contract.log_position import LogPosition
 from contract.master import OffsetRange
 from contract.resumption import Resumption
-from ingest.accept import written_down
+from ingest.accept import put_without_records, written_down
 from ingest.archive_files import ArchiveFiles
 
 
@@ -26,6 +26,6 @@ def resume(files: ArchiveFiles, resumption: Resumption, say: Callable[[str], Non
         if part.archived_offset < part.next_offset:
             offsets = OffsetRange(part.partition, part.archived_offset, part.next_offset)
             position = LogPosition(part.next_offset, part.topic_id, part.leader_epoch, part.shift)
-            files.put_empty(offsets, position, written_down(part.loss, offsets) if part.loss else ())
+            put_without_records(files, offsets, position, written_down(part.loss, offsets) if part.loss else (), say)
         lost = f"; offsets [{part.lost_offset}, {part.lost_next_offset}) are lost" if part.loss else ""
         say(f"partition {part.partition}: Kafka's offset {part.log_offset} is {part.next_offset} from now on{lost}")

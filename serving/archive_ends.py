@@ -17,7 +17,8 @@ from contract.settings import Settings
 def archive_extents(settings: Settings, timeout_s: float) -> tuple[int, dict[int, Extent]]:
     """How many files the master dataset has, and what they cover of each partition. Raises what the client raises."""
     client = hdfs.InsecureClient(settings.webhdfs_url, timeout=timeout_s)
-    folders = client.list(f"{settings.archive_root}/{MASTER}") if client.status(settings.archive_root, strict=False) else []
+    place = f"{settings.archive_root}/{MASTER}"
+    folders = client.list(place) if client.status(place, strict=False) else []
     listed = {p: client.list(folder(settings.archive_root, MASTER, p), status=True) for p in partitions_in(folders)}
     sizes = {
         p: {found: status["length"] for name, status in files if (found := OffsetRange.of_file(p, name))}

@@ -6,7 +6,7 @@ transaction and may be repeated after any failure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass
 from datetime import date
@@ -149,19 +149,22 @@ def begin_run(
     archive_next: Mapping[int, int] | None = None,
     views: Sequence[View] = VIEWS,
     archive: Mapping[int, LogPosition] | None = None,
+    going_on: Collection[int] = (),
 ) -> Run:
     """All that the speed layer has committed belongs to the new run; what it commits from now on does not. Role batch.
 
     Where `archive_next`, by partition, is ahead of the speed layer the run takes the offsets between over, and the speed
     layer goes on after them. They are in flight until a run is published. An incremental run becomes a full one if one of
-    the views has no history yet. `archive` says where, and in which log, the archive ends. Raises CatalogueChanged if the
-    database has other views, PositionLost if the archive is of another log than the speed layer's rows.
+    the views has no history yet. `archive` says where, and in which log, the archive ends. Where that log follows the speed
+    layer's, the run takes over all that the speed layer has committed by now in the partitions `going_on`: there Kafka has
+    what it read. Raises CatalogueChanged if the database has other views, PositionLost if the archive is of another log than
+    the speed layer's rows.
     """
     archived, ends = dict(archive_next or {}), dict(archive or {})
     with refusing(), transaction(connection):
         run_id, generation, kind = one_row(
             connection,
-            "SELECT * FROM serving.begin_run(%s, %s, %s, %s, %s, %s, %s, %s)",
+            "SELECT * FROM serving.begin_run(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 catalogue_digest(views),
                 kind,
@@ -171,6 +174,7 @@ def begin_run(
                 [end.topic_id for end in ends.values()],
                 [end.leader_epoch for end in ends.values()],
                 [end.shift for end in ends.values()],
+                list(going_on),
             ],
         )
         cuts = connection.execute("SELECT * FROM serving.cuts(%s)", [run_id]).fetchall()

@@ -80,6 +80,19 @@ def lost_positions(
     return lost | (_cut_below(settings, reader, held) if held else {})
 
 
+def places_in_log(
+    settings: Settings, admin: AdminClient, reader: str, positions: Mapping[int, LogPosition]
+) -> dict[int, int]:
+    """Up to which of its own offsets Kafka's log has what was read up to these positions; 0 where nobody can tell."""
+    topic_id = topic_of(admin, settings).topic_id
+    lost = lost_positions(settings, admin, reader, positions)
+    places: dict[int, int] = {}
+    for partition, at in positions.items():
+        place = lost[partition].cut_offset if partition in lost else at.log_offset
+        places[partition] = (place or 0) if at.topic_id == topic_id else 0
+    return places
+
+
 def _cut_below(settings: Settings, reader: str, positions: Mapping[int, LogPosition]) -> dict[int, PositionLost]:
     """What the broker says when a client goes on from these positions."""
     consumer = Consumer(

@@ -7,6 +7,8 @@ master dataset; the next run takes it out of the views, and the ledger says whic
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import requests
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -21,6 +23,7 @@ from serving.database import answering, connect
 from serving.log_check import lost_positions, topic_of
 
 _ANSWER_S = 10.0
+_NOWHERE = LogPosition(0)
 
 
 def plan_resumption(settings: Settings) -> Resumption:
@@ -37,85 +40,95 @@ def plan_resumption(settings: Settings) -> Resumption:
     archive = {partition: extent.end for partition, extent in extents.items()}
     lost_archive = lost_positions(settings, admin, "the archiver", archive)
     lost_speed = lost_positions(settings, admin, "the speed layer", speed)
-    nowhere = LogPosition(0)
-    resumed: list[ResumedPartition] = []
-    unarchived: list[Unarchived] = []
-    archived: list[int] = []
-    for partition in sorted({*lost_archive, *lost_speed}):
-        end, counted = archive.get(partition, nowhere), speed.get(partition, nowhere)
-        if partition in lost_archive:
-            resumed.append(_in_both(settings, topic, partition, end, counted, lost_archive[partition]))
-        elif end.shift > counted.shift:
-            archived.append(partition)
-        elif missing := _unarchived(settings, topic, partition, end, counted, lost_speed[partition]):
-            unarchived.append(missing)
-        else:
-            resumed.append(_in_the_speed_layer(settings, topic, partition, end, counted, lost_speed[partition]))
-    return Resumption(tuple(resumed), tuple(unarchived), tuple(archived))
+    parts = [
+        resumed(
+            partition,
+            topic,
+            # One that the topic does not have may be added to it, and begins at its first offset then.
+            _low_offset(settings, partition) if partition in topic.partitions else 0,
+            Standing(archive.get(partition, _NOWHERE), lost_archive.get(partition)),
+            Standing(speed.get(partition, _NOWHERE), lost_speed.get(partition)),
+        )
+        for partition in sorted({*lost_archive, *lost_speed})
+    ]
+    return Resumption(
+        tuple(part for part in parts if isinstance(part, ResumedPartition)),
+        tuple(part for part in parts if isinstance(part, Unarchived)),
+        tuple(part for part in parts if isinstance(part, int)),
+    )
 
 
-def _in_both(
-    settings: Settings, topic: Topic, partition: int, archived: LogPosition, counted: LogPosition, error: PositionLost
-) -> ResumedPartition:
-    """What both logs have is archived. If nobody knows how much that is, all is read, and repeats count once."""
-    low = _low_offset(settings, topic, partition)
-    cut = error.cut_offset if archived.topic_id == topic.topic_id else None
-    log_offset, leader_epoch = (low, None) if cut is None or cut < low else (cut, archived.leader_epoch)
+@dataclass(frozen=True)
+class Standing:
+    """Where a reader stands in a partition, and why it cannot go on there, None if it can."""
+
+    at: LogPosition
+    lost: PositionLost | None = None
+
+
+def resumed(
+    partition: int, topic: Topic, low_offset: int, archive: Standing, speed: Standing
+) -> ResumedPartition | Unarchived | int:
+    """How the readers of a partition go on, of which one cannot. Kafka's own first offset is low_offset.
+
+    The partition's number alone where the archive goes on in the new log already.
+    """
+    archived, counted = archive.at, speed.at
+    reason = archive.lost or speed.lost
+    assert reason is not None
+    if archive.lost is None:
+        if archived.shift > counted.shift and archived.next_offset > counted.next_offset:
+            return partition
+        if missing := _unarchived(partition, topic, low_offset, archived, speed):
+            return missing
+        # All that the log has up to there is archived, so the archive says how to go on. Numbers change even where it is
+        # ahead: that tells the speed layer to forget what is lost.
+        log_offset, leader_epoch = archived.log_offset, archived.leader_epoch
+    else:
+        # What both logs have is archived. If nobody knows how much that is, all is read, and repeats count once.
+        cut = archive.lost.cut_offset if archived.topic_id == topic.topic_id else None
+        log_offset, leader_epoch = (low_offset, None) if cut is None or cut < low_offset else (cut, archived.leader_epoch)
+    lost_offset = _lost_offset(topic, low_offset, archive, speed)
     return ResumedPartition(
         partition,
         archived.next_offset,
+        # guard: a log that follows is numbered above all that was read
         max(archived.next_offset, counted.next_offset) + 1,
         topic.topic_id,
         leader_epoch,
         log_offset,
-        archived.next_offset,
-        max(archived.next_offset, counted.next_offset),
-        _reason(error),
+        lost_offset,
+        max(lost_offset, counted.next_offset),
+        str(reason).partition(";")[0],
     )
 
 
-def _unarchived(
-    settings: Settings, topic: Topic, partition: int, archived: LogPosition, counted: LogPosition, error: PositionLost
-) -> Unarchived | None:
+def _unarchived(partition: int, topic: Topic, low_offset: int, archived: LogPosition, speed: Standing) -> Unarchived | None:
     """What Kafka has kept of the old log, if the archive of the same one has not come so far."""
-    kept = error.cut_offset
-    if kept is None or counted.topic_id != topic.topic_id:
+    kept = speed.lost.cut_offset if speed.lost else None
+    if kept is None or speed.at.topic_id != topic.topic_id:
         return None
     # guard: what Kafka kept gets no new number
-    is_behind = max(archived.log_offset, _low_offset(settings, topic, partition)) < kept
+    is_behind = max(archived.log_offset, low_offset) < kept
     return Unarchived(partition, archived.next_offset, kept + archived.shift) if is_behind else None
 
 
-def _in_the_speed_layer(
-    settings: Settings, topic: Topic, partition: int, archived: LogPosition, counted: LogPosition, error: PositionLost
-) -> ResumedPartition:
-    """All that the log has up to the archive's end is archived, so that says how to go on.
-
-    Numbers change even where the archive is ahead: that tells the speed layer to forget what is lost.
-    """
-    kept = _low_offset(settings, topic, partition) if error.cut_offset is None else error.cut_offset
-    lost_offset = min(kept + counted.shift, counted.next_offset) if counted.topic_id == topic.topic_id else 0
-    return ResumedPartition(
-        partition,
-        archived.next_offset,
-        max(archived.next_offset, counted.next_offset) + 1,
-        topic.topic_id,
-        archived.leader_epoch,
-        archived.log_offset,
-        lost_offset,
-        max(lost_offset, counted.next_offset),
-        _reason(error),
-    )
+def _lost_offset(topic: Topic, low_offset: int, archive: Standing, speed: Standing) -> int:
+    """From where on neither the archive nor the log has what the speed layer has read, if that is so anywhere."""
+    counted = speed.at
+    # guard: what a reader that can go on has read is not lost
+    if speed.lost is None and counted.topic_id is not None:
+        return counted.next_offset
+    if archive.lost is not None:
+        return archive.at.next_offset
+    if counted.topic_id not in (None, topic.topic_id):
+        # An archive that is of this topic all the same had begun with no other.
+        return archive.at.next_offset if archive.at.topic_id is None else 0
+    kept = low_offset if speed.lost is None or speed.lost.cut_offset is None else speed.lost.cut_offset
+    return min(kept + counted.shift, counted.next_offset)
 
 
-def _reason(error: PositionLost) -> str:
-    return str(error).partition(";")[0]
-
-
-def _low_offset(settings: Settings, topic: Topic, partition: int) -> int:
-    # One that the topic does not have may be added to it, and begins at its first offset then.
-    if partition not in topic.partitions:
-        return 0
+def _low_offset(settings: Settings, partition: int) -> int:
     consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap, "group.id": "braid-position", "log_level": 2})
     try:
         low, _ = consumer.get_watermark_offsets(TopicPartition(settings.topic, partition), timeout=_ANSWER_S)

@@ -35,6 +35,7 @@ class RangeReader:
         self._most_bytes = settings.range_max_mb << 20
         self._mean_bytes = MAX_VALUE_BYTES
         self._admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
+        self._topic_id = ""
         self._consumer = self._connect()
         self._knows_topic = False
         self._asked: Future[Any] | None = None
@@ -45,7 +46,9 @@ class RangeReader:
         self._leader_epoch: int | None = None
 
     def _connect(self) -> Consumer:
-        partitions_of_bolt = -(-len(topic_of(self._admin, self._settings).partitions) // self._settings.bolts)
+        topic = topic_of(self._admin, self._settings)
+        self._topic_id = topic.topic_id
+        partitions_of_bolt = -(-len(topic.partitions) // self._settings.bolts)
         return Consumer(
             {
                 "bootstrap.servers": self._settings.kafka_bootstrap,
@@ -82,12 +85,17 @@ class RangeReader:
         self._next_offset = position.next_offset
 
     def position(self) -> LogPosition:
-        """Where the last range that was read has ended, and in which topic: asked after that, and ids never come back.
+        """Where the last range that was read has ended, and in which topic: asked before and after, and ids never come back.
 
-        So all of the range is of that topic. Raises EngineUnavailable, TopicUnusable.
+        So all of the range is of that topic. Raises PositionLost if it was made again meanwhile, EngineUnavailable,
+        TopicUnusable.
         """
         assert self._asked is not None
         topic_id = answered_topic(self._asked, self._settings).topic_id
+        # The database refuses records of another topic only once it knows one.
+        # guard: a range is of one topic
+        if topic_id != self._topic_id:
+            raise PositionLost.topic(_READER, self._settings.topic, self._topic_id, topic_id)
         (at,) = self._consumer.position([TopicPartition(self._settings.topic, self._partition)])
         if at.leader_epoch is not None:
             # What is fetched beyond the range may be of a later epoch: it was in the log then, which is all that counts.

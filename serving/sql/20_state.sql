@@ -268,4 +268,5 @@ DROP FUNCTION IF EXISTS serving.open_staging(), serving.append_staged(int, bigin
     serving.commit_range(text, int, bigint, bigint, bigint, bigint, bigint, serving.rows, serving.reject[], bigint, text, int,
         bigint),
     serving.add_rejects(serving.reject[]), serving.positions(int), serving.record_lost(jsonb),
-    serving.publish(bigint, date[], int[], bigint[]);
+    serving.publish(bigint, date[], int[], bigint[]),
+    serving.begin_run(text, text, int[], bigint[], int[], text[], int[], bigint[]);

@@ -2,11 +2,14 @@
 
 -- Everything that is committed now belongs to the run; what comes after goes to new epochs. Where archived says that the
 -- archive is ahead of the speed layer, the run takes those offsets over and the speed layer goes on after them. It is a full
--- run if a view has no history yet, or if what earlier runs have counted is lost or forgotten, whatever was asked for. The log_ arguments say in which log the archive of a partition ends:
--- it must be the speed layer's, unless the run takes over what the archive has of a log that followed (its shift is greater).
+-- run if a view has no history yet, or if what earlier runs have counted is lost or forgotten, whatever was asked for. The
+-- log_ arguments say in which log the archive of a partition ends: it must be the speed layer's, unless the run takes over
+-- what the archive has of a log that followed (its shift is greater). In the partitions going_on the speed layer could still
+-- go on by the old numbers: what it has read there, the log that followed has too, so the run takes that over as well, by the
+-- new ones.
 CREATE OR REPLACE FUNCTION serving.begin_run(
     code_catalogue text, asked_kind text, archived_partitions int[], archived_next_offsets bigint[],
-    log_partitions int[], log_topic_ids text[], log_leader_epochs int[], log_shifts bigint[],
+    log_partitions int[], log_topic_ids text[], log_leader_epochs int[], log_shifts bigint[], going_on int[],
     OUT run_id bigint, OUT base_generation bigint, OUT run_kind text
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -27,7 +30,8 @@ BEGIN
         USING (partition)
     LEFT JOIN unnest(archived_partitions, archived_next_offsets) AS a (partition, next_offset) USING (partition)
     WHERE (l.topic_id <> p.topic_id OR l.shift <> p.shift)
-        AND NOT (l.shift > p.shift AND coalesce(a.next_offset > p.next_offset, false))
+        AND NOT (l.shift > p.shift AND (coalesce(a.next_offset > p.next_offset, false)
+            OR (l.topic_id = p.topic_id AND p.partition = ANY (going_on))))
     ORDER BY p.partition LIMIT 1;
     -- guard: a run has one log
     IF other_log IS NOT NULL THEN
@@ -60,6 +64,14 @@ BEGIN
     LEFT JOIN unnest(archived_partitions, archived_next_offsets) AS a (partition, next_offset) USING (partition)
     LEFT JOIN unnest(log_partitions, log_topic_ids, log_leader_epochs, log_shifts) AS l (partition, topic_id, leader_epoch, shift)
         USING (partition);
+    -- It may have committed more since the run looked.
+    -- guard: what the speed layer counts while a run looks is below its cut
+    UPDATE serving.run_cut AS c SET next_offset = p.next_offset - p.shift + l.shift,
+        topic_id = l.topic_id, leader_epoch = p.leader_epoch, shift = l.shift
+    FROM serving.speed_progress AS p
+    JOIN unnest(log_partitions, log_topic_ids, log_shifts) AS l (partition, topic_id, shift) USING (partition)
+    WHERE c.run_id = new_run_id AND c.partition = p.partition AND p.partition = ANY (going_on)
+        AND l.shift > p.shift AND l.topic_id = p.topic_id AND p.next_offset - p.shift + l.shift > c.next_offset;
     -- guard: epoch increment
     -- guard: rescued offsets are skipped
     UPDATE serving.speed_progress AS p SET next_offset = c.next_offset, epoch = p.epoch + 1,

@@ -208,6 +208,42 @@ def test_a_run_is_of_one_topic_unless_it_takes_over_what_followed(speed: Connect
     assert positions(speed)[0] == LogPosition(12, "second", 0, 11)
 
 
+@pytest.mark.parametrize("commits_before", [0, 1, 5], ids=["none", "one", "past the end that was seen"])
+def test_what_the_speed_layer_commits_while_a_run_looks_is_below_the_cut(
+    speed: Connection, batch: Connection, commits_before: int
+):
+    """The archive has the log numbered anew; the speed layer, which has read it up to 10, can go on by the old numbers."""
+
+    def commit(first: int, after: int, at: LogPosition) -> bool:
+        return commit_range(speed, OffsetRange(0, first, after), {}, Counts(0, 0, 0), NO_REJECTS, "pageviews", position=at)
+
+    commit(0, 10, LogPosition(10, "first", 3))
+    # So far a run has looked: 10 of the log are 16 in the archive.
+    seen = LogPosition(16, "first", 3, 6)
+    for number in range(commits_before):
+        commit(10 + 2 * number, 12 + 2 * number, LogPosition(12 + 2 * number, "first", 4))
+    run = begin_run(batch, "full", {0: seen.next_offset}, archive={0: seen}, going_on={0})
+    counted = 10 + 2 * commits_before
+    assert run.cut[0].next_offset == counted + 6
+    assert positions(speed)[0] == LogPosition(counted + 6, "first", 4 if commits_before else 3, 6)
+    # No record is read twice, or left out.
+    assert commit(counted + 6, counted + 8, LogPosition(counted + 8, "first", 4, 6))
+
+
+def test_what_kafka_has_lost_of_a_log_does_not_lead_the_speed_layer_ahead(speed: Connection, batch: Connection):
+    """A commit that was under way when the log was cut says nothing of what is there now; nor does one of another topic."""
+
+    def commit(partition: int, topic_id: str) -> None:
+        offsets, at = OffsetRange(partition, 0, 10), LogPosition(10, topic_id, 3)
+        commit_range(speed, offsets, {}, Counts(0, 0, 0), NO_REJECTS, "pageviews", position=at)
+
+    commit(0, "first")
+    commit(1, "gone")
+    end = LogPosition(12, "first", 5, 6)
+    begin_run(batch, "full", {0: 12, 1: 12}, archive={0: end, 1: end}, going_on={1})
+    assert [positions(speed)[partition] for partition in (0, 1)] == [end, end]
+
+
 @pytest.fixture
 def whole(quick: Settings, database: Settings) -> Settings:
     """A topic, an archive and a database; Spark runs inside the test."""

@@ -95,7 +95,7 @@ def test_a_view_that_changed_before_views_had_versions_is_refused(database: Sett
         ("reader", "CREATE TEMP TABLE t ()"),
         ("reader", "SET default_transaction_read_only = off; CREATE TABLE t ()"),
         ("reader", "SELECT pg_read_file('/etc/passwd')"),
-        ("speed", "SELECT serving.begin_run('', 'full', '{}', '{}', '{}', '{}', '{}', '{}')"),
+        ("speed", "SELECT serving.begin_run('', 'full', '{}', '{}', '{}', '{}', '{}', '{}', '{}')"),
         ("speed", "SELECT serving.publish(1, '{}', '{}', '{}', '{}')"),
         ("speed", "SELECT serving.append_rows(NULL, 0, 1)"),
         ("speed", "SELECT serving.rollback(1)"),

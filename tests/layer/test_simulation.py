@@ -28,10 +28,22 @@ def test_150_histories_are_exact_after_every_step() -> None:
     result = json.loads(done.stdout)
     assert (result["histories"], result["wrong_seeds"]) == (150, [])
     # Histories in which nothing happens would prove nothing.
-    assert result["publications"] > 150
-    assert result["kills"] > 500
-    assert result["rescues"] > 15
-    assert result["rollbacks"] > 15
+    # The first 150 seeds had about twice as much of each.
+    least = {
+        "publications": 150,
+        "kills": 900,
+        "rescues": 90,
+        "rollbacks": 15,
+        "lost_connections": 20,
+        "partitions_added": 25,
+        "logs_cut": 40,
+        "topics_replaced": 6,
+        "files_lost": 6,
+        "resumptions": 14,
+        "gaps_accepted": 1,
+        "fields_added": 5,
+    }
+    assert {fault: result.get(fault, 0) for fault, times in least.items() if result.get(fault, 0) < times} == {}
 
 
 def test_a_seed_tells_the_same_history_again() -> None:

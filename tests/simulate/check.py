@@ -1,22 +1,29 @@
-"""What must be true after every step: merged = oracle, the ledger exact, the archive without gap."""
+"""What must be true after every step: merged = oracle, the ledger exact, nothing lost but what is announced."""
 
 from __future__ import annotations
 
-import io
+from collections import defaultdict
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
 import psycopg
-import pyarrow.parquet as pq
 
-from contract.master import MASTER, QUARANTINE, archived_next_offset, covering
+from batch.audit_logs import check_changes
+from batch.findings import Check
 from contract.views import VIEWS, with_rollups
-from tests.oracle import Record, Rejected, event_of, expected_rows, pipeline
+from tests.oracle import Record, expected_rows, pipeline
+from tests.simulate.archive_check import ArchiveChecker
+from tests.simulate.loss_check import LossChecker, Lost, Member, Progress
 from tests.simulate.world import World
 
+_PROGRESS = "SELECT partition, next_offset, epoch, topic_id, leader_epoch, shift FROM serving.speed_progress ORDER BY 1"
 _LEDGER = (
-    "SELECT partition, next_offset, in_flight, received, counted, duplicate, quarantined, difference FROM ledger ORDER BY 1"
+    "SELECT partition, next_offset, in_flight, received, counted, duplicate, quarantined, difference, lost FROM ledger "
+    "ORDER BY 1"
 )
+_CUT = "SELECT partition, next_offset FROM serving.live_cut ORDER BY 1"
+_LOST = "SELECT partition, first_offset, next_offset, is_gap, run_id FROM serving.lost_offsets ORDER BY 1, 2"
 # Offsets that a run took over from a lagging speed layer, and that no live run covers.
 _IN_FLIGHT = """
 SELECT r.partition, r.speed_offset, r.next_offset FROM serving.run_cut AS r
@@ -30,102 +37,146 @@ class Checker:
 
     def __init__(self, world: World, eye: psycopg.Connection[Any]) -> None:
         self._world, self._eye = world, eye
-        self._commits = -1
-        self._files: dict[str, tuple[bytes, int]] = {}
-        self._positions: dict[int, int] = {}
-        self._archived: dict[int, int] = {}
-        self._judged: dict[int, list[tuple[Record, str]]] = {}
+        self._archive = ArchiveChecker(world)
+        self._commits = self._watched = -1
+        self._progress: dict[int, Progress] = {}
+        self._losses = LossChecker(world, self._archive)
+        world.watch = self.watch
+
+    def watch(self) -> None:
+        """After each step: which records the speed layer has counted, if it has committed. AssertionError as `check`."""
+        if self._world.sessions.commits == self._watched:
+            return
+        self._watched = self._world.sessions.commits
+        for partition, *row in self._eye.execute(_PROGRESS).fetchall():
+            before, at = self._progress.get(partition, Progress()), Progress(*row)
+            assert at.next_offset >= before.next_offset, f"partition {partition} went back to {at.next_offset}"
+            # A run that begins may move a position too, but the records are the archive's then.
+            if at.epoch == before.epoch and at.next_offset > before.next_offset:
+                self._counted(partition, before, at)
+            self._progress[partition] = at
 
     def check(self) -> None:
         """AssertionError that says what differs."""
+        self._archive.check()
         if self._world.sessions.commits != self._commits:
             self._commits = self._world.sessions.commits
             self._check_database()
-        if self._world.store.files != self._files:
-            self._check_archive()
-            self._files = dict(self._world.store.files)
 
     def check_end(self) -> None:
-        """All that was produced is counted, by a batch run, unless records were deleted before they were read."""
+        """All that Kafka has is archived and counted, by a batch run; and what is lost is what was announced."""
         self._commits = -1
         self.check()
-        if not self._world.records_are_lost():
-            ledger = self._eye.execute("SELECT partition, next_offset, batch_next_offset, in_flight FROM ledger").fetchall()
-            ends = self._world.producers.ends()
-            assert {p: (a, b, c) for p, a, b, c in ledger} == {p: (end, end, 0) for p, end in ends.items()}
+        ledger = self._eye.execute("SELECT partition, next_offset, batch_next_offset, in_flight FROM ledger").fetchall()
+        ends = {partition: end.next_offset for partition, end in self._world.ends().items()}
+        assert {p: (a, b, c) for p, a, b, c in ledger} == {p: (end, end, 0) for p, end in ends.items()}
+        self._losses.check_end(self._lost)
+        audited = Check("archive")
+        for partition in self._world.archived_partitions():
+            check_changes(self._world.settings, partition, self._world.stored.ends(partition), audited)
+        assert not audited.findings, f"the audit of a good archive finds {audited.findings}"
+
+    def _counted(self, partition: int, before: Progress, at: Progress) -> None:
+        """A commit says of which log its records were; whether they were, the views will show."""
+        log = self._world.logs.log(partition, at.topic_id, at.leader_epoch)
+        if before.next_offset > before.shift and before.topic_id is not None:
+            had = self._world.logs.log(partition, before.topic_id, before.leader_epoch)
+            assert log.agrees(had, before.next_offset - at.shift), (
+                f"partition {partition}: the speed layer went on at {before.next_offset} in a log that lost what it had read"
+            )
+        read = self._world.read.setdefault(partition, {})
+        for offset in range(before.next_offset, at.next_offset):
+            read[offset] = log.time_at(offset - at.shift)
+
+    @property
+    def _lost(self) -> list[Lost]:
+        """What is announced."""
+        return [Lost(*row) for row in self._eye.execute(_LOST).fetchall()]
 
     def _check_database(self) -> None:
         with self._eye.transaction():
             self._eye.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             ledger = self._eye.execute(_LEDGER).fetchall()
+            cut: dict[int, int] = dict(self._eye.execute(_CUT).fetchall())
             in_flight = self._eye.execute(_IN_FLIGHT).fetchall()
+            lost = self._lost
             merged = {view.name: self._rows(view) for view in with_rollups(VIEWS)}
             drift = self._eye.execute("SELECT * FROM drift_summary WHERE verdict <> 'equal'").fetchall()
             quarantine = self._eye.execute('SELECT partition, "offset" FROM quarantine ORDER BY 1, 2').fetchall()
         assert not drift, f"batch and speed rows of the same offsets differ: {drift}"
-        holes = {partition: [(a, b) for p, a, b in in_flight if p == partition] for partition, *_ in ledger}
-        records: list[Record] = []
-        rejected: list[tuple[int, int]] = []
-        for partition, next_offset, flying, *counts in ledger:
-            assert next_offset >= self._positions.get(partition, 0), f"partition {partition} went back to {next_offset}"
-            self._positions[partition] = next_offset
+        holes: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for partition, first, after in in_flight:
+            holes[partition].append((first, after))
+        gone = {place for one in lost if one.is_gap and one.run_id is not None for place in one.places}
+        members: list[Member] = []
+        hidden: list[Member] = []
+        for partition, next_offset, flying, *_ in ledger:
             assert flying == sum(b - a for a, b in holes[partition]), f"partition {partition}: {flying} offsets in flight"
-            judged = [
-                one
-                for one in self._judge(partition)
-                if one[0][1] < next_offset and not any(a <= one[0][1] < b for a, b in holes[partition])
-            ]
-            records += [record for record, verdict in judged if verdict == "counted"]
-            rejected += [record[:2] for record, verdict in judged if verdict == "quarantined"]
-            truth = [sum(v == verdict for _, v in judged) for verdict in ("counted", "duplicate", "quarantined")]
-            assert counts == [len(judged), *truth, 0], (
-                f"partition {partition}: ledger {counts}, truth {[len(judged), *truth]}"
+            left_out = _Ranges(range(a, b) for a, b in holes[partition])
+            members += self._batch_part(partition, cut.get(partition, 0), gone)
+            members += self._speed_part(partition, cut.get(partition, 0), next_offset, left_out)
+            archived = self._archive.records.get(partition, {})
+            hidden += [Member(partition, at, time_ms) for at, time_ms in archived.items() if at in left_out]
+        verdicts = self._judged(members, hidden)
+        for partition, _, _, *sides, said_lost in ledger:
+            of_partition = [verdict for one, verdict in verdicts.items() if one.partition == partition]
+            truth = [of_partition.count(verdict) for verdict in ("counted", "duplicate", "quarantined")]
+            assert sides == [len(of_partition), *truth, 0], (
+                f"partition {partition}: ledger {sides}, truth {[len(of_partition), *truth]}"
             )
+            announced = sum(len(one.places) for one in lost if one.partition == partition)
+            assert said_lost == announced, f"partition {partition}: {said_lost} offsets are lost, {announced} are named"
+        rejected = sorted((one.partition, one.offset) for one, verdict in verdicts.items() if verdict == "quarantined")
         assert quarantine == rejected, f"quarantine {quarantine}, truth {rejected}"
-        for name, rows in _expected(tuple(records)).items():
+        counted = sorted(self._record(one) for one, verdict in verdicts.items() if verdict == "counted")
+        for name, rows in _expected(tuple(counted)).items():
             assert merged[name] == rows, f"{name}: merged {_sums(merged[name])}, truth {_sums(rows)}"
+        assert len({one.time_ms for one in members}) == len(members), "a record is there twice"
+        self._losses.check(lost, {one.time_ms: one for one in members}, self._progress)
+
+    def _batch_part(self, partition: int, cut: int, gone: set[tuple[int, int]]) -> Iterable[Member]:
+        """Below the live cut the archive's records count, until a run is published that knows them to be lost."""
+        archived = self._archive.records.get(partition, {})
+        below = ((at, time_ms) for at, time_ms in archived.items() if at < cut and (partition, at) not in gone)
+        return [Member(partition, at, time_ms) for at, time_ms in below]
+
+    def _speed_part(self, partition: int, cut: int, next_offset: int, left_out: _Ranges) -> Iterable[Member]:
+        """Above it those that the speed layer has read."""
+        read = self._world.read.get(partition, {})
+        offsets = (offset for offset in range(cut, next_offset) if offset not in left_out)
+        return [Member(partition, at, time_ms) for at in offsets if (time_ms := read[at]) is not None]
+
+    def _judged(self, members: Iterable[Member], hidden: Iterable[Member]) -> dict[Member, str]:
+        """Of records that are the same event the first one that there is counts, also while a run in flight has it."""
+        verdicts: dict[Member, str] = {}
+        same: dict[int, list[Member]] = defaultdict(list)
+        for one in (*members, *hidden):
+            if self._world.logs.sent[one.time_ms].day is None:
+                verdicts[one] = "quarantined"
+            else:
+                same[self._world.logs.first_of(one.time_ms)].append(one)
+        for first_ms, some in same.items():
+            first = min(some, key=lambda one: (one.time_ms != first_ms, one.partition, one.offset))
+            verdicts |= {one: "counted" if one is first else "duplicate" for one in some}
+        return {one: verdicts[one] for one in members}
+
+    def _record(self, one: Member) -> Record:
+        return one.partition, one.offset, one.time_ms, self._world.logs.sent[one.time_ms].value
 
     def _rows(self, view: Any) -> list[tuple[Any, ...]]:
         columns = ", ".join((*view.group, *(measure.name for measure in view.measures)))
         rows = self._eye.execute(f"SELECT {columns} FROM {view.name} ORDER BY {', '.join(view.group)}")  # type: ignore[arg-type]
         return [(*row[:-2], bytes.fromhex(row[-2].removeprefix("\\x")), row[-1]) for row in rows]
 
-    def _judge(self, partition: int) -> list[tuple[Record, str]]:
-        judged = self._judged.setdefault(partition, [])
-        known = judged[-1][0][1] + 1 if judged else 0
-        for record in self._world.producers.records(partition, known):
-            try:
-                event_of(record[3], record[2])
-                judged.append((record, "duplicate" if self._world.producers.is_again(*record[:2]) else "counted"))
-            except Rejected:
-                judged.append((record, "quarantined"))
-        return judged
 
-    def _check_archive(self) -> None:
-        root = self._world.settings.archive_root
-        for partition in self._world.topic.partitions:
-            files = self._world.master_files(partition)
-            archived = archived_next_offset(files)
-            assert archived >= self._archived.get(partition, 0), (
-                f"partition {partition}: the archive went back to {archived}"
-            )
-            self._archived[partition] = archived
-            judged = self._judge(partition)
-            for piece in covering(partition, files, archived):
-                inside = [one for one in judged if piece.file.first_offset <= one[0][1] < piece.file.next_offset]
-                events = [record[1] for record, verdict in inside if verdict != "quarantined"]
-                assert self._offsets(piece.file.path(root, MASTER)) == events, f"{piece.file}: events"
-                rejects = [record[1] for record, verdict in inside if verdict == "quarantined"]
-                assert self._offsets(piece.file.path(root, QUARANTINE)) == rejects, f"{piece.file}: rejects"
+class _Ranges:
+    """Offsets that are in some of the ranges."""
 
-    def _offsets(self, path: str) -> list[int]:
-        content = self._world.store.files.get(path)
-        return [] if content is None else _read_offsets(content[0])
+    def __init__(self, ranges: Iterable[range]) -> None:
+        self._ranges = list(ranges)
 
-
-@lru_cache(maxsize=1_000)
-def _read_offsets(content: bytes) -> list[int]:
-    return pq.read_table(io.BytesIO(content), columns=["offset"])["offset"].to_pylist()
+    def __contains__(self, offset: int) -> bool:
+        return any(offset in one for one in self._ranges)
 
 
 @lru_cache(maxsize=1_000)

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +23,7 @@ from requests import RequestException
 
 from contract.errors import EngineUnavailable
 from tests.fixtures.memory import MemoryConsumer, MemoryStore, MemoryTopic
-from tests.simulate.process import Killed, Process, current, point
+from tests.simulate.process import Killed, Process, current, point, transaction_open
 
 _EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 
@@ -88,10 +89,10 @@ class Session:
         """As psycopg's; the connection may be lost before the commit, or before its answer."""
         self._require()
         self._point("before BEGIN")
-        with self._connection.transaction():
+        with transaction_open(), self._connection.transaction():
             yield
             self._require()
-            self._point("before COMMIT", holds_locks=True)
+            self._point("before COMMIT")
         self._sessions.commits += 1
         self._point("after COMMIT")
 
@@ -112,10 +113,10 @@ class Session:
         if self._lost:
             raise psycopg.OperationalError("the connection is lost")
 
-    def _point(self, name: str, holds_locks: bool = False) -> None:
+    def _point(self, name: str) -> None:
         lost = psycopg.OperationalError("server closed the connection unexpectedly")
         try:
-            point(f"{self.user}: {name}", lost, holds_locks)
+            point(f"{self.user}: {name}", lost)
         except psycopg.OperationalError:
             self._lost = True
             raise
@@ -192,24 +193,47 @@ def _failed(error: Exception) -> SimpleNamespace:
     return SimpleNamespace(result=result)
 
 
+Entries = list[tuple[str, dict[str, Any]]]
+
+
 class HdfsClient:
-    """hdfs.InsecureClient's listing."""
+    """hdfs.InsecureClient's listing, and its reading."""
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
 
-    def list(self, folder: str, status: bool) -> list[tuple[str, dict[str, Any]]]:
-        try:
+    def status(self, folder: str, strict: bool) -> dict[str, Any] | None:
+        return {"type": "DIRECTORY"} if any(path.startswith(f"{folder}/") for path in self._store.files) else None
+
+    @contextmanager
+    def read(self, path: str, offset: int) -> Iterator[BytesIO]:
+        with _failures_of_the_client():
+            content = self._store.read(path, offset)
+        yield BytesIO(content)
+
+    # Its name means the method from there on.
+    def list(self, folder: str, status: bool = False) -> list[Any]:
+        entries = self._entries(folder)
+        return entries if status else [name for name, _ in entries]
+
+    def _entries(self, folder: str) -> Entries:
+        with _failures_of_the_client():
             files, folders = self._store.list(folder), self._store.folders(folder)
-        except EngineUnavailable as error:
-            raise RequestException(str(error)) from error
         if not files and not folders:
             raise HdfsError(f"File {folder} does not exist.")
-        inside: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in folders]
+        inside: Entries = [(name, {}) for name in folders]
         return inside + [
             (file.name, {"modificationTime": file.modified_ms, "replication": 1, "length": file.size_bytes})
             for file in files
         ]
+
+
+@contextmanager
+def _failures_of_the_client() -> Iterator[None]:
+    try:
+        yield
+    except EngineUnavailable as error:
+        raise RequestException(str(error)) from error
 
 
 class Spark:

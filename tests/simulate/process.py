@@ -6,7 +6,8 @@ The scheduler sees the point's name and decides how the process goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import greenlet
 
@@ -24,6 +25,8 @@ class Process:
         self.holds_locks = False
         self.error: BaseException | None = None
         self.killed = False
+        self.transactions = 0
+        """How many it has open: others would wait for what these have locked."""
         self._fault: Exception | None = None
         self._greenlet = _Greenlet(self, body)
 
@@ -59,10 +62,10 @@ class Process:
         except (Exception, Killed, KeyboardInterrupt) as error:
             self.error, self.holds_locks = error, False
 
-    def reach(self, name: str, fault: Exception | None, holds_locks: bool) -> None:
+    def reach(self, name: str, fault: Exception | None) -> None:
         """Let the scheduler decide how to go on from here."""
         # A handler of killed code would run on, and in the real world does not.
-        command = Killed() if self.killed else self._greenlet.parent.switch((name, fault, holds_locks))
+        command = Killed() if self.killed else self._greenlet.parent.switch((name, fault, self.transactions > 0))
         if command is not None:
             raise command
 
@@ -85,11 +88,25 @@ def current() -> Process | None:
     return here.process if isinstance(here, _Greenlet) else None
 
 
-def point(name: str, fault: Exception | None = None, holds_locks: bool = False) -> None:
+@contextmanager
+def transaction_open() -> Iterator[None]:
+    """The process that runs now has one inside the block."""
+    process = current()
+    if process is None:
+        yield
+        return
+    process.transactions += 1
+    try:
+        yield
+    finally:
+        process.transactions -= 1
+
+
+def point(name: str, fault: Exception | None = None) -> None:
     """A boundary between two effects. `fault` is what the engine's client raises here if the engine goes away.
 
-    Where the process holds locks of the database it goes on, or dies, before any other process has a turn.
+    Where the process has a transaction open it goes on, or dies, before any other process has a turn.
     """
     process = current()
     if process is not None:
-        process.reach(name, fault, holds_locks)
+        process.reach(name, fault)

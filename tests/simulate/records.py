@@ -1,112 +1,96 @@
-"""What happens to the topic: records that are new, late, malformed, held back, sent again, replayed or deleted."""
+"""What is sent to the topic: records that are new, late, malformed, held back, sent again or replayed; what expires."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime, timedelta
 
-from tests.fixtures.memory import GAP, MemoryTopic
-from tests.oracle import Record, Rejected, event_of
-from tests.simulate.engines import Clock
+from tests.simulate.logs import Logs, Sent
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
 _MALFORMED = (b"", b"{", b"\xff\xfe", b"[]", b'{"event_id":"x"}', b"null", b"not an event", None)
 
 
 class Producers:
-    """Whoever writes to the topic, and Kafka that deletes from it. They know which records are others once more."""
+    """Whoever writes to the topic. They know which records are others once more."""
 
-    def __init__(self, topic: MemoryTopic, window_offsets: int, clock: Clock, chance: random.Random) -> None:
-        self._topic, self._window_offsets, self._clock, self._chance = topic, window_offsets, clock, chance
-        self._repeats: dict[tuple[int, int], int] = {}
-        """(partition, offset) of a repeat: the offset of its first copy."""
-        self._replayed: set[tuple[int, int]] = set()
-        """(partition, offset) of repeats of what a batch run had counted; their first copy may be in another partition."""
-        self._held: list[tuple[int, bytes | None]] = []
+    def __init__(self, logs: Logs, window_offsets: int, chance: random.Random) -> None:
+        self._logs, self._window_offsets, self._chance = logs, window_offsets, chance
+        self._replayed: set[int] = set()
+        """The times of repeats of what a batch run had counted; their first copy may be in another partition."""
+        self._held: list[bytes | None] = []
         self._events = 0
 
     def produce(self) -> None:
         """A few new events, some late, some malformed; some are held back and arrive after later ones."""
         for _ in range(self._chance.randint(1, 6)):
-            partition, value = self._chance.randrange(len(self._topic.partitions)), self._value()
+            value = self._value()
             if self._chance.random() < 0.1:
-                self._held.append((partition, value))
+                self._held.append(value)
             else:
-                self._append(partition, value)
+                self._logs.append(self._partition(), value)
         while self._held and self._chance.random() < 0.3:
-            self._append(*self._held.pop(self._chance.randrange(len(self._held))))
+            self._logs.append(self._partition(), self._held.pop(self._chance.randrange(len(self._held))))
 
-    def send_again(self) -> None:
-        """Records of the window once more, as a producer that heard no answer, or a client, does."""
+    def send_again(self, unwanted: Collection[int]) -> None:
+        """Records of the window once more, as a producer that heard no answer, or a client, does; none of these times."""
         for _ in range(self._chance.randint(1, 4)):
-            partition = self._chance.randrange(len(self._topic.partitions))
-            records = self._topic.partitions[partition]
-            first = max(self._topic.low_offsets.get(partition, 0), len(records) - self._window_offsets)
-            known = [o for o in range(first, len(records)) if records[o] is not GAP and not self.is_again(partition, o)]
+            partition = self._partition()
+            first = len(self._logs.topic.partitions[partition]) - self._window_offsets
+            known = [
+                one
+                for one in self._logs.there(partition)
+                if one.offset >= first and one.first_ms is None and one.time_ms not in unwanted
+            ]
             if known:
-                offset = self._chance.choice(known)
-                self._repeats[partition, len(records)] = offset
-                records.append((self._now_ms(), records[offset][1]))  # type: ignore[index]
+                self._again(partition, self._chance.choice(known))
 
-    def replay(self, days: set[date], cut: dict[str, int]) -> None:
-        """Events of these days below the cut, of any age, once more and in any partition, as a replay of history does."""
-        counted = []
-        for partition, next_offset in cut.items():
-            for place in self.records(int(partition), 0, next_offset):
-                with suppress(Rejected):
-                    _, time = event_of(place[3], place[2])
-                    if time.date() in days and not self.is_again(*place[:2]):
-                        counted.append(place)
-        for partition, _, _, value in self._chance.sample(counted, min(len(counted), self._chance.randint(1, 5))):
+    def replay(self, counted: Collection[Sent]) -> None:
+        """Some of these events, of any age, once more and in any partition, as a replay of history does."""
+        ordered = sorted(counted, key=lambda one: one.time_ms)
+        for one in self._chance.sample(ordered, min(len(ordered), self._chance.randint(1, 5))):
             # Batch counts the copy that is first by (partition, offset); so the ledger's partitions stay what they were.
-            target = self._chance.randrange(partition, len(self._topic.partitions))
-            self._replayed.add((target, len(self._topic.partitions[target])))
-            self._append(target, value)
+            targets = [partition for partition in self._logs.topic.partitions if partition >= one.partition]
+            self._again(self._chance.choice(targets), one)
+            self._replayed.add(max(self._logs.sent))
+
+    def send_lost(self, lost: Iterable[Sent]) -> None:
+        """What was lost, by who still has it."""
+        for one in lost:
+            self._again(self._partition(), one)
 
     def end_a_transaction(self) -> None:
         """A producer's transaction leaves an offset without a record."""
-        self._topic.partitions[self._chance.randrange(len(self._topic.partitions))].append(GAP)
-
-    def retention(self, safe_offset: Callable[[int], int]) -> None:
-        """Kafka deletes a partition's old records below `safe_offset`; only where no first copy goes whose repeat stays."""
-        partition = self._chance.randrange(len(self._topic.partitions))
-        low = self._topic.low_offsets.get(partition, 0)
-        target = self._chance.randint(low, max(low, safe_offset(partition)))
-        if not any(p == partition and first < target <= again for (p, again), first in self._repeats.items()):
-            self._topic.low_offsets[partition] = target
+        self._logs.append_gap(self._partition())
 
     def release(self) -> None:
         """What was held back arrives."""
-        for held in self._held:
-            self._append(*held)
-        self._held.clear()
+        while self._held:
+            self._logs.append(self._partition(), self._held.pop(0))
 
-    def ends(self) -> dict[int, int]:
-        """The high watermark of each partition."""
-        return {partition: len(records) for partition, records in self._topic.partitions.items()}
+    def may_expire(self, partition: int, next_offset: int) -> bool:
+        """Whether no record expires with the offsets below this one whose repeat stays."""
+        there = self._logs.there(partition)
+        expiring = {one.time_ms for one in there if one.offset < next_offset}
+        return not any(one.first_ms in expiring for one in there if one.offset >= next_offset)
 
-    def records(self, partition: int, first_offset: int = 0, next_offset: int | None = None) -> Iterator[Record]:
-        """The records of a partition that were ever produced, deleted ones included."""
-        for offset, record in enumerate(self._topic.partitions[partition][:next_offset]):
-            if record is not GAP and offset >= first_offset:
-                yield partition, offset, record[0], record[1]  # type: ignore[index]
+    def are_apart(self, times: Collection[int]) -> bool:
+        """Whether none of these records is another one once more, or was sent once more, unless that is among them too."""
+        firsts = {self._logs.first_of(time_ms) for time_ms in times}
+        return not any(self._logs.first_of(time_ms) in firsts for time_ms in self._logs.sent.keys() - set(times))
 
-    def is_again(self, partition: int, offset: int) -> bool:
-        """Whether the record is another one once more."""
-        return (partition, offset) in self._repeats or (partition, offset) in self._replayed
+    def replayed(self) -> list[Sent]:
+        """The repeats that only a batch run's count shows, as far as Kafka still has them."""
+        there = (one for partition in self._logs.topic.partitions for one in self._logs.there(partition))
+        return [one for one in there if one.time_ms in self._replayed]
 
-    def replayed_since(self, next_offsets: Mapping[int, int]) -> bool:
-        """Whether an offset from these on, or of another partition, is of a repeat that only a batch run's count shows."""
-        return any(offset >= next_offsets.get(partition, 0) for partition, offset in self._replayed)
+    def _partition(self) -> int:
+        return self._chance.choice(list(self._logs.topic.partitions))
 
-    def _append(self, partition: int, value: bytes | None) -> None:
-        self._topic.partitions[partition].append((self._now_ms(), value))
-
-    def _now_ms(self) -> int:
-        return int(self._clock.now_s * 1000)
+    def _again(self, partition: int, one: Sent) -> None:
+        self._logs.append(partition, one.value, self._logs.first_of(one.time_ms))
 
     def _value(self) -> bytes | None:
         chance = self._chance
@@ -125,4 +109,7 @@ class Producers:
         }
         if chance.random() < 0.7:
             event["duration_ms"] = chance.choice([0.0, 1.5, 80.0, 3_000.0])
-        return json.dumps(event).encode()
+        if chance.random() < 0.5:
+            return json.dumps(event).encode()
+        # As our own producers write it, and as it is left out in the archive.
+        return json.dumps(event, separators=(",", ":")).replace("+00:00", "Z").encode()

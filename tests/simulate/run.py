@@ -17,8 +17,10 @@ from contract.settings import Settings
 from serving.database import connect
 from serving.migrate import migrate
 from tests.fixtures.database import emptying
+from tests.simulate import edges
 from tests.simulate.check import Checker
 from tests.simulate.engines import Sessions
+from tests.simulate.stand_ins import in_place
 from tests.simulate.world import World
 
 # How often each thing happens, relative to the others.
@@ -40,11 +42,18 @@ OPERATIONS = {
     World.archivers_at_once: 3,
     World.overtaken_run: 1,
     World.interrupt_run: 1,
-    World.roll_back: 4,
+    World.roll_back: 25,
     World.end_a_transaction: 1,
-    World.retention: 1,
-    World.restart_broker: 1,
-    World.add_partition: 1,
+    edges.retention: 2,
+    edges.restart_broker: 1,
+    edges.add_partition: 1,
+    edges.cut_logs: 1,
+    edges.replace_topic: 0.5,
+    edges.lose_file: 4,
+    edges.resume_topics: 8,
+    edges.accept_gaps: 4,
+    edges.send_lost_again: 4,
+    edges.change_archiver: 1,
 }
 
 
@@ -76,6 +85,13 @@ class Told:
             counts["rollbacks"] += "is live in place of" in line
             counts["rescues"] += "takes them over" in line
             counts["partitions_added"] += line.endswith(": add_partition")
+            counts["logs_cut"] += ": Kafka lost its offsets" in line
+            counts["topics_replaced"] += "takes the place of the one before" in line
+            counts["files_lost"] += " is lost, with " in line
+            counts["resumptions"] += " from now on" in line
+            counts["gaps_accepted"] += "are written down as lost" in line
+            counts["fields_added"] += line == "archivers that start now know the duration"
+            counts["lost_and_sent_again"] += "lost records are sent again" in line
         return counts
 
 
@@ -91,7 +107,7 @@ class Simulator:
         """A new world over the emptied database."""
         self._eye.execute(self._empty)
         world = World(seed, self._settings, self._sessions)
-        with world.in_place():
+        with in_place(world):
             try:
                 yield world, Checker(world, self._eye)
             finally:
@@ -108,6 +124,9 @@ class Simulator:
                     operation(world)
                     checker.check()
                 world.settle(checker.check)
+                # Most losses are settled there.
+                if edges.send_lost_again(world):
+                    world.settle(checker.check)
                 checker.check_end()
             except Exception as error:
                 difference = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"

@@ -6,30 +6,41 @@ Everything that happens is drawn from one seed, so a seed is a history that can 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
+from datetime import date
+from functools import partial
 from typing import Any
-from unittest.mock import patch
 
 import batch.run
-from contract.errors import ArchiveBehind, ArchiveGap, EngineUnavailable, RollbackRefused, RunRefused
-from contract.extent import Extent
+from contract.errors import ArchiveBehind, ArchiveGap, EngineUnavailable, PositionLost, RollbackRefused, RunRefused
 from contract.log_position import LogPosition
-from contract.master import MASTER, OffsetRange, archived_next_offset, folder
+from contract.master import MASTER, partitions_in
+from contract.resumption import Resumption
 from contract.settings import Settings
-from ingest.archive import Archiver
-from ingest.archive_files import ArchiveFiles
+from ingest.hdfs import FileStore
 from serving.database import connect
+from serving.gaps import plan_acceptance
+from serving.resume import plan_resumption
 from serving.rollback import rollback
 from tests.fixtures.memory import MemoryStore, MemoryTopic
-from tests.simulate.engines import Admin, Clock, HdfsClient, Sessions, SimulatedConsumer, Spark
+from tests.simulate.archivers import run_archiver
+from tests.simulate.engines import Clock, Sessions, SimulatedConsumer
+from tests.simulate.logs import Logs, Sent
+from tests.simulate.operator import REFUSALS, START_ARCHIVER, STOP_ARCHIVER, accept_gap, resume_topic
 from tests.simulate.process import Killed, Process, point
 from tests.simulate.records import START, Producers
+from tests.simulate.stored import Stored
 from tests.simulate.storm import Storm
 
-_MOST_PARTITIONS = 5
+_RUN_ENDS = (RunRefused, ArchiveBehind, ArchiveGap, EngineUnavailable, PositionLost)
+_EXPECTED = {
+    "run": _RUN_ENDS,
+    "rollback": (RollbackRefused, EngineUnavailable),
+    "resume-topic": (*_RUN_ENDS, *REFUSALS),
+    "accept-gap": (*_RUN_ENDS, *REFUSALS),
+}
+"""By the first word of a process's name the errors with which it may end."""
 
 
 class _Logger:
@@ -49,6 +60,9 @@ class _Logger:
         raise
 
 
+Command = Callable[[Settings, FileStore, Callable[[str], None]], None]
+
+
 @dataclass
 class World:
     """All of Braid for one seed. `database` names a migrated, empty database; `sessions` are its connections."""
@@ -57,6 +71,8 @@ class World:
     database: Settings
     sessions: Sessions
     history: list[str] = field(default_factory=list)
+    watch: Callable[[], None] = lambda: None
+    """Called after each step of a process."""
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
@@ -83,12 +99,27 @@ class World:
         self.topic = MemoryTopic({partition: [] for partition in range(partitions)})
         self.store = MemoryStore(fault=self._hdfs_point)
         self.clock = Clock(START.timestamp())
-        self.producers = Producers(self.topic, self.settings.dedupe_window_offsets, self.clock, chance)
+        self.logs = Logs(self.topic, self.clock)
+        self.producers = Producers(self.logs, self.settings.dedupe_window_offsets, chance)
+        self.stored = Stored(self.store, self.settings.archive_root)
+        self.removed: dict[int, dict[int, int | None]] = {}
+        """By partition and offset the times of the records, if any, whose files were lost."""
+        self.read: dict[int, dict[int, int | None]] = {}
+        """The same of all that the speed layer has counted."""
+        self.sent_again: set[int] = set()
+        """Of what was lost."""
+        self.knows_duration = True
+        """Whether archivers that start are of today's version, or of one from before the event had its duration."""
         self.logger = _Logger(self.history.append)
         self.storm = Storm()
         self.processes: list[Process] = []
         self.archivers: list[Process] = []
         self.runs: list[Process] = []
+        self._commands: list[Process] = []
+        self._stopped_by: Process | None = None
+        self._cuts = 0
+        self._started_after: dict[Process, int] = {}
+        """How often logs had been cut when an archiver started."""
         self._numbers, self._calm = 0, False
         self._replace_topology()
         self._start_archiver()
@@ -100,8 +131,9 @@ class World:
         self.producers.produce()
 
     def send_again(self) -> None:
-        """Records of the window once more."""
-        self.producers.send_again()
+        """Records of the window once more, but for those that are missing in the archive."""
+        missing = {time_ms for gone in self.removed.values() for time_ms in gone.values() if time_ms is not None}
+        self.producers.send_again(missing)
 
     def replay(self) -> None:
         """Events that the live run has counted once more."""
@@ -109,28 +141,18 @@ class World:
             return
         with connect(self.settings, "reader") as reader:
             cover = reader.execute("SELECT day, cut FROM replay_cover WHERE bytes > 0").fetchall()
-        self.producers.replay({day for day, _ in cover}, next((cut for _, cut in cover), {}))
+        days, cut = {day for day, _ in cover}, next((cut for _, cut in cover), {})
+        self.producers.replay([one for partition, at in cut.items() for one in self._counted(int(partition), at, days)])
+
+    def _counted(self, partition: int, next_offset: int, days: set[date]) -> list[Sent]:
+        """The events of the archive below an offset that are on one of the days, each once."""
+        held = self.stored.records(partition).items()
+        below = [self.logs.sent[one.time_ms] for offset, one in held if offset < next_offset]
+        return [sent for sent in below if sent.day in days and sent.first_ms is None]
 
     def end_a_transaction(self) -> None:
         """An offset without a record."""
         self.producers.end_a_transaction()
-
-    def retention(self) -> None:
-        """Kafka deletes what is archived; in one history of ten, what is not, too."""
-        ends = self.producers.ends()
-        self.producers.retention(
-            lambda partition: archived_next_offset(self.master_files(partition)) if self.seed % 10 else ends[partition]
-        )
-
-    def restart_broker(self) -> None:
-        """Kafka's broker starts: each partition has a new leader epoch, and every record that it had."""
-        for partition, end in self.producers.ends().items():
-            self.topic.cut(partition, end)
-
-    def add_partition(self) -> None:
-        """The topic gets one more partition; producers know it at once."""
-        if len(self.topic.partitions) < _MOST_PARTITIONS:
-            self.topic.add_partition()
 
     def pass_time(self) -> None:
         """Files get old, ranges linger long enough; now and then somebody sets the clocks."""
@@ -151,10 +173,12 @@ class World:
 
     def work_on_a_run(self) -> None:
         """A batch run goes on for a while, and the archiver while it waits for it."""
-        if living := [run for run in self.runs if run.alive]:
-            run = self.chance.choice(living)
-            for _ in range(self.chance.randint(5, 80)):
-                self._go_on(1, run, *(self.archivers if run.at == "asleep" else ()))
+        if living := [run for run in (*self.runs, *self._commands) if run.alive]:
+            self._go_on_with(self.chance.choice(living), self.chance.randint(5, 80))
+
+    def _go_on_with(self, run: Process, steps: int) -> None:
+        for _ in range(steps):
+            self._go_on(1, run, *(self.archivers if run.at == "asleep" else ()))
 
     def count_and_archive(self) -> None:
         """The layers that follow the topic come as far as they can, or nearly."""
@@ -182,7 +206,8 @@ class World:
 
     def second_archiver(self) -> None:
         """One more archiver, while another one may be at work, or may wake up later."""
-        if sum(process.alive for process in self.archivers) < 3:
+        living = [process for process in self.archivers if process.alive]
+        if len(living) < 3 and all(self._started_after[process] == self._cuts for process in living):
             self._start_archiver()
 
     def archivers_at_once(self) -> None:
@@ -218,12 +243,14 @@ class World:
         Not while a replay is on its way: repeats that come after a rollback past their first copies are not recognised
         until the next run, and docs/decisions.md says so.
         """
+        if self.is_position_lost():
+            return
         with connect(self.settings, "reader") as reader:
-            counted = dict(reader.execute("SELECT partition, next_offset FROM ledger").fetchall())
             kept = [
                 run_id for (run_id,) in reader.execute("SELECT run_id FROM runs WHERE is_kept AND NOT is_live ORDER BY 1")
             ]
-        if self.producers.replayed_since(counted):
+        counted = self.counted_log_offsets()
+        if any(one.offset >= counted.get(one.partition, 0) for one in self.producers.replayed()):
             return
         run_id = self.chance.choice([*kept * 8, None, self.chance.randint(1, 8)])
 
@@ -265,9 +292,26 @@ class World:
             where, draw = process.at, 1 if self._calm else self.chance.random()
             (process.kill if draw < 0.05 else process.fail if draw < 0.1 else process.resume)()
             self.history.append(f"{process.name}: on from {where!r} -> {process.at!r}")
+        # Between two points where it holds no locks a process commits once at most.
+        self.watch()
         self.store.now_ms = int(self.clock.time() * 1000)
         if not process.alive:
             self._ended(process)
+        elif process.at == STOP_ARCHIVER:
+            self._stop_archiver(process)
+        elif process.at == START_ARCHIVER:
+            self._stopped_by = None
+            self._start_archiver()
+
+    def _stop_archiver(self, command: Process) -> None:
+        """No archiver runs until the command lets it, or ends; nor does a bolt that may hold records of a lost log."""
+        self._stopped_by = command
+        self.kill("archiver")
+        for bolt in self._living():
+            if bolt.name.startswith("bolt") and (
+                bolt not in self.storm.bolts or bolt.at != "bolt: idle" or self.storm.queues[bolt]
+            ):
+                self.step(bolt, bolt.kill)
 
     def start(self, name: str, body: Callable[[], None]) -> Process:
         """A process that begins at its first step."""
@@ -284,50 +328,81 @@ class World:
         self.settings = replace(self.settings, rescue_offsets=1, batch_wait_s=100, archive_flush_ms=1)
         self.producers.release()
         self._replace_topology()
-        self._start_archiver()
-        self._until("the archive is complete", check, lambda: self._archived_all() or self.records_are_lost())
-        if self.records_are_lost():
-            return
+        self._settle(check)
+        if not any(archiver.alive for archiver in self.archivers):
+            self._start_archiver()
+        self._until("the archive is complete", check, lambda: self._is_archived() or self.lacks_offsets())
+        self._settle(check)
+        self._until("the archive is complete", check, self._is_archived)
         self._start_run()
         self._until("the run has ended", check, lambda: not self.runs[-1].alive)
         if error := self.runs[-1].error:
             raise error
         self._until("the speed layer is done", check, lambda: not self.storm.in_flight)
 
-    def master_files(self, partition: int) -> list[OffsetRange]:
-        """What the listing of the master dataset shows."""
-        place = folder(self.settings.archive_root, MASTER, partition) + "/"
-        names = (path.removeprefix(place) for path in self.store.files if path.startswith(place))
-        return [file for name in names if (file := OffsetRange.of_file(partition, name))]
+    def _settle(self, check: Callable[[], None]) -> None:
+        """A person does what status, or the command before, asks for, more than once if that is needed."""
+        for _ in range(6):
+            if self.lacks_offsets():
+                self.command("accept-gap", accept_gap, 0)
+            elif self.is_position_lost():
+                self.command("resume-topic", resume_topic, 0)
+            else:
+                return
+            self._until("a command has ended", check, lambda: not self.commands_under_way())
+        raise AssertionError(f"commands are needed again and again; the last one ended with: {self._commands[-1].error}")
 
-    @contextmanager
-    def in_place(self) -> Iterator[World]:
-        """The engines' clients are those of this world inside the block."""
-        with ExitStack() as stack:
-            for place, stand_in in (
-                ("psycopg.connect", self.sessions.open),
-                ("ingest.archive_files.uuid.uuid4", lambda: SimpleNamespace(hex=f"{self.chance.getrandbits(128):032x}")),
-                ("speed.range_spout.AdminClient", lambda config: Admin(self.topic)),
-                ("speed.range_spout.time", self.clock),
-                ("speed.reader.Consumer", self._consumer),
-                ("speed.reader.AdminClient", lambda config: Admin(self.topic)),
-                ("serving.gaps.AdminClient", lambda config: Admin(self.topic)),
-                ("serving.log_ends.AdminClient", lambda config: Admin(self.topic)),
-                ("serving.log_check.Consumer", self._consumer),
-                ("serving.log_check.time", self.clock),
-                ("speed.reader.time", self.clock),
-                ("batch.archive.InsecureClient", lambda *arguments, **options: HdfsClient(self.store)),
-                ("batch.archive.time", self.clock),
-                ("batch.archive.Archive.read", lambda archive, path, first_byte=0: self.store.read(path, first_byte)),
-                ("batch.job.context", lambda settings: Spark(self.chance)),
-                # Runs share this process's handlers here; interrupt() raises where Ctrl-C would.
-                ("batch.run.signal", SimpleNamespace(SIGINT=2, SIGTERM=15, signal=lambda number, handler: None)),
-                # It is no transaction that could be cut off, and changes no answer.
-                ("batch.run.vacuum", lambda connection: None),
-                ("contract.settings.Settings.from_env", lambda: self.settings),
-            ):
-                stack.enter_context(patch(place, stand_in))
-            yield self
+    def command(self, name: str, command: Command, steps: int) -> None:
+        """A person begins with a command of compose/, and goes on with it for so many steps at least."""
+        self._commands = [
+            *self.commands_under_way(),
+            self.start(name, lambda: command(self.settings, self.store, self.history.append)),
+        ]
+        self._go_on_with(self._commands[-1], steps)
+
+    def commands_under_way(self) -> list[Process]:
+        return [command for command in self._commands if command.alive]
+
+    def kill(self, *kinds: str) -> None:
+        """kill -9 of all processes whose names begin so."""
+        for process in self._living():
+            if process.name.startswith(kinds):
+                self.step(process, process.kill)
+
+    def keep_one_archiver(self) -> None:
+        """Others are killed, and it stays alone until it has started anew."""
+        for archiver in [archiver for archiver in self.archivers if archiver.alive][1:]:
+            self.step(archiver, archiver.kill)
+        self._cuts += 1
+
+    def counted_log_offsets(self) -> dict[int, int]:
+        """Where the speed layer stands in each partition, as Kafka counts."""
+        with connect(self.settings, "reader") as reader:
+            rows = reader.execute("SELECT * FROM log_positions").fetchall()
+        return {partition: LogPosition(*at).log_offset for partition, *at in rows}
+
+    def is_position_lost(self) -> bool:
+        """Whether a reader stands in a log that Kafka has no more, as `make resume-topic` finds it."""
+        return plan_resumption(self.settings) != Resumption()
+
+    def lacks_offsets(self) -> bool:
+        """Whether the archive, in the log that there is, lacks what Kafka has no more, as `make accept-gap` finds it."""
+        return not plan_resumption(self.settings).partitions and bool(plan_acceptance(self.settings).lost)
+
+    def misses_files(self) -> bool:
+        """Whether a file was lost whose offsets are in no other one yet."""
+        return any(gone.keys() - self.stored.covered(partition) for partition, gone in self.removed.items())
+
+    def archived_partitions(self) -> list[int]:
+        """Those that the archive has files of."""
+        place = f"{self.settings.archive_root}/{MASTER}/"
+        return partitions_in(
+            {path.removeprefix(place).partition("/")[0] for path in self.store.files if path.startswith(place)}
+        )
+
+    def ends(self) -> dict[int, LogPosition]:
+        """Where the archive ends."""
+        return {p: self.stored.extent(p).end for p in sorted({*self.archived_partitions(), *self.topic.partitions})}
 
     def end(self) -> None:
         """Kill what is alive, so that nothing of this world touches the next one's."""
@@ -343,57 +418,37 @@ class World:
             if reached():
                 return
             for process in self._living():
-                self.step(process, process.resume)
+                self._go_on(1, process)
                 check()
+            self.supervise()
             self.clock.now_s += 0.02
         raise AssertionError(f"it never comes that {state}")
 
-    def _archived_all(self) -> bool:
-        ends = {partition: archived_next_offset(self.master_files(partition)) for partition in self.topic.partitions}
-        return ends == self.producers.ends()
-
-    def records_are_lost(self) -> bool:
-        """Kafka deleted records before they were in a file."""
-        return any(
-            Extent.of(partition, self.master_files(partition), lambda file: LogPosition(file.next_offset)).lost(
-                self.topic.low_offsets.get(partition, 0)
-            )
-            for partition in self.topic.partitions
+    def _is_archived(self) -> bool:
+        """All that Kafka has, in a topic of this id, and nothing is missing before it."""
+        extents = {partition: self.stored.extent(partition) for partition in self.topic.partitions}
+        return all(
+            extent.end.log_offset == end and not extent.gaps and (end == 0 or extent.end.topic_id == self.topic.topic_id)
+            for extent, end in ((extents[partition], end) for partition, end in self.logs.ends().items())
         )
 
     def _ended(self, process: Process) -> None:
         self.sessions.end(process)
+        if process is self._stopped_by:
+            self._stopped_by = None
         error = process.error
         if isinstance(error, Killed | KeyboardInterrupt | None):
             return
-        expected = {
-            "run": (RunRefused, ArchiveBehind, ArchiveGap, EngineUnavailable),
-            "rollback": (RollbackRefused, EngineUnavailable),
-        }
-        if not isinstance(error, expected.get(process.name.split()[0], ())):
+        if not isinstance(error, _EXPECTED.get(process.name.split()[0], ())):
             raise error
         self.history.append(f"{process.name} ended: {error}")
 
     def _start_archiver(self) -> None:
-        def body() -> None:
-            files = ArchiveFiles(self.store, self.settings.archive_root)
-            clocks = self.clock.monotonic, self.clock.time
-            archiver = Archiver(
-                self.settings,
-                lambda: self._consumer({}),
-                self.topic.described,
-                files,
-                _NeverStop(self.clock),
-                self.history.append,
-                *clocks,
-            )
-            archiver.start()
-            while True:
-                point("archiver: idle")
-                archiver.step()
-
-        self.archivers = [archiver for archiver in self.archivers if archiver.alive]
-        self.archivers.append(self.start("archiver", body))
+        if self._stopped_by is None:
+            body = partial(run_archiver, self, self.knows_duration)
+            self.archivers = [archiver for archiver in self.archivers if archiver.alive]
+            self.archivers.append(self.start("archiver", body))
+            self._started_after[self.archivers[-1]] = self._cuts
 
     def _replace_topology(self) -> None:
         self.storm.replace(self.start, self.chance.randint(1, 2), self.logger)
@@ -407,22 +462,9 @@ class World:
         self.runs = [run for run in self.runs if run.alive]
         self.runs.append(self.start("run", body))
 
-    def _consumer(self, config: dict[str, Any]) -> SimulatedConsumer:
+    def consumer(self, config: dict[str, Any]) -> SimulatedConsumer:
+        """confluent_kafka's Consumer."""
         return SimulatedConsumer(config, self.topic, self.clock, self.chance)
 
     def _hdfs_point(self, operation: str, path: str) -> None:
         point(f"hdfs: {operation} {path.rpartition('/')[2]}", EngineUnavailable.at("HDFS", "memory", operation))
-
-
-@dataclass(frozen=True)
-class _NeverStop:
-    """ingest.stop.Stop of a process that nobody asks to stop."""
-
-    clock: Clock
-
-    def is_set(self) -> bool:
-        return False
-
-    def wait(self, seconds: float) -> bool:
-        self.clock.sleep(seconds)
-        return False

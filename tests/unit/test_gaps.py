@@ -9,19 +9,20 @@ import pytest
 from rich.console import Console
 
 from batch.audit import Offsets, check_positions
-from batch.run import require_reachable
+from batch.cut import require_reachable
 from contract.errors import ArchiveGap, EngineUnavailable
 from contract.extent import Extent
 from contract.log_position import LogPosition
 from contract.losses import Kept, Loss, Losses
-from contract.master import OffsetRange
+from contract.master import QUARANTINE, OffsetRange
 from contract.settings import Settings
+from serving.archive_ends import archive_extents
 from serving.gaps import OpenGap, describe, open_gaps, plan_acceptance, require_no_loss, unjudged_gaps, with_empty
 from serving.log_ends import log_ends
 from serving.report import print_status
 from serving.status import Status
-from tests.fixtures.memory import MemoryTopic
-from tests.simulate.engines import Admin
+from tests.fixtures.memory import MemoryStore, MemoryTopic
+from tests.simulate.engines import Admin, HdfsClient
 
 SETTINGS = Settings()
 EXTENT = Extent(0, LogPosition(40, "first", 0), (OffsetRange(0, 10, 20), OffsetRange(0, 30, 35)))
@@ -102,6 +103,14 @@ def test_of_a_partition_that_the_topic_does_not_have_nothing_is_left(topic: Memo
     assert gaps({2: resumed}) == [(10, 20, True)]
     # What is of this log cannot be gone, so whose partition it is nobody knows.
     assert gaps({2: replace(resumed, end=LogPosition(40))}) == [(10, 20, None)]
+
+
+def test_an_archive_of_which_only_rejects_are_there_yet_has_nothing(monkeypatch: pytest.MonkeyPatch):
+    # Of a file the rejects come first, and with the very first one it may end there.
+    root = SETTINGS.archive_root
+    store = MemoryStore({OffsetRange(0, 0, 5).path(root, QUARANTINE): (b"", 0)})
+    monkeypatch.setattr("serving.archive_ends.hdfs.InsecureClient", lambda *arguments, **options: HdfsClient(store))
+    assert archive_extents(SETTINGS, 1) == (0, {})
 
 
 def test_a_run_waits_as_ever_where_kafka_does_not_say(monkeypatch: pytest.MonkeyPatch):

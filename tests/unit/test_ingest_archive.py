@@ -161,6 +161,7 @@ def test_files_that_are_too_much_for_memory_stay_as_they_are(monkeypatch: pytest
         archiver._put(
             OffsetRange(0, first, first + 2),
             Records([first, first + 1], [KAFKA_TIME_MS] * 2, [b"x" * 60_000, event(first)[1]]),
+            LogPosition(first),
             LogPosition(first + 2),
         )
     names = world.names(MASTER)
@@ -487,6 +488,32 @@ def test_a_log_that_was_cut_above_the_archive_is_no_loss_to_it():
     world.topic.partitions[0] += [event(number) for number in range(20, 28)]
     world.archiver().step()
     assert world.archived(MASTER) == list(range(20))
+
+
+@pytest.mark.parametrize("held", [0, 9])
+def test_an_archiver_that_another_one_overtook_takes_nothing_of_a_log_that_lost_what_is_archived(held: int):
+    world = World(MemoryTopic({0: [event(number) for number in range(held)]}))
+    slow, fast = world.archiver(), world.archiver()
+    slow.step()
+    world.topic.partitions[0] += [event(number) for number in range(held, 20)]
+    fast.step()
+    world.topic.cut(0, 15)
+    world.topic.partitions[0] += [event(number) for number in range(100, 110)]
+    slow.step()
+    with pytest.raises(PositionLost, match="the archiver goes on at offset 20 of partition 0"):
+        slow.step()
+    assert world.names(MASTER) == [OffsetRange(0, 0, 20).file_name]
+
+
+def test_an_archiver_that_another_one_overtook_goes_on_behind_it_if_a_broker_started_and_nothing_is_lost():
+    world = World(MemoryTopic({0: [event(number) for number in range(20)]}))
+    slow, fast = world.archiver(), world.archiver()
+    fast.step()
+    world.topic.cut(0, 20)
+    world.topic.partitions[0] += [event(number) for number in range(20, 30)]
+    slow.step()
+    slow.step()
+    assert (world.archived(MASTER), slow.next_offsets) == (list(range(30)), {0: 30})
 
 
 def test_records_that_were_read_before_the_log_lost_them_are_archived():

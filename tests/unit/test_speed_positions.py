@@ -170,6 +170,20 @@ def test_a_reader_that_lives_on_while_the_log_is_cut_gives_nothing_of_what_came_
         reader.read(OffsetRange(0, 10, 16))
 
 
+def test_what_is_read_while_the_topic_is_made_again_is_of_no_topic(world: World):
+    reader = RangeReader(Settings(), 0)
+    reader.go_on(LogPosition(0))
+    world.topic.made_again("second")
+    world.topic.partitions[0] += [RECORD] * 10
+    reader.read(OffsetRange(0, 0, 5))
+    # The database, which knows no topic of this partition yet, would take it.
+    with pytest.raises(PositionLost, match="has read the topic with the id first, but topic pageviews has the id second"):
+        reader.position()
+    reader.go_on(LogPosition(0))
+    reader.read(OffsetRange(0, 0, 5))
+    assert reader.position() == LogPosition(5, "second", 0)
+
+
 @pytest.mark.parametrize("has_read", [True, False])
 def test_a_reader_that_goes_on_once_more_sees_that_the_log_was_cut(world: World, has_read: bool):
     world.commit(10)

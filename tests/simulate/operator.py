@@ -1,0 +1,62 @@
+"""What a person does when readers stand still: the commands of compose/, each a process that can end anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from rich.console import Console
+
+from batch.run import run
+from contract.errors import InputError, PositionLost, TimedOut
+from contract.resumption import Resumption
+from contract.settings import Settings
+from ingest.accept import accept
+from ingest.archive_files import ArchiveFiles
+from ingest.hdfs import FileStore
+from ingest.resume import resume
+from serving.database import connect
+from serving.gaps import plan_acceptance
+from serving.handoff import record_lost
+from serving.progress import wait_for_archive
+from serving.resume import plan_resumption
+from tests.simulate.process import point
+
+STOP_ARCHIVER, START_ARCHIVER = "compose stop archiver", "compose start archiver"
+REFUSALS = (PositionLost, InputError, TimedOut)
+"""How the commands end, beside the ways in which their run does, when something has changed while they were at it."""
+
+
+def resume_topic(settings: Settings, store: FileStore, say: Callable[[str], None]) -> None:
+    """compose/resume-topic."""
+    found = plan_resumption(settings)
+    if found == Resumption():
+        return
+    if found.partitions:
+        _resume(settings, store, say)
+    if found.unarchived:
+        wait_for_archive(lambda: plan_resumption(settings), settings.batch_wait_s, Console(quiet=True))
+        _resume(settings, store, say)
+    run(replace(settings, rescue_offsets=1), say)
+
+
+def _resume(settings: Settings, store: FileStore, say: Callable[[str], None]) -> None:
+    point(STOP_ARCHIVER)
+    plan = plan_resumption(settings)
+    resume(ArchiveFiles(store, settings.archive_root), plan, say)
+    with connect(settings, "batch") as connection:
+        record_lost(connection, plan.losses.lost)
+    point(START_ARCHIVER)
+
+
+def accept_gap(settings: Settings, store: FileStore, say: Callable[[str], None]) -> None:
+    """compose/accept-gap."""
+    if not plan_acceptance(settings).lost:
+        return
+    point(STOP_ARCHIVER)
+    plan = plan_acceptance(settings)
+    with connect(settings, "batch") as connection:
+        record_lost(connection, plan.lost)
+    accept(ArchiveFiles(store, settings.archive_root), plan, say)
+    point(START_ARCHIVER)
+    run(replace(settings, rescue_offsets=1), say)
