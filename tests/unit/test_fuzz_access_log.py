@@ -95,7 +95,7 @@ def line_of(it: dict[str, Any]) -> str:
 
 
 def event_of(it: dict[str, Any]) -> dict[str, Any]:
-    referrer, user_agent = [None if text in (None, "-") else escaped(text) for text in it["combined"] or (None, None)]
+    referrer, user_agent = [None if text in (None, "-", "") else escaped(text) for text in it["combined"] or (None, None)]
     return {
         "event_time": it["time"],
         "site": "demo",
