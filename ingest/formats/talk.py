@@ -35,8 +35,9 @@ _TALK = re.compile(
             r"(?:compiled with version|os|nodename|machine|clock source|current working directory|lock engine|thunder lock"
             r"|detected [a-zA-Z ]+|Python version|PEP 405 virtualenv detected|VACUUM): .*",
             r"(?:your (?:processes|memory|server|mercy) |mapped [0-9]+ bytes |WSGI app [0-9]+ |spawned uWSGI |uwsgi socket "
-            r"|\[?uWSGI\]? |pcre jit |Python main interpreter |Set PythonHome |set[ug]id\(\) |chdir\(\) |dropping root "
-            r"|SIG[A-Z/]+ received|(?:\.\.\.)?(?:gracefully )?killing worker |DAMN ! |worker [0-9]+ |goodbye to uWSGI).*",
+            r"|\[?uWSGI\]? |pcre jit |Python main interpreter |python threads support |Set PythonHome |set[ug]id\(\) "
+            r"|chdir\(\) |dropping root |SIG[A-Z/]+ received|(?:\.\.\.)?(?:gracefully )?killing worker |DAMN ! "
+            r"|worker [0-9]+ |goodbye to uWSGI).*",
             # Sanic
             rf"[\w ]{{0,12}}[| ][0-9-]{{10}} [0-9:]{{8}} [+-][0-9]{{4}} +{_LEVEL}: (?!\S+:[0-9]+ ).*",
             # PHP's built-in server: of its connections, and of its scripts

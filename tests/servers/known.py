@@ -104,7 +104,7 @@ KNOWN = {
     "gevent": Known((facts.NO_READERS, facts.SIZES_WITH_HEADERS)),
     "Tornado": Known((facts.NO_READERS, facts.NO_SIZES)),
     "Django's runserver": Known(refused="its lines do not say who asked"),
-    "Sanic": Known((facts.NO_READERS,)),
+    "Sanic": Known((facts.NO_READERS, counted_too("/*", "OPTIONS * as OPTIONS /*, which counts"), facts.PATHS_ONLY)),
     "Python's http.server": Known((facts.NO_READERS, facts.NO_SIZES)),
     "uWSGI": Known((facts.NO_READERS,)),
     "morgan, combined": Known(_MORGAN),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections import Counter
 from datetime import UTC, datetime
 
@@ -10,12 +11,15 @@ import pytest
 from contract.errors import InputError
 from contract.event import decode
 from ingest.formats.catalogue import FORMATS
-from ingest.formats.clients import Pseudonyms
+from ingest.formats.clients import Pseudonyms, client_address
 from ingest.formats.detect import WantedLog
+from ingest.formats.events import Events, Rules
 from ingest.formats.logged import Rejected
+from ingest.formats.notes import Notes
 from ingest.formats.nothing_fits import masked
 from ingest.formats.talk import is_talk
 from ingest.formats.text_formats import HAPROXY
+from ingest.formats.times import Times
 from ingest.line_records import LineReader
 from ingest.readers import reader_for
 from tests.fixtures.corpus import KAFKA_TIME_MS
@@ -137,6 +141,36 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line():
     event = b'{"event_id":"e","visitor_id":"v"}'
     marked = b"\xef\xbb\xbf" + event
     assert reader_for(marked, WantedLog("log"), lambda: KEY).record(SOURCE, 0, marked) == ("v", event)
+
+
+@pytest.mark.parametrize("key", ["", "k", "k" * 64, "k" * 65, "clé"])
+def test_a_pseudonym_is_the_beginning_of_an_hmac(key: str):
+    expected = hmac.new(key.encode(), V4.encode(), "sha256").hexdigest()[:32]
+    pseudonyms = Pseudonyms(key)
+    assert [pseudonyms.of(V4), pseudonyms.of("other.test") == expected, pseudonyms.of(V4)] == [expected, False, expected]
+
+
+@pytest.mark.parametrize(
+    "text", ["2001:db8::1", "2001:DB8:0::1", "[2001:db8::1]:443", "2001:0db8::0001", "2001:db8::1%eth0"]
+)
+def test_an_address_has_one_spelling(text: str):
+    assert client_address(text) == "2001:db8::1"
+
+
+@pytest.mark.parametrize("text", ["::ffff:192.0.2.7", "::ffff:c000:207", "192.0.2.7:80"])
+def test_a_mapped_address_is_the_one_that_it_stands_for(text: str):
+    assert client_address(text) == V4
+
+
+def test_an_address_whose_port_is_told_has_a_port_behind_it():
+    assert client_address("2001:db8::1:443", with_port=True) == "2001:db8::1"
+
+
+def test_visitors_are_the_same_after_they_were_forgotten(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ingest.formats.events._CACHED", 2)
+    texts = [f"192.0.2.{last} - -" for last in (7, 8, 9, 7, 8, 9, 7)]
+    visitor_id = Events(Rules("demo"), Pseudonyms(KEY), Times(), Notes()).visitor_id
+    assert [visitor_id(text) for text in texts] == [Pseudonyms(KEY).of(text.split()[0]) for text in texts]
 
 
 def test_times_are_those_of_the_zone_on_that_day():
