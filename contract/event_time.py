@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import msgspec
 
 _decode = msgspec.json.Decoder(datetime).decode
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+# Events that come one after the other often have one time, in whole seconds.
+_CACHED = 1 << 12
 # Up to here a time has six digits of a second at most, if that.
 _MICROSECONDS_END = len("YYYY-MM-DDThh:mm:ss.ffffff")
 # Java leaves out seconds that are 0 and adds the zone's name; PostgreSQL leaves out minutes of an offset.
@@ -51,6 +54,7 @@ def time_us(text: str) -> int:
     return microseconds
 
 
+@lru_cache(_CACHED)
 def _decoded(text: str) -> datetime:
     try:
         moment = _decode(msgspec.json.encode(text))

@@ -1,6 +1,6 @@
 """Access-log lines of the usual form written as the wire form of their events, many at once, by compiled loops.
 
-A line is of the usual form if it is plain ASCII without backslashes, in Common or Combined Log Format with nothing missing,
+A line is of the usual form if it is plain ASCII, in Common or Combined Log Format with nothing missing and quotes escaped,
 asks for a path, and none of its texts, numbers and times needs a second look: each field is then where it must be, and
 within the limits of an event. The loops write byte for byte what encode() writes of the event that ingest/formats finds in
 the line; that alone judges every other.
@@ -19,6 +19,7 @@ from contract.event import MAX_VALUE_BYTES
 from contract.loops.log_line import (
     DROPPED,
     MOST_ADDED_BYTES,
+    MOST_ESCAPE_BYTES,
     OF_HEAD,
     OF_HEADERS,
     ROWS,
@@ -72,7 +73,8 @@ class UsualLines:
         """
         lines = block.count(b"\n") + 1
         found = np.empty((ROWS, lines), np.int64)
-        written = np.empty(len(block) + lines * (len(self._before) + MOST_ADDED_BYTES), np.uint8)
+        escapes = MOST_ESCAPE_BYTES * block.count(b"\\")
+        written = np.empty(len(block) + escapes + lines * (len(self._before) + MOST_ADDED_BYTES), np.uint8)
         text = np.frombuffer(block, np.uint8)
         size = write_events(text, offset, MAX_VALUE_BYTES, last_day, self._before, self._before_ends, found, written)
         first, after, client_end, _, value, value_end, _ = found.tolist()

@@ -54,7 +54,7 @@ class LogLines(LineReader):
             return None
         logged = self._read_line(text)
         if logged is None:
-            return _TALK if is_talk(text) else Rejected.of(self._how.form.stop(text))
+            return _TALK if is_talk(text, self._how.prefixes.of_logger) else Rejected.of(self._how.form.stop(text))
         return self._event(event_id, logged)
 
     def record(self, source: str, offset: int, line: bytes) -> Record | None:

@@ -1,7 +1,8 @@
 """The compiled loops of contract/log_line.py: lines are taken apart, and events written, byte by byte.
 
 Bounds. A position is read only behind one that was found in the line, or in front of it where the line is known to be so
-long. What is written of a line is at most the line, the texts before the values, and MOST_ADDED_BYTES.
+long. What is written of a line is at most the line, the texts before the values, MOST_ADDED_BYTES, and MOST_ESCAPE_BYTES
+for each of its backslashes.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _MOST_QUOTES = 16
 VISITOR_BYTES = 32
 MOST_ADDED_BYTES = 96
 """What an event has that is neither from the line nor between its values: an offset, a time in UTC, a visitor, ends."""
+MOST_ESCAPE_BYTES = 2
+"""A backslash, and a quote or another one behind it, are two characters each in JSON."""
 
 # Rows of what was found, one column a line. A line of another form has no client, no visitor and no value. What stands
 # before the time ends at _CLIENT_END. DROPPED says whose size was not counted, since no body was sent.
@@ -146,8 +149,8 @@ def _target_end(text: Text, first: int, after: int) -> int:
 
 @compiled(boolean(_Bytes, int64, int64))
 def _is_known(text: Text, first: int, after: int) -> bool:
-    """Whether a text is other than `-`."""
-    return not (after - first == 1 and text[first] == _MINUS)
+    """Whether there is a text, and other than `-`."""
+    return after > first and not (after - first == 1 and text[first] == _MINUS)
 
 
 @compiled(boolean(_Bytes, int64, _Bytes))
@@ -157,6 +160,21 @@ def _is(text: Text, at: int, what: Text) -> bool:
     for place in range(len(what)):
         same &= text[at + place] == what[place]
     return same
+
+
+@compiled(int64(_Bytes, int64, int64, boolean, _Written, int64))
+def _put_text(text: Text, first: int, after: int, escaped: bool, out: Text, at: int) -> int:
+    """Write a text as JSON has it; `escaped` says that the line has backslashes."""
+    if not escaped:
+        return put(text, first, after, out, at)
+    for place in range(first, after):
+        byte = text[place]
+        if byte in (_BACKSLASH, _QUOTE):
+            out[at] = _BACKSLASH
+            at += 1
+        out[at] = byte
+        at += 1
+    return at
 
 
 @compiled(int64(_Bytes, int64, int64))
@@ -169,13 +187,16 @@ def _duration_ms(text: Text, first: int, after: int) -> int:
     return -1 if seconds < 0 or milliseconds < 0 else seconds * 1000 + milliseconds
 
 
-@compiled(int64(_Bytes, int64, int64, _Positions, int64, int64, int64, _Bytes, _Positions, _Found, int64, _Written, int64))
+@compiled(
+    int64(_Bytes, int64, int64, _Positions, int64, boolean, int64, int64, _Bytes, _Positions, _Found, int64, _Written, int64)
+)
 def _put_event(
     text: Text,
     first: int,
     after: int,
     quotes: Positions,
     count: int,
+    escaped: bool,
     offset: int,
     last_day: int,
     before: Text,
@@ -187,7 +208,7 @@ def _put_event(
 ) -> int:
     """Write the event of the line between `first` and `after`; returns where it ends, or -1 if there is none to write.
 
-    The line has an even number of quotes, at least two.
+    The line has an even number of quotes that are not escaped, at least two; `escaped` says that others are, or backslashes.
     """
     request, request_end = quotes[0], quotes[1]
     bracket = request - _TIME_TO_REQUEST
@@ -272,7 +293,7 @@ def _put_event(
     if at < 0:
         return -1
     at = _put_before(_PAGE, before, before_ends, out, at)
-    at = put(text, target, target_end, out, at)
+    at = _put_text(text, target, target_end, escaped, out, at)
     at = _put_before(_VISITOR_ID, before, before_ends, out, at)
     visitor = at
     at = _put_before(_STATUS, before, before_ends, out, at + VISITOR_BYTES)
@@ -286,10 +307,14 @@ def _put_event(
         at += 2
     if count > 2 and _is_known(text, quotes[2] + 1, quotes[3]):
         at = _put_before(_REFERRER, before, before_ends, out, at)
-        at = put(text, quotes[2] + 1, quotes[3] + 1, out, at)
+        at = _put_text(text, quotes[2] + 1, quotes[3], escaped, out, at)
+        out[at] = _QUOTE
+        at += 1
     if count > 2 and _is_known(text, quotes[4] + 1, quotes[5]):
         at = _put_before(_USER_AGENT, before, before_ends, out, at)
-        at = put(text, quotes[4] + 1, quotes[5] + 1, out, at)
+        at = _put_text(text, quotes[4] + 1, quotes[5], escaped, out, at)
+        out[at] = _QUOTE
+        at += 1
     out[at] = _BRACE
     found[_CLIENT_END, number], found[VISITOR, number], found[DROPPED, number] = bracket - 1, visitor, dropped
     return at + 1
@@ -303,7 +328,7 @@ def write_events(
     quotes = np.empty(_MOST_QUOTES, np.int64)
     at = place = 0
     for number in range(found.shape[1]):
-        first, count, odd = place, 0, 0
+        first, count, odd, escaped = place, 0, 0, False
         while place < len(text):
             byte = text[np.uint64(place)]
             if byte <= _QUOTE or byte == _BACKSLASH or byte > _LAST_PLAIN:
@@ -312,6 +337,9 @@ def write_events(
                 if byte == _QUOTE:
                     quotes[count % _MOST_QUOTES] = place
                     count += 1
+                elif byte == _BACKSLASH and count % 2 and place + 1 < len(text) and _SPACE <= text[place + 1] <= _LAST_PLAIN:
+                    escaped = True
+                    place += 1  # what is behind it ends no text
                 elif byte < _SPACE or byte > _QUOTE:
                     odd += 1
             place += 1
@@ -324,7 +352,20 @@ def write_events(
         found[_VALUE, number] = at
         if not odd and after - first <= longest and 2 <= count <= _MOST_QUOTES and count % 2 == 0:
             event_end = _put_event(
-                text, first, after, quotes, count, offset + first, last_day, before, before_ends, found, number, out, at
+                text,
+                first,
+                after,
+                quotes,
+                count,
+                escaped,
+                offset + first,
+                last_day,
+                before,
+                before_ends,
+                found,
+                number,
+                out,
+                at,
             )
             if event_end > 0:
                 at = event_end

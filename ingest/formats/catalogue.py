@@ -105,6 +105,8 @@ FORMATS = (
     Format("alb", "AWS load balancers", _always(text_formats.ALB), with_port=True),
     Format("uwsgi", "uWSGI", _always(text_formats.UWSGI), needs_zone=True),
     Format("tornado", "Tornado", _always(text_formats.TORNADO), needs_zone=True),
+    Format("sanic", "Sanic", _always(text_formats.SANIC), with_port=True),
+    Format("php", "PHP's built-in server", _always(text_formats.PHP), needs_zone=True, with_port=True),
     Format("w3c", "IIS and CloudFront: W3C Extended Log Format", _w3c),
     *(Format(shape.name, f"{shape.writers}: JSON", partial(json_form, shape.paths)) for shape in SHAPES),
 )

@@ -9,10 +9,11 @@ import re
 from collections.abc import Callable
 
 from ingest.formats.forms import CLOCK, DAY, SIZE
-from ingest.formats.logged import LineForm, Logged, Stop
+from ingest.formats.logged import END_OF_REQUEST, LineForm, Logged, Stop
 from ingest.formats.tails import QUOTED, known_duration_ms
 
-ZONED = rf"{DAY}:{CLOCK} (?:[+-][0-9]{{4}}|[A-Z]{{1,5}})"
+# Squid writes both parts of a negative offset as negative: -03-30.
+ZONED = rf"{DAY}:{CLOCK} (?:[+-][0-9]{{2}}-?[0-9]{{2}}|[A-Z]{{1,5}})"
 ZONELESS = rf"{DAY}[: ]{CLOCK}(?:[.,][0-9]+)?|[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}} {CLOCK}(?:[.,][0-9]+)?"
 
 _ANSWER = rf"([0-9]{{3}}|0) ({SIZE})(?= |$)"
@@ -66,8 +67,8 @@ class ClfForm(LineForm):
             int(status),
             None if size == "-" else int(size),
             self._duration_ms(tail) if tail else None,
-            None if referrer == "-" else referrer,
-            None if user_agent == "-" else user_agent,
+            referrer,
+            user_agent,
         )
 
     def stop(self, text: str) -> Stop:
@@ -80,7 +81,7 @@ class ClfForm(LineForm):
             return Stop("time", max(text.find("[", client.end()), client.end()) + 1)
         quote = text.find('"', begun.end())
         if quote < 0:
-            return Stop("end of the request", len(text) + 1)
+            return Stop(END_OF_REQUEST, len(text) + 1)
         answer = _END.search(text, begun.end())
         if answer is not None:
             return Stop("end of the referrer", len(text) + 1)
@@ -107,8 +108,8 @@ class ClfForm(LineForm):
             int(end[2]),
             None if end[3] == "-" else int(end[3]),
             duration_ms,
-            None if referrer == "-" else referrer,
-            None if user_agent == "-" else user_agent,
+            referrer,
+            user_agent,
         )
 
 

@@ -19,8 +19,10 @@ from ingest.formats.times import Times
 _CACHED = 1 << 17
 _NO_BODY = frozenset({204, 304})
 _FIELDS_BEHIND_A_HOST = 3
+# What servers write in place of a header that was not sent, or that was empty.
+_NONE = frozenset({"-", ""})
 _FIRST_FIELDS = re.compile(r'("[^"]*"|[^\s,]+(?:, ?[^\s,]+)*)(?: (\S+))?(?: .*)?', re.DOTALL)
-_NO_REQUEST = Rejected("not_a_request", "request", "no request for a page")
+_NO_REQUEST = Rejected("not_a_request", "request", "no request for a page, or not for one that the line tells")
 _NO_CLIENT = Rejected("not_a_log_line", "client", "no client: neither an address nor a host's name")
 _HOST_AS_CLIENT = Rejected("not_a_log_line", "client", "the client is in the second field, the first is a host")
 
@@ -52,6 +54,22 @@ Who = tuple[str | None, str, Rejected]
 """Visitor and site; without a visitor, why there is none."""
 
 
+class _Known(dict[str, str | None]):
+    """The visitor of each text before a time.
+
+    All are forgotten at once where they are too many: to keep account of which was met last costs more than that.
+    """
+
+    def __init__(self, who: Callable[[str], Who]) -> None:
+        self._who = who
+
+    def __missing__(self, text: str) -> str | None:
+        if len(self) >= _CACHED:
+            self.clear()
+        visitor = self[text] = self._who(text)[0]
+        return visitor
+
+
 class Events:
     """Makes the events of one log; counts what it leaves out into `notes`."""
 
@@ -59,13 +77,14 @@ class Events:
         self._rules, self._pseudonyms, self._notes = rules, pseudonyms, notes
         self._utc = times.utc
         self.who: Callable[[str], Who] = lru_cache(_CACHED)(self._who)
-        self.visitor_id: Callable[[str], str | None] = lru_cache(_CACHED)(lambda text: self._who(text)[0])
+        self.visitor_id = _Known(self._who).__getitem__
         self._site = lru_cache(_CACHED)(self._site_of)
 
     def event(self, event_id: str, it: Logged) -> Event | Rejected:
         """The event of what a line says, or why it is none."""
         request, status, size = request_of(it.request), it.status, it.size or 0
-        referrer, user_agent = it.referrer, it.user_agent
+        referrer = None if it.referrer in _NONE else it.referrer
+        user_agent = None if it.user_agent in _NONE else it.user_agent
         if request is None or is_placeholder(request, status, user_agent):
             return _NO_REQUEST
         visitor, site, why_not = self.who(it.client)

@@ -46,8 +46,8 @@ class Form(LineForm):
             int(status or 0),
             None if size is None or size == "-" else int(size),
             duration_ms,
-            None if referrer == "-" else referrer,
-            None if user_agent == "-" else user_agent,
+            referrer,
+            user_agent,
             None if host == "-" else host,
         )
 

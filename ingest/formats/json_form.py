@@ -94,7 +94,7 @@ class JsonForm(LineForm):
                 _duration_ms(ms, seconds, nanoseconds),
                 _text(referrer),
                 _text(user_agent),
-                _text(host),
+                None if host == "-" else _text(host),
             )
         except (ValueError, TypeError):
             return None
@@ -166,7 +166,7 @@ def _at(it: Any, path: Sequence[str]) -> Any:
 def _text(value: Any) -> str | None:
     if isinstance(value, list):
         value = value[0] if value else None
-    return None if value is None or value == "-" else str(value)
+    return None if value is None else str(value)
 
 
 def _duration_ms(ms: Any, seconds: Any, nanoseconds: Any) -> float | None:

@@ -14,7 +14,10 @@ _LONGEST_LINE = 8_000
 
 
 class Logged(msgspec.Struct, gc=False):
-    """One line. `client` may be all that stands before the time, where a format says how to take it apart."""
+    """One line. `client` may be all that stands before the time, where a format says how to take it apart.
+
+    A `referrer` or `user_agent` that is `-` or empty is none, which whoever makes an event of it knows.
+    """
 
     client: str
     time: str
@@ -25,6 +28,10 @@ class Logged(msgspec.Struct, gc=False):
     referrer: str | None = None
     user_agent: str | None = None
     host: str | None = None
+
+
+END_OF_REQUEST = "end of the request"
+"""The field of a line that ends within its request."""
 
 
 class Stop(NamedTuple):
@@ -59,7 +66,10 @@ class Rejected(NamedTuple):
 
     @classmethod
     def of(cls, stop: Stop) -> Rejected:
-        return cls("not_a_log_line", stop.field, f"no {stop.field} at column {stop.column}")
+        detail = f"no {stop.field} at column {stop.column}"
+        if stop.field == END_OF_REQUEST:
+            detail += ": the line was cut, as HAProxy does after 1,024 bytes unless `log` has a greater `len`"
+        return cls("not_a_log_line", stop.field, detail)
 
     def value(self, place: str, line: bytes, site: str) -> bytes:
         """The record's value; `place` is where the line stands, and `site` that of its log, empty if it has several."""

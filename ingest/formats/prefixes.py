@@ -10,6 +10,8 @@ from itertools import product
 
 import msgspec
 
+from ingest.formats.json_form import NOT_JSON
+
 _MOMENT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:?[0-9]{2})"
 _TAG = r"[^\s:\[]+(?:\[[0-9]+\])?: ?"
 _HALF = 0.5
@@ -20,10 +22,11 @@ Strip = Callable[[str], str | None]
 
 @dataclass(frozen=True)
 class Prefix:
-    """A prefix and who writes it."""
+    """A prefix and who writes it. One `of_logger` stands before all that a server says, not before requests alone."""
 
     name: str
     strip: Strip
+    of_logger: bool = False
 
 
 class _DockerLine(msgspec.Struct):
@@ -38,7 +41,21 @@ _decode_docker = msgspec.json.Decoder(_DockerLine).decode
 def _docker_file(text: str) -> str | None:
     try:
         return _decode_docker(text.encode()).log.rstrip("\n") if text.startswith('{"') else None
-    except (msgspec.DecodeError, RecursionError):
+    except NOT_JSON:
+        return None
+
+
+class _TwistedRecord(msgspec.Struct):
+    log_io: str
+
+
+_decode_twisted = msgspec.json.Decoder(_TwistedRecord).decode
+
+
+def _twisted_json(text: str) -> str | None:
+    try:
+        return _decode_twisted(text.removeprefix("\x1e").encode()).log_io.rstrip() if '"log_io"' in text else None
+    except NOT_JSON:
         return None
 
 
@@ -47,8 +64,8 @@ def _without(pattern: re.Pattern[str], text: str) -> str | None:
     return text[match.end() :] if match else None
 
 
-def _prefix(name: str, pattern: str) -> Prefix:
-    return Prefix(name, partial(_without, re.compile(pattern)))
+def _prefix(name: str, pattern: str, of_logger: bool = False) -> Prefix:
+    return Prefix(name, partial(_without, re.compile(pattern)), of_logger)
 
 
 _OUTER = (
@@ -56,14 +73,15 @@ _OUTER = (
     _prefix("kubectl's prefix", r"\[pod/[^\]]+\] "),
     _prefix("the prefix of a container's log", rf"{_MOMENT} (?:stdout|stderr) [FP] "),
     Prefix("Docker's JSON", _docker_file),
+    Prefix("Twisted's JSON", _twisted_json, of_logger=True),
 )
 _INNER = (
     _prefix("syslog's prefix", rf"(?:<[0-9]{{1,3}}>)?[A-Z][a-z]{{2}} [ 0-9][0-9] [0-9:]{{8}} (?:\S+ )?{_TAG}"),
     _prefix("syslog's prefix", rf"(?:<[0-9]{{1,3}}>)?{_MOMENT} (?:\S+ )?{_TAG}"),
     _prefix("syslog's prefix", rf"<[0-9]{{1,3}}>1 (?:{_MOMENT}|-) \S+ \S+ \S+ \S+ (?:-|\[.*?\]) ?\ufeff?"),
-    _prefix("a logger's prefix", r"\[[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} [+-][0-9]{4}\] \[[0-9]+\] \[[A-Z]+\] "),
-    _prefix("a logger's prefix", r"(?:DEBUG|INFO|WARNING|ERROR|CRITICAL):[\w.]+:"),
-    _prefix("twistd's prefix", r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{8}[+-][0-9]{4} \[[^\]]+\] "),
+    _prefix("a logger's prefix", r"\[[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} [+-][0-9]{4}\] \[[0-9]+\] \[[A-Z]+\] ", True),
+    _prefix("a logger's prefix", r"(?:DEBUG|INFO|WARNING|ERROR|CRITICAL):[\w.]+:", True),
+    _prefix("twistd's prefix", r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{8}[+-][0-9]{4} \[[^\]]+\] ", True),
     _prefix("Docker's time", rf"{_MOMENT} "),
 )
 
@@ -73,6 +91,11 @@ class Prefixes:
     """Some prefixes, one behind the other."""
 
     of: tuple[Prefix, ...] = ()
+
+    @property
+    def of_logger(self) -> bool:
+        """Whether what stands behind them may be anything that a server says."""
+        return any(prefix.of_logger for prefix in self.of)
 
     def strip(self, text: str) -> str | None:
         """A line without them, or None if it has not all."""

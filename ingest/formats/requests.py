@@ -11,7 +11,7 @@ _METHOD = re.compile(r"[A-Za-z][A-Za-z_-]*")
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 # In place of a method that a server could not read; the others ask for no page: a tunnel, and HTTP/2's first bytes.
 _NO_METHODS = frozenset({"UNKNOWN", "CONNECT", "PRI"})
-# Jetty's own, of what it could not read.
+# Jetty's own, of what it could not read, and of valid targets that it refuses: of pages, and nobody knows which.
 _NO_TARGETS = frozenset({"/badMessage", "/badURI"})
 _LEAST_ERROR = 400
 _CACHED = 1 << 14
@@ -33,8 +33,7 @@ def request_of(text: str) -> Request | None:
 
     HTTP/0.9 has no protocol, and some servers leave it out, or write its number alone.
     """
-    if "\x1b" in text:
-        text = _COLOUR.sub("", text)
+    text = without_colours(text)
     method, _, rest = text.partition(" ")
     target, blank, protocol = rest.rpartition(" ")
     if not (blank and protocol.startswith("HTTP/")):
@@ -55,6 +54,11 @@ def request_of(text: str) -> Request | None:
     return Request(method, target, absolute[1], path if path.startswith("/") else f"/{path}")
 
 
+def without_colours(text: str) -> str:
+    """A text without what colours it on a terminal."""
+    return _COLOUR.sub("", text) if "\x1b" in text else text
+
+
 def is_placeholder(request: Request, status: int, user_agent: str | None) -> bool:
-    """Whether a server wrote it in place of a request that it could not read."""
+    """Whether a server wrote it in place of what was asked for, which the line does not tell then."""
     return request.target in _NO_TARGETS and status >= _LEAST_ERROR and user_agent is None

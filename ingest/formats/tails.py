@@ -14,8 +14,8 @@ _KNOWN = (
     rf' [0-9]+ "{QUOTED}" "{QUOTED}" (?P<traefik_ms>[0-9]{{1,12}})ms',
     # HAProxy's CLF: port, milliseconds, frontend, backend, server, and five times, of which the last is of all.
     rf' [0-9]+ [0-9]{{3}} "{QUOTED}" "{QUOTED}" "{QUOTED}"(?: -?[0-9]+){{4}} \+?(?P<haproxy_ms>[0-9]{{1,12}}) .*',
-    # nginx's documentation of its own times.
-    r".* rt=(?P<rt>[0-9]{1,9}\.[0-9]{3})(?: .*)?",
+    # nginx's documentation of its own times. What is in quotes may be of a header, which says whatever its client likes.
+    rf'(?:[^"]|"{QUOTED}")* rt=(?P<rt>[0-9]{{1,9}}\.[0-9]{{3}})(?: .*)?',
 )
 _KNOWN_MATCH = re.compile("|".join(_KNOWN), re.DOTALL).fullmatch
 _MICROSECONDS = re.compile(r" ([0-9]{1,15})")

@@ -14,7 +14,7 @@ from ingest.formats.months import month_number
 
 _CACHED = 1 << 17
 _CLOCK = r"([0-9]{2}):([0-9]{2}):([0-9]{2})"
-_ZONE = r"(?: ?([+-][0-9]{2}(?::?[0-9]{2})?|[A-Za-z]{1,5}))?"
+_ZONE = r"(?: ?([+-][0-9]{2}(?:[:-]?[0-9]{2})?|[A-Za-z]{1,5}))?"
 # `29/Nov/2026:03:14:40 +0000`, and with a blank before the time.
 _DAY_FIRST = re.compile(rf"([0-9]{{2}})/([^\s/]+)/([0-9]{{4}})[: ]{_CLOCK}{_ZONE}")
 _YEAR_FIRST = re.compile(rf"([0-9]{{4}})[-/]([0-9]{{2}})[-/]([0-9]{{2}})[Tt ]{_CLOCK}{_ZONE}")
@@ -23,7 +23,8 @@ _ASCTIME = re.compile(rf"[A-Za-z]{{3}} ([A-Za-z]{{3}}) +([0-9]{{1,2}}) {_CLOCK} 
 _COMPACT = re.compile(rf"([0-9]{{2}})([0-9]{{2}})([0-9]{{2}}) {_CLOCK}")
 _SECONDS_DIGITS = 10
 _SUBSECONDS = (13, 16, 19)
-_OFFSET = re.compile(r"([+-])([0-9]{2}):?([0-9]{2})?")
+# Squid gives each part its sign: `-03-30` is three hours and a half west, `+00-30` half an hour.
+_OFFSET = re.compile(r"(-(?=[0-9]{2}-)|[+](?=00-)|[+-](?![0-9]{2}-))([0-9]{2})(?:([:-]?)([0-9]{2}))?")
 _UTC_NAMES = frozenset({"Z", "z", "UTC", "GMT"})
 # Nowhere is a clock so many minutes off; but in hundredths of an hour these are quarters.
 _HUNDREDTHS = frozenset({25, 50, 75})
@@ -111,10 +112,10 @@ def _offset(text: str, hundredths: bool) -> timezone:
     match = _OFFSET.fullmatch(text)
     if match is None:
         raise ValueError
-    sign, hours, minutes = match[1], int(match[2]), int(match[3] or 0)
+    hours, minutes = int(match[2]), int(match[4] or 0)
     if hundredths:
         minutes = minutes * 60 // 100
     elif minutes in _HUNDREDTHS or minutes >= 60:
         raise BadTime(f"has the offset {text}, as in hundredths of an hour; LOG_FORMAT=translogger reads it so")
     east = timedelta(hours=hours, minutes=minutes)
-    return timezone(east if sign == "+" else -east)
+    return timezone(-east if "-" in (match[1], match[3]) else east)

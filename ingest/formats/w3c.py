@@ -6,11 +6,13 @@ Sources: https://www.w3.org/TR/WD-logfile.html, and what IIS and CloudFront docu
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import unquote
 
 from ingest.formats.logged import LineForm, Logged, Stop
 
 _DIRECTIVE = "#Fields:"
+_CACHED = 1 << 14
 _NOT_SAID = frozenset({"", "-"})
 _CLIENT, _DAY, _TIME, _METHOD, _STEM, _QUERY, _STATUS, _SIZE, _TAKEN, _REFERRER, _AGENT, _HOST = range(12)
 _NAMES = (
@@ -51,7 +53,7 @@ class W3cForm(LineForm):
             # CloudFront separates values by tabs and writes what is odd in them as %xx; IIS writes + for a blank.
             is_cloudfront = "x-edge-location" in names
             self._separator = "\t" if is_cloudfront else None
-            self._reader_text = unquote if is_cloudfront else _with_blanks
+            self._reader_text = _unquoted if is_cloudfront else _with_blanks
         return text.startswith("#")
 
     def read(self, text: str) -> Logged | None:
@@ -91,6 +93,9 @@ class W3cForm(LineForm):
             if place is not None and values[place] in _NOT_SAID:
                 return Stop(_NAMES[field][0], text.find(values[place]) + 1)
         return Stop("number", 1)
+
+
+_unquoted = lru_cache(_CACHED)(unquote)
 
 
 def _with_blanks(text: str) -> str:

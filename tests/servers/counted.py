@@ -20,10 +20,7 @@ _HOSTS = "each host is a site of its own"
 
 @dataclass(frozen=True)
 class View:
-    """What is counted of one request; `client` is an address of a client that is known, or else a pseudonym.
-
-    An empty referrer or user agent is none: some servers write the one for the other.
-    """
+    """What is counted of one request; `client` is an address of a client that is known, or else a pseudonym."""
 
     site: str
     page: str
@@ -79,8 +76,8 @@ def _count(log: bytes, zone: str | None, clients: list[str], ended_s: float) -> 
                 row["status"],
                 row["bytes_sent"],
                 known.get(row["visitor_id"], row["visitor_id"]),
-                row["referrer"] or None,
-                row["user_agent"] or None,
+                row["referrer"],
+                row["user_agent"],
             )
             for row in rows
         ],

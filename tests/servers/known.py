@@ -22,7 +22,6 @@ class Known:
     summer_all_year: bool = False
 
 
-_BANNER = "what it says when it starts is among its lines"
 _NGINX = (facts.HEX_BACKSLASHES, facts.HEX_QUOTES, facts.HEX_CAPITALS, facts.SIZES_WITH_FRAMES)
 _APACHE = (facts.BACKSLASHES, facts.QUOTES, facts.HEX)
 _MORGAN = (facts.BACKSLASHES, facts.QUOTES, facts.LATIN_1, facts.NO_SIZE_OF_CHUNKS)
@@ -53,7 +52,7 @@ KNOWN = {
     "Varnish": Known((*_APACHE, facts.PATHS_ONLY, cut_pages(254), cut_readers(245), site_of_no_host("localhost"))),
     "Squid, native": Known((facts.NO_READERS, *_SQUID)),
     "Squid, combined": Known(_SQUID),
-    "Squid, combined, west of Greenwich": Known(refused="no time there"),
+    "Squid, combined, west of Greenwich": Known(_SQUID),
     "nghttpx": Known((facts.SMALL_HEX_BACKSLASHES, facts.HEX_QUOTES, facts.HEX, facts.PATHS_ONLY, facts.ONE_SLASH)),
     "mini-httpd": Known((facts.NO_SIZES_OF_ERRORS, facts.NO_QUERIES, facts.DECODED_PATHS, cut_readers(200))),
     "Tomcat": Known((facts.NO_READERS, facts.PATHS_ONLY)),
@@ -76,8 +75,8 @@ KNOWN = {
     "daphne": Known((facts.NO_READERS,)),
     "aiohttp": Known((facts.SIZES_WITH_HEADERS, facts.PATHS_ONLY, facts.FOUR_SLASHES)),
     "Twisted, log file": Known(_APACHE),
-    "Twisted, twistd's output": Known(_APACHE, unfit=_BANNER),
-    "Twisted, twist's output": Known(refused="no line of the first"),
+    "Twisted, twistd's output": Known(_APACHE),
+    "Twisted, twist's output": Known(_APACHE),
     "Waitress and TransLogger": Known(_TRANSLOGGER),
     "Waitress and TransLogger, with summer time": Known(_TRANSLOGGER, summer_all_year=True),
     "CherryPy": Known(
@@ -100,23 +99,22 @@ KNOWN = {
             facts.ONE_SLASH,
             page_as("/caf%C3%A9.html", "/café.html", "é in a path decoded"),
             page_as("/a%22b%5Cc.html", r'/a"b\\c.html', r"quotes in a path decoded, a backslash as \\"),
-        ),
-        unfit=_BANNER,
+        )
     ),
     "gevent": Known((facts.NO_READERS, facts.SIZES_WITH_HEADERS)),
     "Tornado": Known((facts.NO_READERS, facts.NO_SIZES)),
     "Django's runserver": Known(refused="its lines do not say who asked"),
-    "Sanic": Known(refused="no line of the first"),
+    "Sanic": Known((facts.NO_READERS, counted_too("/*", "OPTIONS * as OPTIONS /*, which counts"), facts.PATHS_ONLY)),
     "Python's http.server": Known((facts.NO_READERS, facts.NO_SIZES)),
-    "uWSGI": Known((facts.NO_READERS,), unfit=_BANNER),
+    "uWSGI": Known((facts.NO_READERS,)),
     "morgan, combined": Known(_MORGAN),
     "morgan, common": Known((facts.NO_READERS, facts.NO_SIZE_OF_CHUNKS)),
     "morgan, tiny": Known(refused="its lines have no time and no client"),
     "pino-http": Known((facts.LATIN_1, facts.NO_SIZE_OF_CHUNKS)),
     "Fastify": Known(refused="it tells of a request in two lines"),
-    "Puma": Known(_RACK, unfit=_BANNER),
+    "Puma": Known(_RACK),
     "WEBrick": Known((*_RACK, facts.ONE_SLASH)),
     "Starman": Known((facts.HEX,)),
-    "PHP's server": Known(refused="no line of the first"),
+    "PHP's server": Known((facts.NO_READERS, facts.NO_SIZES)),
 }
 NOTHING = Known()

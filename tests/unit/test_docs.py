@@ -68,6 +68,17 @@ def test_the_readme_knows_every_view_and_service():
     assert [service for service in services if service not in one_shots and service not in README] == []
 
 
+def test_the_clients_in_the_docs_are_those_that_the_finding_tries():
+    finding = (ROOT / "findings" / "clients-send-one-key-to-different-partitions.sh").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [A-Za-z].*? \| ([0-9.]+) \| .*? \| (.*?) ?\|$", text, re.MULTILINE)
+    assert len(rows) == 9
+    assert [version for version, _ in rows if version not in finding] == []
+    settings = {setting for _, cell in rows for setting in re.findall(r"(murmur2_random|New\w+|Murmur2\w+)", cell)}
+    assert settings == {"murmur2_random", "NewMurmur2Partitioner", "Murmur2Balancer"}
+    assert [setting for setting in settings if setting not in README or setting not in finding] == []
+
+
 def test_every_reason_of_the_quarantine_is_explained():
     text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     for reason, meaning in REASONS.items():

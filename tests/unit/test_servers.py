@@ -142,7 +142,8 @@ def test_what_is_known_as_refused_or_unfit_must_be_so():
     assert judged(no_time, Known(refused="its lines have no time")).passed
     assert judged(no_time).wrong[0].startswith("its log is refused: it cannot be counted: its lines have no time")
     assert "its log was refused: no time" in judged(LINES, Known(refused="no time")).wrong[0]
-    assert judged(["* Listening on port 8080", *LINES], Known(unfit="a banner")).passed
+    assert judged(["no line of a log", *LINES], Known(unfit="a banner")).passed
+    assert judged(["* Listening on http://127.0.0.1:8080", *LINES]).passed
     assert judged(LINES, Known(unfit="a banner")).wrong == ("it is no longer so: a banner",)
 
 
