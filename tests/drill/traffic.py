@@ -153,9 +153,16 @@ class RecordedTraffic:
             yield self._again.popleft() if self._again else next(new)
 
 
-def produce(stack: Stack, events: Iterable[bytes]) -> int:
-    """Send events with the visitor as their key; returns how many are in Kafka, all of them."""
+def produce(stack: Stack, values: Iterable[bytes]) -> int:
+    """Send events with the visitor as their key, and what is none without one; returns how many are in Kafka, all of them."""
     sender = Sender(stack.settings, connect(stack.settings), Stop())
-    sender.send((json.loads(event)["visitor_id"], event) for event in events)
+    sender.send((_key(value), value) for value in values)
     sender.finish()
     return sender.delivered
+
+
+def _key(value: bytes) -> str | None:
+    try:
+        return str(json.loads(value)["visitor_id"])
+    except ValueError:
+        return None
