@@ -154,7 +154,7 @@ class RecordedTraffic:
 
 
 def produce(stack: Stack, values: Iterable[bytes]) -> int:
-    """Send events with the visitor as their key, and what is none without one; returns how many are in Kafka, all of them."""
+    """Send events with the visitor as their key, and others without one; returns how many are in Kafka, all of them."""
     sender = Sender(stack.settings, connect(stack.settings), Stop())
     sender.send((_key(value), value) for value in values)
     sender.finish()
