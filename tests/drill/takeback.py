@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from tests.drill.scene import Scene
 
 _EVENTS, _BROKEN, _DAYS = 5_000, 50, 4
 # Everything that has a value, a key or a hash of an event, whichever run's it is.
 _TABLES = ("batch_site_traffic", "batch_page_traffic", "speed_site_traffic", "speed_page_traffic")
-# DataNodes are known by name only inside the network. First how many files there are, then those with the text.
-_SEARCH = """
-import sys
-from batch.archive import Archive
-from contract.archive_file import decode
-from contract.master import MASTER, QUARANTINE
-from contract.settings import Settings
-
-archive = Archive(Settings.from_env())
-paths = [
-    file.path(archive.root, dataset)
-    for partition in archive.partitions()
-    for dataset in (MASTER, QUARANTINE)
-    for file in archive.listing(dataset, partition)
-]
-print(len(paths))
-for path in paths:
-    if any(sys.argv[1] in str(batch.to_pydict()) for batch in decode(archive.read(path), path)[0].to_batches(10_000)):
-        print(path)
-"""
+# DataNodes are known by name only inside the network.
+_SEARCH = (Path(__file__).parent / "inside" / "search_archive.py").read_text(encoding="utf-8")
 
 
 def forget_a_site(scene: Scene) -> None:
