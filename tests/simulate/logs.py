@@ -49,7 +49,7 @@ class Logs:
     """The topic's logs, those that are lost included. Whatever happens to the topic must happen through this."""
 
     def __init__(self, topic: MemoryTopic, clock: Clock) -> None:
-        self.topic, self._clock = topic, clock
+        self.topic, self.clock = topic, clock
         self.sent: dict[int, Sent] = {}
         """By time."""
         self._logs: dict[int, list[Log]] = {}
@@ -60,7 +60,7 @@ class Logs:
 
     def append(self, partition: int, value: bytes | None, first_ms: int | None = None) -> None:
         """One more record at the end of a partition's log."""
-        self._last_ms = max(self._last_ms + 1, int(self._clock.now_s * 1000))
+        self._last_ms = max(self._last_ms + 1, int(self.clock.now_s * 1000))
         records = self.topic.partitions[partition]
         day = None
         with suppress(Rejected):

@@ -54,6 +54,10 @@ OPERATIONS = {
     edges.accept_gaps: 4,
     edges.send_lost_again: 4,
     edges.change_archiver: 1,
+    edges.forget_something: 1.5,
+    edges.go_on_forgetting: 6,
+    edges.lift: 2,
+    edges.send_forgotten_again: 3,
 }
 
 
@@ -91,7 +95,12 @@ class Told:
             counts["resumptions"] += " from now on" in line
             counts["gaps_accepted"] += "are written down as lost" in line
             counts["fields_added"] += line == "archivers that start now know the duration"
+            counts["statements"] += " is written down: " in line
+            counts["statements_lifted"] += line.endswith(" is lifted")
+            counts["forgettings_resumed"] += "statements are gone on with" in line
+            counts["forgotten_and_sent_again"] += "forgotten records are sent again" in line
             counts["lost_and_sent_again"] += "lost records are sent again" in line
+        counts["histories_that_forget"] = min(1, counts["statements"])
         return counts
 
 
