@@ -54,10 +54,10 @@ OPERATIONS = {
     edges.accept_gaps: 4,
     edges.send_lost_again: 4,
     edges.change_archiver: 1,
-    edges.forget_something: 1.5,
+    edges.forget_something: 2.5,
     edges.go_on_forgetting: 6,
-    edges.lift: 2,
-    edges.send_forgotten_again: 3,
+    edges.lift: 3,
+    edges.send_forgotten_again: 4,
 }
 
 
