@@ -181,11 +181,12 @@ def go_on_forgetting(world: World) -> None:
 
 
 def lift(world: World) -> None:
-    """What was forgotten shall count if it comes again."""
+    """What was forgotten shall count if it comes again; not while it is on its way again within the window."""
     standing = world.statements.standing
     if standing and not world.commands_under_way() and not world.misses_files():
-        number = world.chance.choice(standing).number
-        world.command("lift", partial(lift_statement, number=number), world.chance.choice([2, 20, 20, 20]))
+        one = world.chance.choice(standing)
+        if not world.is_on_its_way(one):
+            world.command("lift", partial(lift_statement, number=one.number), world.chance.choice([2, 10, 30, 60, 200]))
 
 
 def send_forgotten_again(world: World) -> None:
@@ -194,11 +195,13 @@ def send_forgotten_again(world: World) -> None:
         taken_out = {
             number for (number,) in reader.execute("SELECT number FROM forgotten WHERE run_id IS NOT NULL").fetchall()
         }
+    lifted = world.lifted_in_window()
     gone = [
         world.logs.sent[time_ms]
         for marks in world.marked.values()
         for time_ms in marks.values()
-        if world.producers.are_apart([time_ms])
+        if time_ms not in lifted
+        and world.producers.are_apart([time_ms])
         and any(one.number in taken_out and time_ms <= one.last_sent_ms for one in world.statements.naming(time_ms))
     ]
     if gone:

@@ -101,6 +101,10 @@ class Logs:
         times = map(self.log(partition).time_at, range(first, len(self.topic.partitions[partition])))
         return [self.sent[time_ms] for time_ms in times if time_ms is not None]
 
+    def holds(self, one: Sent) -> bool:
+        """Whether Kafka still has the record."""
+        return one in self.there(one.partition)
+
     def log(self, partition: int, topic_id: str | None = None, leader_epoch: int | None = None) -> Log:
         """The one that was there in a leader epoch of a topic; where that is not known, the last one."""
         return next(

@@ -102,11 +102,15 @@ def _keep_to(settings: Settings, store: FileStore, say: Callable[[str], None], s
 
 def lift_statement(settings: Settings, store: FileStore, say: Callable[[str], None], number: int) -> None:
     """compose/forget LIFT=."""
-    log = ForgottenLog(store, settings)
-    lift(log, _register(settings, store), number)
+    log, register = ForgottenLog(store, settings), _register(settings, store)
+    point(STOP_ARCHIVER)
+    lift(log, register, number)
     say(f"statement {number} is lifted")
     with connect(settings, "batch") as connection:
         record_forgotten(connection, log.said())
+    if log.said().unfinished:
+        keep_to(log, ArchiveFiles(store, settings.archive_root), register, say)
+    point(START_ARCHIVER)
 
 
 def _register(settings: Settings, store: FileStore) -> Register:

@@ -73,6 +73,10 @@ class Statements:
         """Whether one that names the record stands; to those who know what was said up to `version`."""
         return any(self.stands(one.number, version) for one in self.naming(time_ms))
 
+    def lifts_of(self, time_ms: int) -> list[Statement]:
+        """What has lifted a statement that names the record."""
+        return [lift for one in self.naming(time_ms) if (lift := self._lift(one.number))]
+
     def stands(self, number: int, version: int | None = None) -> bool:
         """Whether it is said and not lifted, to those who know what was said up to `version`."""
         lift = self._lift(number)
@@ -88,7 +92,7 @@ class Statements:
     @property
     def unfinished(self) -> list[Statement]:
         """Those that files of the archive may not keep to."""
-        return [one for one in self.standing if not self.is_done(one)]
+        return [one for one in self.said.values() if one.kind != "lift" and not self.is_done(one)]
 
     def is_done(self, one: Statement) -> bool:
         """Whether the archive's files keep to it."""
@@ -103,6 +107,10 @@ class Statements:
         """Whether a file may hold the record: not what files keep to, nor what came after it was said."""
         standing = [one for one in self.naming(time_ms) if self.stands(one.number)]
         return not any(self.is_done(one) or time_ms > one.last_sent_ms for one in standing)
+
+    def may_be_half_done(self, time_ms: int) -> bool:
+        """Whether one file of a pair may hold the record while the other one says that it is forgotten."""
+        return any(not self.is_done(one) for one in self.naming(time_ms))
 
     def _names(self, one: Statement, time_ms: int) -> bool:
         place = one.number, time_ms

@@ -39,7 +39,7 @@ from tests.simulate.logs import Logs, Sent
 from tests.simulate.operator import REFUSALS, START_ARCHIVER, STOP_ARCHIVER, accept_gap, forget_again, resume_topic
 from tests.simulate.process import Killed, Process, point
 from tests.simulate.records import START, Producers
-from tests.simulate.statements import Statements
+from tests.simulate.statements import Statement, Statements
 from tests.simulate.stored import Stored
 from tests.simulate.storm import Storm
 
@@ -148,7 +148,34 @@ class World:
     def send_again(self) -> None:
         """Records of the window once more, but for those that are missing in the archive."""
         missing = {time_ms for gone in self.removed.values() for time_ms in gone.values() if time_ms is not None}
-        self.producers.send_again(missing)
+        self.producers.send_again(missing | self.lifted_in_window())
+
+    def lifted_in_window(self) -> set[int]:
+        """The times of what was forgotten until that was lifted, as long as the speed layer takes it for counted.
+
+        What comes again is a repeat to it then, until the next run: docs/decisions.md says so.
+        """
+        ends = self.logs.ends()
+        return {
+            time_ms
+            for time_ms, one in self.logs.sent.items()
+            if not self.statements.forgets(time_ms)
+            and any(time_ms <= said.last_sent_ms for said in self.statements.lifts_of(time_ms))
+            and self.logs.holds(one)
+            and one.offset >= ends[one.partition] - self.settings.dedupe_window_offsets
+        }
+
+    def is_on_its_way(self, statement: Statement) -> bool:
+        """Whether a repeat of what the statement forgets was sent that not every layer has judged."""
+        counted = self.counted_log_offsets()
+        archived = {p: {*marks.values()} for p, marks in self.marked.items()}
+        return any(
+            one.first_ms is not None
+            and statement.names(one)
+            and (one.offset >= counted.get(partition, 0) or one.time_ms not in archived.get(partition, ()))
+            for partition in self.topic.partitions
+            for one in self.logs.there(partition)
+        )
 
     def replay(self) -> None:
         """Events that the live run has counted once more."""
@@ -328,12 +355,17 @@ class World:
         One that is cut off from whoever stops it wakes up later, if no records of a lost log are at stake.
         """
         self._stopped_by = command
-        if command.name.startswith("forget"):
+        if command.name.startswith("lift"):
+            self.kill("archiver")
+        elif command.name.startswith("forget"):
             for archiver in self.archivers:
                 if archiver.alive and (self._calm or self.chance.random() < 0.5):
                     self.step(archiver, archiver.kill)
-            return
-        self.kill("archiver")
+        else:
+            self.kill("archiver")
+            self._kill_bolts_of_a_lost_log()
+
+    def _kill_bolts_of_a_lost_log(self) -> None:
         for bolt in self._living():
             if bolt.name.startswith("bolt") and (
                 bolt not in self.storm.bolts or bolt.at != "bolt: idle" or self.storm.queues[bolt]
