@@ -38,6 +38,9 @@ class Statement:
         if fields.get({"site": "site", "visitor": "visitor_id"}.get(self.kind, "")) != self.what:
             return False
         happened_us = _time_us(fields.get("event_time", ""))
+        if happened_us is not None and sent.day is None:
+            # What is no event did not happen after it came.
+            happened_us = min(happened_us, sent.time_ms * 1_000)
         # What is no event, and has no time, is forgotten whenever it comes.
         return happened_us is None or happened_us < self.until_us
 
