@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +14,7 @@ from batch.findings import Check
 from contract.views import VIEWS, with_rollups
 from tests.oracle import Record, expected_rows, pipeline
 from tests.simulate.archive_check import ArchiveChecker
+from tests.simulate.forget_check import ForgetChecker
 from tests.simulate.loss_check import LossChecker, Lost, Member, Progress
 from tests.simulate.world import World
 
@@ -22,9 +23,6 @@ _LEDGER = (
     "SELECT partition, next_offset, in_flight, received, counted, duplicate, quarantined, forgotten, difference, lost "
     "FROM ledger ORDER BY 1"
 )
-_KNOWN = "SELECT coalesce(max(number), 0) FROM serving.forgotten"
-_LIVE = "SELECT run_id FROM serving.publication ORDER BY generation DESC LIMIT 1"
-_TAKEN_OUT = "SELECT number FROM serving.forgotten WHERE run_id IS NOT NULL"
 _CUT = "SELECT partition, next_offset FROM serving.live_cut ORDER BY 1"
 _LOST = "SELECT partition, first_offset, next_offset, is_gap, run_id FROM serving.lost_offsets ORDER BY 1, 2"
 # Offsets that a run took over from a lagging speed layer, and that no live run covers.
@@ -44,10 +42,7 @@ class Checker:
         self._commits = self._watched = -1
         self._progress: dict[int, Progress] = {}
         self._losses = LossChecker(world, self._archive)
-        self._not_counted: dict[int, set[int]] = defaultdict(set)
-        """By partition the offsets whose records the speed layer has left out as forgotten."""
-        self._left_out: dict[int | None, set[tuple[int, int]]] = {None: set()}
-        """By run, or none, the places of the records that were forgotten in what it has read."""
+        self._forgetting = ForgetChecker(world, eye)
         world.watch = self.watch
 
     def watch(self) -> None:
@@ -56,9 +51,7 @@ class Checker:
         if self._world.sessions.commits == self._watched:
             return
         self._watched = self._world.sessions.commits
-        if (run_id := self._one(_LIVE)) not in self._left_out:
-            # While it ran no file has changed: runs are given up before files keep to more.
-            self._left_out[run_id] = {(p, at) for p, marks in self._world.marked.items() for at in marks}
+        self._forgetting.watch()
         for partition, *row in self._eye.execute(_PROGRESS).fetchall():
             before, at = self._progress.get(partition, Progress()), Progress(*row)
             assert at.next_offset >= before.next_offset, f"partition {partition} went back to {at.next_offset}"
@@ -95,15 +88,9 @@ class Checker:
             assert log.agrees(had, before.next_offset - at.shift), (
                 f"partition {partition}: the speed layer went on at {before.next_offset} in a log that lost what it had read"
             )
-        read, known = self._world.read.setdefault(partition, {}), self._one(_KNOWN)
-        for offset in range(before.next_offset, at.next_offset):
-            read[offset] = time_ms = log.time_at(offset - at.shift)
-            if time_ms is not None and self._world.statements.forgets(time_ms, known):
-                self._not_counted[partition].add(offset)
-
-    def _one(self, query: str) -> Any:
-        found = self._eye.execute(query).fetchone()  # type: ignore[call-overload]
-        return found[0] if found else None
+        read = {offset: log.time_at(offset - at.shift) for offset in range(before.next_offset, at.next_offset)}
+        self._world.read.setdefault(partition, {}).update(read)
+        self._forgetting.counted(partition, read)
 
     @property
     def _lost(self) -> list[Lost]:
@@ -119,7 +106,6 @@ class Checker:
             lost = self._lost
             merged = {view.name: self._rows(view) for view in with_rollups(VIEWS)}
             drift = self._eye.execute("SELECT * FROM drift_summary WHERE verdict <> 'equal'").fetchall()
-            live, taken_out = self._one(_LIVE), [number for (number,) in self._eye.execute(_TAKEN_OUT).fetchall()]
             quarantine = self._eye.execute('SELECT partition, "offset" FROM quarantine ORDER BY 1, 2').fetchall()
         assert not drift, f"batch and speed rows of the same offsets differ: {drift}"
         holes: dict[int, list[tuple[int, int]]] = defaultdict(list)
@@ -135,15 +121,8 @@ class Checker:
             members += self._speed_part(partition, cut.get(partition, 0), next_offset, left_out)
             archived = self._archive.records.get(partition, {})
             hidden += [Member(partition, at, time_ms) for at, time_ms in archived.items() if at in left_out]
-        left_out_of_run = self._left_out[live]
-
-        def is_forgotten(one: Member) -> bool:
-            if one.offset < cut.get(one.partition, 0):
-                return (one.partition, one.offset) in left_out_of_run
-            return one.offset in self._not_counted[one.partition]
-
-        verdicts = self._judged(members, hidden, is_forgotten)
-        self._check_taken_out(taken_out, verdicts)
+        verdicts = self._judged(members, hidden, self._forgetting.left_out(cut))
+        self._forgetting.check(verdicts)
         for partition, _, _, *sides, said_lost in ledger:
             of_partition = [verdict for one, verdict in verdicts.items() if one.partition == partition]
             truth = [of_partition.count(verdict) for verdict in ("counted", "duplicate", "quarantined", "forgotten")]
@@ -172,22 +151,14 @@ class Checker:
         offsets = (offset for offset in range(cut, next_offset) if offset not in left_out)
         return [Member(partition, at, time_ms) for at in offsets if (time_ms := read[at]) is not None]
 
-    def _check_taken_out(self, numbers: Iterable[int], verdicts: Mapping[Member, str]) -> None:
-        """What a run has taken out of the views is in none of them, and does not come back."""
-        standing = [one for one in self._world.statements.standing if one.number in numbers]
-        for member, verdict in verdicts.items():
-            if standing and verdict != "forgotten":
-                by = [one for one in self._world.statements.naming(member.time_ms) if one in standing]
-                assert not by, f"{member} is {verdict}, though a run has taken out what {by} forgets"
-
     def _judged(
-        self, members: Iterable[Member], hidden: Iterable[Member], is_forgotten: Callable[[Member], bool]
+        self, members: Iterable[Member], hidden: Iterable[Member], left_out: set[tuple[int, int]]
     ) -> dict[Member, str]:
         """Of records that are the same event the first one that there is counts, also while a run in flight has it.
 
-        What is forgotten is not there.
+        What is left out as forgotten is not there.
         """
-        verdicts: dict[Member, str] = {one: "forgotten" for one in members if is_forgotten(one)}
+        verdicts = {one: "forgotten" for one in members if (one.partition, one.offset) in left_out}
         same: dict[int, list[Member]] = defaultdict(list)
         for one in (*members, *(one for one in hidden if one.offset not in self._world.marked.get(one.partition, {}))):
             if one in verdicts:
