@@ -75,6 +75,7 @@ class Checker:
         ends = {partition: end.next_offset for partition, end in self._world.ends().items()}
         assert {p: (a, b, c) for p, a, b, c in ledger} == {p: (end, end, 0) for p, end in ends.items()}
         self._losses.check_end(self._lost)
+        self._forgetting.check_end(self._archive.records)
         audited = Check("archive")
         for partition in self._world.archived_partitions():
             check_changes(self._world.settings, partition, self._world.stored.ends(partition), audited)

@@ -54,6 +54,14 @@ class ForgetChecker:
                 by = [one for one in self._world.statements.naming(member.time_ms) if one in standing]
                 assert not by, f"{member} is {verdict}, though a run has taken out what {by} forgets"
 
+    def check_end(self, records: Mapping[int, Mapping[int, int]]) -> None:
+        """No reject is stored that is forgotten, shown or not; `records` are the times of what was archived, by place."""
+        for partition, offset in self._eye.execute('SELECT partition, "offset" FROM serving.reject').fetchall():
+            time_ms = records.get(partition, {}).get(offset)
+            assert time_ms is None or not self._world.statements.forgets(time_ms), (
+                f"partition {partition}, offset {offset}: the database has a reject that is forgotten"
+            )
+
     def _one(self, query: str) -> Any:
         found = self._eye.execute(query).fetchone()  # type: ignore[call-overload]
         return found[0] if found else None
