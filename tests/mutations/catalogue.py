@@ -232,13 +232,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "quarantine before master",
         "ingest/archive_files.py",
-        """            self._put_file(offsets, QUARANTINE, rejects.finish(contents))
-        self._put_file(offsets, MASTER, events.finish(contents))
+        """            self._put_file(offsets, QUARANTINE, rejects.finish(contents), stands)
+        self._put_file(offsets, MASTER, events.finish(contents), stands)
 """,
-        """            self._put_file(offsets, MASTER, events.finish(contents))
-            self._put_file(offsets, QUARANTINE, rejects.finish(contents))
+        """            self._put_file(offsets, MASTER, events.finish(contents), stands)
+            self._put_file(offsets, QUARANTINE, rejects.finish(contents), stands)
             return
-        self._put_file(offsets, MASTER, events.finish(contents))
+        self._put_file(offsets, MASTER, events.finish(contents), stands)
 """,
     ),
     Mutation(
@@ -409,8 +409,8 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "a merge is bounded",
         "ingest/archive.py",
-        "merged = self._files.merge(slices, _MERGE_BYTES)",
-        "merged = self._files.merge(slices, 1 << 60)",
+        "merged = self._files.merge(slices, _MERGE_BYTES, rules, partial(self._stands, rules))",
+        "merged = self._files.merge(slices, 1 << 60, rules, partial(self._stands, rules))",
         _test("unit/test_ingest_archive.py::test_files_that_are_too_much_for_memory_stay_as_they_are"),
     ),
     Mutation(

@@ -54,9 +54,9 @@ OPERATIONS = {
     edges.accept_gaps: 4,
     edges.send_lost_again: 4,
     edges.change_archiver: 1,
-    edges.forget_something: 2.5,
+    edges.forget_something: 4,
     edges.go_on_forgetting: 6,
-    edges.lift: 3,
+    edges.lift: 5,
     edges.send_forgotten_again: 4,
 }
 
