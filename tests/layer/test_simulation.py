@@ -43,7 +43,7 @@ def test_150_histories_are_exact_after_every_step() -> None:
         "gaps_accepted": 1,
         "fields_added": 5,
         "histories_that_forget": 22,
-        "statements": 25,
+        "statements": 24,
         "forgettings_resumed": 6,
         "statements_lifted": 3,
     }
