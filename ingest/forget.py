@@ -104,11 +104,10 @@ def amount_of(files: ArchiveFiles, rules: Rules, say: Say) -> Amount:
                 say(f"partition {partition}: {amount.events.total():,} events so far")
             if taken is None:
                 continue
-            inside = found.events().filter(
-                found.events()["offset"].is_between(taken.first_offset, taken.next_offset, "left")
+            inside, rejects = (
+                rows.filter(rows["offset"].is_between(taken.first_offset, taken.next_offset, "left"))
+                for rows in (found.events(), found.rejects())
             )
-            rejects = found.rejects()
-            rejects = rejects.filter(rejects["offset"].is_between(taken.first_offset, taken.next_offset, "left"))
             amount.events[partition] += len(inside)
             amount.rejects[partition] += len(rejects)
             for frame in (inside, rejects):

@@ -10,7 +10,7 @@ from batch.audit_logs import check_changes
 from batch.findings import Check
 from contract.log_position import LogPosition
 from contract.settings import Settings
-from tests.fixtures.memory import MemoryConsumer, MemoryTopic
+from tests.fixtures.memory import MemoryConsumer, MemoryTopic, cut_topic
 from tests.simulate.engines import Admin
 
 RECORD = (1_763_712_000_000, b"x")
@@ -19,10 +19,7 @@ Found = list[tuple[str, str]]
 
 @pytest.fixture
 def topic(monkeypatch: pytest.MonkeyPatch) -> MemoryTopic:
-    """It had ten records in its first leader epoch, has lost those from 6 on, and took others in epoch 2."""
-    topic = MemoryTopic({0: [RECORD] * 10})
-    topic.cut(0, 6)
-    topic.partitions[0] += [RECORD] * 20
+    topic = cut_topic(20)
     monkeypatch.setattr("batch.audit_logs.AdminClient", lambda config: Admin(topic))
     monkeypatch.setattr("serving.log_check.Consumer", lambda config: MemoryConsumer(topic, report_ends=True))
     return topic

@@ -15,18 +15,13 @@ from contract.extent import Extent
 from contract.log_position import LogPosition
 from contract.settings import Settings
 from serving.log_check import require_positions
-from tests.fixtures.memory import MemoryConsumer, MemoryTopic
+from tests.fixtures.memory import MemoryConsumer, MemoryTopic, cut_topic
 from tests.simulate.engines import Admin
-
-RECORD = (1_763_712_000_000, b"x")
 
 
 @pytest.fixture
 def topic(monkeypatch: pytest.MonkeyPatch) -> MemoryTopic:
-    """It had ten records in its first leader epoch, has lost those from 6 on, and took six others in epoch 2."""
-    topic = MemoryTopic({0: [RECORD] * 10})
-    topic.cut(0, 6)
-    topic.partitions[0] += [RECORD] * 6
+    topic = cut_topic(6)
     monkeypatch.setattr("batch.cut.AdminClient", lambda config: Admin(topic))
     monkeypatch.setattr("batch.cut.connect", lambda settings, role: nullcontext())
     monkeypatch.setattr("serving.log_check.Consumer", lambda config: MemoryConsumer(topic, report_ends=True))
