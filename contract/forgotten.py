@@ -93,10 +93,10 @@ class Said(msgspec.Struct, frozen=True):
 
     @property
     def unfinished(self) -> list[Statement]:
-        """Those of which files may still hold what they forget."""
+        """Those of which files may still hold what they forget, or one of a pair may: whether they are lifted or not."""
         finished = {number for number, _ in self.done}
-        lifted = {one.lifts for one in self.statements}
-        return [one for one in self.statements if one.kind != "lift" and not {one.number} & (finished | lifted)]
+        # guard: what was lifted half way is ended too
+        return [one for one in self.statements if one.kind != "lift" and one.number not in finished]
 
 
 class Keyed:

@@ -231,6 +231,8 @@ def _restate(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _forget(settings: Settings, options: argparse.Namespace) -> None:
+    if options.unfinished and not _forgotten_log(settings).said().unfinished:
+        return
     replaced = keep_to(_forgotten_log(settings), _archive_files(settings), register_of(settings), _log)
     _log(f"{replaced:,} files replaced; no file of the archive holds what was forgotten")
 
@@ -423,6 +425,7 @@ def _parser() -> argparse.ArgumentParser:
     restating.set_defaults(run=_restate)
 
     forgetting = verbs.add_parser("forget", help="let the archive's files keep to what was said; no archiver must run")
+    forgetting.add_argument("--unfinished", action="store_true", help="only if files may not keep to it yet")
     forgetting.set_defaults(run=_forget)
 
     lifting = verbs.add_parser("lift", help="what a statement forgets counts if it comes again; prints all that was said")

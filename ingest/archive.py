@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -21,10 +22,9 @@ from contract.log_position import TRUNCATED, LogPosition, Topic
 from contract.master import OffsetRange
 from contract.records import CONSUME_MESSAGES, FETCH_BYTES, Records, parted
 from contract.settings import Settings
-from ingest.archive_files import ArchiveFiles
+from ingest.archive_files import ArchiveFiles, Outdated
 from ingest.archive_plan import SMALL_FILE_BYTES, current, plan_merge, superseded
 from ingest.background import AtOnce, Worker
-from ingest.forget_files import forget_in
 from ingest.hdfs import until_available
 from ingest.stop import Stop
 
@@ -195,20 +195,18 @@ class Archiver:
         partition = offsets.partition
         received = decode(partition, records.offsets, records.kafka_times_ms, records.values, compare=True)
 
-        tried: list[Rules] = []
-
         def put() -> Decoded | None:
             # guard: files of a log that was cut stay alone
             self._overtaken = self._overtaken or self._is_overtaken(began, position, partition)
             if self._overtaken:
                 return None
-            tried.append(self._rules())
-            # guard: what is forgotten is not archived again
-            decoded, forgotten = tried[-1].keep(received)
-            self._files.put(offsets, records, decoded, position, forgotten)
-            # What an earlier try has stored stays.
-            self._keep_to_later(offsets, tried[0])
-            return decoded
+            while True:
+                rules = self._rules()
+                # guard: what is forgotten is not archived again
+                decoded, forgotten = rules.keep(received)
+                with suppress(Outdated):
+                    self._files.put(offsets, records, decoded, position, forgotten, partial(self._stands, rules))
+                    return decoded
 
         decoded = until_available(put, self._stop.wait, self._log)
         if decoded is None:
@@ -221,12 +219,9 @@ class Archiver:
         if self._files_since_tidy[partition] >= self._settings.archive_merge_files:
             self.tidy(partition)
 
-    def _keep_to_later(self, file: OffsetRange, known: Rules) -> None:
-        """What was said while a file was being made is not in it either: who said it may not have seen the file."""
-        later = self._rules()
-        # guard: a file that came late keeps to what was said
-        if later.version != known.version:
-            forget_in(self._files, file, later)
+    def _stands(self, rules: Rules) -> bool:
+        """Whether nothing was said since."""
+        return self._rules().version == rules.version
 
     def _is_overtaken(self, began: LogPosition, position: LogPosition, partition: int) -> bool:
         """Whether another archiver has stored more since, and the log has another leader epoch than when the buffer began.
@@ -250,17 +245,18 @@ class Archiver:
                 file: replace(files[file], size_bytes=SMALL_FILE_BYTES) for file in self._unmergeable & files.keys()
             }
             if slices := plan_merge(current(partition, files), sizes, self._settings.archive_merge_files):
-                known = self._rules()
+                rules = self._rules()
                 # guard: a merge is bounded
-                merged = self._files.merge(slices, _MERGE_BYTES)
+                merged = self._files.merge(slices, _MERGE_BYTES, rules, partial(self._stands, rules))
                 if merged is None:
                     self._unmergeable.update(part.file for part in slices)
                     self._log(
                         f"partition {partition}: {len(slices)} files do not fit into one, by size or columns; they stay"
                     )
                 else:
-                    self._keep_to_later(merged, known)
                     self._log(f"partition {partition}: merged {len(slices)} files into {merged.file_name}")
+        except Outdated:
+            self._log(f"partition {partition}: something was to be forgotten meanwhile; small files stay for now")
         except (ArchiveDamaged, EngineUnavailable) as error:
             self._log(f"{error}; small files stay for now")
 

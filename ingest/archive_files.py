@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import uuid
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +26,7 @@ from contract.archive_file import Contents, Encoder, Lost, ValueForm, decode, po
 from contract.errors import ArchiveDamaged
 from contract.event import REJECT_SCHEMA, Decoded
 from contract.extent import Extent
+from contract.forgotten import KNOWING, REJECTS_KNOWING, Rules
 from contract.log_position import LogPosition
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, folder, partitions_in
 from contract.master_rows import FORM, FORM_VERSION, LEFT_OUT, MASTER_SCHEMA, VALUE, lacking, master_rows
@@ -127,6 +128,10 @@ def _temporary(place: str, name: str) -> str:
     return f"{place}/.{name}.{uuid.uuid4().hex}.tmp"
 
 
+class Outdated(Exception):
+    """What a file was made by does not stand any more, so it was not stored."""
+
+
 class ArchiveFiles:
     """The files of all partitions below one root."""
 
@@ -150,17 +155,19 @@ class ArchiveFiles:
         decoded: Decoded,
         position: LogPosition | None = None,
         forgotten: Iterable[int] = (),
+        stands: Callable[[], bool] = lambda: True,
     ) -> None:
         """Store a range; a range that is there already stays, for it holds the same. `position` is the one at its end.
 
         `records` are all that were decoded: of the events among them the values are stored as they are, but for those that
-        follow from the columns. Records at the offsets `forgotten` are in neither `decoded` nor the file.
+        follow from the columns. Records at the offsets `forgotten` are in neither `decoded` nor the file. Raises Outdated if
+        what that was decided by does not stand any more.
         """
         # guard: values are kept
         events = _arrow(decoded.events).append_column(VALUE, _values_of(decoded, records))
         marks = pack(offsets.first_offset, offsets.next_offset, forgotten)
         rejects = _encoder(QUARANTINE, _arrow(decoded.rejects))
-        self._put_encoded(offsets, _encoder(MASTER, events), rejects, position, forgotten=marks)
+        self._put_encoded(offsets, _encoder(MASTER, events), rejects, position, forgotten=marks, stands=stands)
 
     def put_empty(self, offsets: OffsetRange, position: LogPosition, lost: tuple[Lost, ...] = ()) -> None:
         """Store a range without a record: readers go on behind it. `lost` says which of its offsets are given up."""
@@ -175,16 +182,21 @@ class ArchiveFiles:
         """Where the files of the partition end, and in which log, as the last one says. ArchiveDamaged if it cannot."""
         return self.extent(partition).end
 
-    def merge(self, slices: list[Slice], most_bytes: int) -> OffsetRange | None:
+    def merge(
+        self, slices: list[Slice], most_bytes: int, rules: Rules | None = None, stands: Callable[[], bool] = lambda: True
+    ) -> OffsetRange | None:
         """Store neighbouring slices as one range more; the old files stay until `delete`. ArchiveDamaged if one is.
 
         Columns that follow from values are filled in; a column that the event has no more is kept if no other could restore
         it. Nothing is stored, and None returned, if the slices are more than so many bytes in memory, which is what reading
-        the merged file takes, or if only some of them have such a column. It holds one of them at a time.
+        the merged file takes, or if only some of them have such a column. It holds one of them at a time. What the rules
+        forget is not in it; Outdated if they do not stand any more.
         """
-        return self._merge(slices, most_bytes, _SCHEMAS[MASTER])
+        return self._merge(slices, most_bytes, _SCHEMAS[MASTER], rules or Rules(), stands)
 
-    def _merge(self, slices: list[Slice], most_bytes: int, schema: pa.Schema) -> OffsetRange | None:
+    def _merge(
+        self, slices: list[Slice], most_bytes: int, schema: pa.Schema, rules: Rules, stands: Callable[[], bool]
+    ) -> OffsetRange | None:
         """With these columns of events, and from the beginning again if there must be more."""
         merged = OffsetRange(slices[0].file.partition, slices[0].first_offset, slices[-1].next_offset)
         quarantined = self.ranges(merged.partition, QUARANTINE)
@@ -196,19 +208,26 @@ class ArchiveFiles:
         for part in slices:
             if part.file in quarantined:
                 table, _ = self._read(QUARANTINE, part)
-                rejects.add(table)
                 read_bytes += table.nbytes
+                gone = rules.rejects(frame_of(table.select(REJECTS_KNOWING)))
+                forgotten += table["offset"].to_numpy()[gone].tolist()
+                rejects.add(table.filter(pa.array(~gone)))
             table, contents = self._read(MASTER, part)
             table = of_today(table, contents.form)
             read_bytes += table.nbytes
             if read_bytes > most_bytes:
                 return None
             if wanted := [name for name in _irreplaceable(table) if name not in schema.names]:
-                return self._merge(slices, most_bytes, pa.schema([*schema, *map(table.schema.field, wanted)]))
+                whole = pa.schema([*schema, *map(table.schema.field, wanted)])
+                return self._merge(slices, most_bytes, whole, rules, stands)
             # guard: a merge loses no column
             if len(table) and set(schema.names).difference(table.column_names):
                 return None
-            events.add(table)
+            # Whoever takes it out of the parts now may have listed the files before this one is there.
+            # guard: a merge takes out what is forgotten
+            gone = rules.events(frame_of(table.select(KNOWING)))
+            forgotten += table["offset"].to_numpy()[gone].tolist()
+            events.add(table.filter(pa.array(~gone)))
             end = contents.position
             forgotten += contents.forgotten_within(part.first_offset, part.next_offset).tolist()
             lost += [piece for one in contents.lost for piece in one.within(part.first_offset, part.next_offset)]
@@ -217,7 +236,7 @@ class ArchiveFiles:
         names = tuple(part.file.file_name for part in slices)
         # guard: a merge keeps what is forgotten in mind
         marks = pack(merged.first_offset, merged.next_offset, forgotten)
-        self._put_encoded(merged, events, rejects, position, names, tuple(lost), marks)
+        self._put_encoded(merged, events, rejects, position, names, tuple(lost), marks, stands)
         return merged
 
     def read(self, dataset: str, slices: list[Slice]) -> pl.DataFrame:
@@ -296,14 +315,15 @@ class ArchiveFiles:
         merged: tuple[str, ...] = (),
         lost: tuple[Lost, ...] = (),
         forgotten: str = "",
+        stands: Callable[[], bool] = lambda: True,
     ) -> None:
         at = position or LogPosition(offsets.next_offset)
         counts = (events.rows, rejects.rows)
         contents = Contents(offsets, *counts, merged, at.topic_id, at.leader_epoch, at.shift, lost, FORM, forgotten)
         # guard: quarantine before master
         if rejects.rows:
-            self._put_file(offsets, QUARANTINE, rejects.finish(contents))
-        self._put_file(offsets, MASTER, events.finish(contents))
+            self._put_file(offsets, QUARANTINE, rejects.finish(contents), stands)
+        self._put_file(offsets, MASTER, events.finish(contents), stands)
 
     def replace(self, path: str, content: bytes) -> None:
         """The file at the path has this content from now on: it alone or the old one, at any moment."""
@@ -321,9 +341,14 @@ class ArchiveFiles:
         """No file is at the path."""
         self._store.delete(path)
 
-    def _put_file(self, offsets: OffsetRange, dataset: str, content: bytes) -> None:
+    def _put_file(self, offsets: OffsetRange, dataset: str, content: bytes, stands: Callable[[], bool]) -> None:
         temporary = _temporary(folder(self._root, dataset, offsets.partition), offsets.file_name)
         # guard: rename
         self._store.write(temporary, content)
+        # Who says something after this removes the temporary file, or finds the finished one.
+        # guard: a file that comes late keeps to what was said
+        if not stands():
+            self._store.delete(temporary)
+            raise Outdated
         if not self._store.rename(temporary, offsets.path(self._root, dataset)):
             self._store.delete(temporary)

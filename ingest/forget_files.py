@@ -79,10 +79,14 @@ def find(files: ArchiveFiles, file: OffsetRange, rules: Rules, has_rejects: bool
     path = files.path(MASTER, file)
     table, contents = decode(files.content(path), path)
     rows = frame_of(of_today(table, contents.form).select(KNOWING))
-    return Pair(
-        _File(path, table, contents, rules.events(rows)),
-        _find_rejects(files, files.path(QUARANTINE, file), rules) if has_rejects else None,
-    )
+    master = _File(path, table, contents, rules.events(rows))
+    if not has_rejects:
+        return Pair(master, None)
+    rejected = _find_rejects(files, files.path(QUARANTINE, file), rules)
+    # What the master file says is gone follows, though what was said may be lifted by now.
+    # guard: a pair that is half done is ended
+    said = np.isin(rejected.table["offset"].to_numpy(), contents.forgotten_within(file.first_offset, file.next_offset))
+    return Pair(master, replace(rejected, gone=rejected.gone | said))
 
 
 def forget(files: ArchiveFiles, partition: int, rules: Rules) -> int:
@@ -90,19 +94,19 @@ def forget(files: ArchiveFiles, partition: int, rules: Rules) -> int:
     # What a crash left half done holds records too.
     files.clean(partition)
     changed, rejected = 0, files.ranges(partition, QUARANTINE)
-    for file in sorted(files.ranges(partition)):
+    ranges = files.ranges(partition)
+    for file in sorted(ranges):
         changed += _forget_pair(files, file, rules, file in rejected)
-    for path in files.aside(partition):
-        aside = _find_rejects(files, path, rules)
-        if aside.gone.any():
-            _replace(files, path, aside.kept, replace(aside.contents, rejects=len(aside.kept)))
+    # An archiver that died between the two has left a quarantine file alone.
+    # guard: quarantine without master keeps to it too
+    alone = [files.path(QUARANTINE, file) for file in sorted(rejected.keys() - ranges.keys())]
+    for path in [*alone, *files.aside(partition)]:
+        found = _find_rejects(files, path, rules)
+        if found.gone.any():
+            marks = found.contents.forgetting(found.gone_offsets)
+            _replace(files, path, found.kept, replace(found.contents, rejects=len(found.kept), forgotten=marks))
             changed += 1
     return changed
-
-
-def forget_in(files: ArchiveFiles, file: OffsetRange, rules: Rules) -> bool:
-    """The same of the files of one range; whether they held any."""
-    return _forget_pair(files, file, rules, file in files.ranges(file.partition, QUARANTINE))
 
 
 def _forget_pair(files: ArchiveFiles, file: OffsetRange, rules: Rules, has_rejects: bool) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -21,6 +21,7 @@ from serving.__main__ import main
 from serving.database import connect
 from serving.handoff import Counts, commit_range
 from serving.log_ends import LogEnds, in_the_way, log_ends, open_transactions
+from tests.fixtures.eventually import eventually
 from tests.fixtures.pageviews import NO_REJECTS, Range, events
 
 
@@ -48,6 +49,17 @@ def begin(settings: Settings, transaction: Producer, partition: int = 0) -> None
     assert transaction.flush(30) == 0
 
 
+def end_in_log(settings: Settings, end: Callable[[float], None]) -> None:
+    """The transaction's end: the coordinator answers when it has decided, and writes the end into partitions after that."""
+    end(30)
+
+    def is_there() -> None:
+        at = log_ends(settings)[0]
+        assert at.last_stable_offset == at.high_watermark, at
+
+    eventually(is_there, within_s=30)
+
+
 @pytest.mark.parametrize("end", ["commit_transaction", "abort_transaction"])
 def test_what_an_open_transaction_holds_back_is_known_until_it_ends(
     topic: Settings, transaction: Producer, end: str
@@ -70,7 +82,7 @@ def test_what_an_open_transaction_holds_back_is_known_until_it_ends(
     assert in_the_way(topic, {0: 2}) is None, "there is more to be had for who stands there"
     assert in_the_way(topic, {0: 3, 1: 1}) is None, "one of two has no reason to wait"
     assert in_the_way(topic, {}) is None
-    getattr(transaction, end)(30)
+    end_in_log(topic, getattr(transaction, end))
     ends = log_ends(topic)
     # The end of a transaction takes an offset too.
     assert ends[0] == LogEnds(0, 9, 9)
@@ -136,7 +148,7 @@ def test_status_counts_lag_behind_the_high_watermark_and_says_what_is_held_back(
         r"from 3 on: readers wait until it ends; `make transactions` names its producer\n",
         out,
     ), out
-    transaction.commit_transaction(30)
+    end_in_log(cli, transaction.commit_transaction)
     after = status()
     assert after["open_transactions"] == []
     assert (after["positions"][0]["held_back"], after["positions"][0]["speed_lag"]) == (0, 6)
@@ -166,7 +178,7 @@ def test_a_wait_that_gives_up_names_the_open_transaction_or_asks_for_the_topolog
         r"`make transactions` names the producer$",
         said,
     ), said
-    transaction.commit_transaction(30)
+    end_in_log(cli, transaction.commit_transaction)
     assert main(["wait", "--partition-offsets", '{"0": 8}']) == 1
     said = " ".join(capsys.readouterr().err.split())
     assert said.endswith("at offset 3 of partition 0, 5 before 8; is the topology running? `make status`"), said

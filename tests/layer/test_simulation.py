@@ -42,6 +42,10 @@ def test_150_histories_are_exact_after_every_step() -> None:
         "resumptions": 14,
         "gaps_accepted": 1,
         "fields_added": 5,
+        "histories_that_forget": 22,
+        "statements": 24,
+        "forgettings_resumed": 6,
+        "statements_lifted": 3,
     }
     assert {fault: result.get(fault, 0) for fault, times in least.items() if result.get(fault, 0) < times} == {}
 

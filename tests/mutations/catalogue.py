@@ -232,13 +232,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "quarantine before master",
         "ingest/archive_files.py",
-        """            self._put_file(offsets, QUARANTINE, rejects.finish(contents))
-        self._put_file(offsets, MASTER, events.finish(contents))
+        """            self._put_file(offsets, QUARANTINE, rejects.finish(contents), stands)
+        self._put_file(offsets, MASTER, events.finish(contents), stands)
 """,
-        """            self._put_file(offsets, MASTER, events.finish(contents))
-            self._put_file(offsets, QUARANTINE, rejects.finish(contents))
+        """            self._put_file(offsets, MASTER, events.finish(contents), stands)
+            self._put_file(offsets, QUARANTINE, rejects.finish(contents), stands)
             return
-        self._put_file(offsets, MASTER, events.finish(contents))
+        self._put_file(offsets, MASTER, events.finish(contents), stands)
 """,
     ),
     Mutation(
@@ -409,8 +409,8 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "a merge is bounded",
         "ingest/archive.py",
-        "merged = self._files.merge(slices, _MERGE_BYTES)",
-        "merged = self._files.merge(slices, 1 << 60)",
+        "merged = self._files.merge(slices, _MERGE_BYTES, rules, partial(self._stands, rules))",
+        "merged = self._files.merge(slices, 1 << 60, rules, partial(self._stands, rules))",
         _test("unit/test_ingest_archive.py::test_files_that_are_too_much_for_memory_stay_as_they_are"),
     ),
     Mutation(
@@ -877,15 +877,43 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "what is forgotten is not archived again",
         "ingest/archive.py",
-        "decoded, forgotten = tried[-1].keep(received)",
+        "decoded, forgotten = rules.keep(received)",
         "decoded, forgotten = Rules().keep(received)",
         _test("unit/test_ingest_forget.py"),
     ),
     Mutation(
-        "a file that came late keeps to what was said",
-        "ingest/archive.py",
-        "if later.version != known.version:",
+        "a file that comes late keeps to what was said",
+        "ingest/archive_files.py",
+        "if not stands():",
         "if False:",
+        _test("unit/test_ingest_forget.py"),
+    ),
+    Mutation(
+        "a merge takes out what is forgotten",
+        "ingest/archive_files.py",
+        "gone = rules.events(frame_of(table.select(KNOWING)))",
+        "gone = np.zeros(len(table), np.bool_)",
+        _test("unit/test_ingest_forget.py"),
+    ),
+    Mutation(
+        "quarantine without master keeps to it too",
+        "ingest/forget_files.py",
+        "alone = [files.path(QUARANTINE, file) for file in sorted(rejected.keys() - ranges.keys())]",
+        "alone: list[str] = []",
+        _test("unit/test_ingest_forget.py"),
+    ),
+    Mutation(
+        "a pair that is half done is ended",
+        "ingest/forget_files.py",
+        "said = np.isin(",
+        "said = False & np.isin(",
+        _test("unit/test_ingest_forget.py"),
+    ),
+    Mutation(
+        "what was lifted half way is ended too",
+        "contract/forgotten.py",
+        'if one.kind != "lift" and one.number not in finished]',
+        'if not {one.number} & (finished | {lift.lifts for lift in self.statements}) and one.kind != "lift"]',
         _test("unit/test_ingest_forget.py"),
     ),
     Mutation(

@@ -9,6 +9,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from ingest.forgotten_log import ForgottenLog
 from tests.fixtures.changed_modules import OF_THE_ARCHIVER, WITHOUT_DURATION, beside
 from tests.simulate.engines import Clock
 from tests.simulate.process import point
@@ -29,6 +30,7 @@ def run_archiver(world: World, knows_duration: bool) -> None:
         world.history.append,
         world.clock.monotonic,
         world.clock.time,
+        rules=ForgottenLog(world.store, world.settings).rules,
     )
     archiver.run()
 

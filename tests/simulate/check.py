@@ -14,13 +14,14 @@ from batch.findings import Check
 from contract.views import VIEWS, with_rollups
 from tests.oracle import Record, expected_rows, pipeline
 from tests.simulate.archive_check import ArchiveChecker
+from tests.simulate.forget_check import ForgetChecker
 from tests.simulate.loss_check import LossChecker, Lost, Member, Progress
 from tests.simulate.world import World
 
 _PROGRESS = "SELECT partition, next_offset, epoch, topic_id, leader_epoch, shift FROM serving.speed_progress ORDER BY 1"
 _LEDGER = (
-    "SELECT partition, next_offset, in_flight, received, counted, duplicate, quarantined, difference, lost FROM ledger "
-    "ORDER BY 1"
+    "SELECT partition, next_offset, in_flight, received, counted, duplicate, quarantined, forgotten, difference, lost "
+    "FROM ledger ORDER BY 1"
 )
 _CUT = "SELECT partition, next_offset FROM serving.live_cut ORDER BY 1"
 _LOST = "SELECT partition, first_offset, next_offset, is_gap, run_id FROM serving.lost_offsets ORDER BY 1, 2"
@@ -41,13 +42,16 @@ class Checker:
         self._commits = self._watched = -1
         self._progress: dict[int, Progress] = {}
         self._losses = LossChecker(world, self._archive)
+        self._forgetting = ForgetChecker(world, eye)
         world.watch = self.watch
 
     def watch(self) -> None:
         """After each step: which records the speed layer has counted, if it has committed. AssertionError as `check`."""
+        self._archive.look()
         if self._world.sessions.commits == self._watched:
             return
         self._watched = self._world.sessions.commits
+        self._forgetting.watch()
         for partition, *row in self._eye.execute(_PROGRESS).fetchall():
             before, at = self._progress.get(partition, Progress()), Progress(*row)
             assert at.next_offset >= before.next_offset, f"partition {partition} went back to {at.next_offset}"
@@ -71,6 +75,7 @@ class Checker:
         ends = {partition: end.next_offset for partition, end in self._world.ends().items()}
         assert {p: (a, b, c) for p, a, b, c in ledger} == {p: (end, end, 0) for p, end in ends.items()}
         self._losses.check_end(self._lost)
+        self._forgetting.check_end(self._archive.records)
         audited = Check("archive")
         for partition in self._world.archived_partitions():
             check_changes(self._world.settings, partition, self._world.stored.ends(partition), audited)
@@ -84,9 +89,9 @@ class Checker:
             assert log.agrees(had, before.next_offset - at.shift), (
                 f"partition {partition}: the speed layer went on at {before.next_offset} in a log that lost what it had read"
             )
-        read = self._world.read.setdefault(partition, {})
-        for offset in range(before.next_offset, at.next_offset):
-            read[offset] = log.time_at(offset - at.shift)
+        read = {offset: log.time_at(offset - at.shift) for offset in range(before.next_offset, at.next_offset)}
+        self._world.read.setdefault(partition, {}).update(read)
+        self._forgetting.counted(partition, read)
 
     @property
     def _lost(self) -> list[Lost]:
@@ -117,10 +122,11 @@ class Checker:
             members += self._speed_part(partition, cut.get(partition, 0), next_offset, left_out)
             archived = self._archive.records.get(partition, {})
             hidden += [Member(partition, at, time_ms) for at, time_ms in archived.items() if at in left_out]
-        verdicts = self._judged(members, hidden)
+        verdicts = self._judged(members, hidden, self._forgetting.left_out(cut))
+        self._forgetting.check(verdicts)
         for partition, _, _, *sides, said_lost in ledger:
             of_partition = [verdict for one, verdict in verdicts.items() if one.partition == partition]
-            truth = [of_partition.count(verdict) for verdict in ("counted", "duplicate", "quarantined")]
+            truth = [of_partition.count(verdict) for verdict in ("counted", "duplicate", "quarantined", "forgotten")]
             assert sides == [len(of_partition), *truth, 0], (
                 f"partition {partition}: ledger {sides}, truth {[len(of_partition), *truth]}"
             )
@@ -146,11 +152,18 @@ class Checker:
         offsets = (offset for offset in range(cut, next_offset) if offset not in left_out)
         return [Member(partition, at, time_ms) for at in offsets if (time_ms := read[at]) is not None]
 
-    def _judged(self, members: Iterable[Member], hidden: Iterable[Member]) -> dict[Member, str]:
-        """Of records that are the same event the first one that there is counts, also while a run in flight has it."""
-        verdicts: dict[Member, str] = {}
+    def _judged(
+        self, members: Iterable[Member], hidden: Iterable[Member], left_out: set[tuple[int, int]]
+    ) -> dict[Member, str]:
+        """Of records that are the same event the first one that there is counts, also while a run in flight has it.
+
+        What is left out as forgotten is not there.
+        """
+        verdicts = {one: "forgotten" for one in members if (one.partition, one.offset) in left_out}
         same: dict[int, list[Member]] = defaultdict(list)
-        for one in (*members, *hidden):
+        for one in (*members, *(one for one in hidden if one.offset not in self._world.marked.get(one.partition, {}))):
+            if one in verdicts:
+                continue
             if self._world.logs.sent[one.time_ms].day is None:
                 verdicts[one] = "quarantined"
             else:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 
 from contract.master import MASTER, QUARANTINE
 from serving.database import connect
-from tests.simulate.operator import accept_gap, resume_topic
+from tests.simulate.operator import accept_gap, forget, forget_again, lift_statement, resume_topic
+from tests.simulate.statements import names_of
 from tests.simulate.world import World
 
 _MOST_PARTITIONS = 5
 _MOST_LOST = 6
 _COMMANDS = ("resume-topic", "accept-gap")
+_FORGETTING_STEPS = (5, 20, 60, 200, 400)
 
 
 def restart_broker(world: World) -> None:
@@ -29,7 +32,9 @@ def retention(world: World) -> None:
     """Kafka deletes what is archived; in one history of ten, what is not, too."""
     partition = world.chance.choice(list(world.topic.partitions))
     low, end = world.topic.low_offsets.get(partition, 0), world.logs.ends()[partition]
-    archived = {one.time_ms for one in world.stored.records(partition).values()}
+    archived = {one.time_ms for one in world.stored.records(partition).values()} | {
+        *world.marked.get(partition, {}).values()
+    }
     there = world.logs.there(partition)
     first_unarchived = next((one.offset for one in there if one.time_ms not in archived), end)
     overtakes = world.seed % 10 == 0 and not world.is_position_lost()
@@ -86,15 +91,18 @@ def lose_file(world: World) -> None:
     """A file of the archive is gone, and perhaps the quarantine file beside it, whether Kafka still has its records or not.
 
     Not one without which nobody knows any more how offsets are numbered; nor one of events that are somewhere else once
-    more, because the speed layer would go on to take those for repeats.
+    more, because the speed layer would go on to take those for repeats; nor one of what was forgotten until that was
+    lifted, because from Kafka it would be archived as what counts.
     """
     files = [file for partition in world.archived_partitions() for file in world.stored.files(partition)]
     # One that is at it may have found the rejects of a file there, and writes the events beside them next.
-    writes = any(archiver.alive and archiver.at.startswith("hdfs") for archiver in world.archivers)
+    writes = any(archiver.alive and archiver.at.startswith("hdfs") for archiver in world.archivers) or world.is_forgetting()
     if not files or writes or world.is_position_lost():
         return
     file = world.chance.choice(files)
     held = world.stored.held(file)
+    if any(not world.statements.forgets(world.marked[file.partition][offset]) for offset in world.stored.marked(file)):
+        return
     only_there = set(range(file.first_offset, file.next_offset)) - world.stored.covered(file.partition, but=file)
     gone = dict.fromkeys(only_there) | {one.offset: one.time_ms for one in held if one.offset in only_there}
     before = world.stored.extent(file.partition)
@@ -152,3 +160,51 @@ def change_archiver(world: World) -> None:
     world.history.append(f"archivers that start now {'know' if world.knows_duration else 'do not know'} the duration")
     if world.chance.random() < 0.7:
         world.kill("archiver")
+
+
+def forget_something(world: World) -> None:
+    """A person takes back all of a site, a visitor or a source of which the archive has something, or breaks that off."""
+    held = [one for partition in world.archived_partitions() for one in world.stored.records(partition).values()]
+    if not held or world.commands_under_way() or (world.statements.unfinished and world.chance.random() < 0.9):
+        return
+    kind, what = world.chance.choice(
+        names_of(world.logs.sent[world.chance.choice(held).time_ms].value) or [("site", "none")]
+    )
+    world.statements.asked = kind, what
+    world.command("forget", partial(forget, kind=kind, what=what), world.chance.choice(_FORGETTING_STEPS))
+
+
+def go_on_forgetting(world: World) -> None:
+    """A person goes on where a command broke off, now and then without a reason, or breaks that off."""
+    if not world.commands_under_way() and (world.statements.unfinished or world.chance.random() < 0.02):
+        world.command("forget", forget_again, world.chance.choice(_FORGETTING_STEPS))
+
+
+def lift(world: World) -> None:
+    """What was forgotten shall count if it comes again; not while it is on its way again within the window."""
+    standing = world.statements.standing
+    if standing and not world.commands_under_way() and not world.misses_files():
+        one = world.chance.choice(standing)
+        if not world.is_on_its_way(one):
+            world.command("lift", partial(lift_statement, number=one.number), world.chance.choice([2, 10, 30, 60, 200]))
+
+
+def send_forgotten_again(world: World) -> None:
+    """Who still has some of what was forgotten sends it once more, if no other copy of it counts."""
+    with connect(world.settings, "reader") as reader:
+        taken_out = {
+            number for (number,) in reader.execute("SELECT number FROM forgotten WHERE run_id IS NOT NULL").fetchall()
+        }
+    lifted = world.lifted_in_window()
+    gone = [
+        world.logs.sent[time_ms]
+        for marks in world.marked.values()
+        for time_ms in marks.values()
+        if time_ms not in lifted
+        and world.producers.are_apart([time_ms])
+        and any(one.number in taken_out and time_ms <= one.last_sent_ms for one in world.statements.naming(time_ms))
+    ]
+    if gone:
+        again = world.chance.sample(gone, min(len(gone), world.chance.randint(1, 6)))
+        world.producers.send_same(again)
+        world.history.append(f"{len(again)} forgotten records are sent again")

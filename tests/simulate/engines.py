@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
@@ -148,8 +149,15 @@ class Clock:
     def time(self) -> float:
         return self.now_s + self.step_s
 
+    def time_ns(self) -> int:
+        return int(self.time() * 1e9)
+
     def monotonic(self) -> float:
         return self.now_s
+
+    def said(self) -> str:
+        """The time of day as statements say it."""
+        return datetime.fromtimestamp(self.time(), UTC).isoformat(timespec="seconds")
 
     def sleep(self, seconds: float) -> None:
         self.now_s += seconds

@@ -49,7 +49,7 @@ class Logs:
     """The topic's logs, those that are lost included. Whatever happens to the topic must happen through this."""
 
     def __init__(self, topic: MemoryTopic, clock: Clock) -> None:
-        self.topic, self._clock = topic, clock
+        self.topic, self.clock = topic, clock
         self.sent: dict[int, Sent] = {}
         """By time."""
         self._logs: dict[int, list[Log]] = {}
@@ -60,7 +60,7 @@ class Logs:
 
     def append(self, partition: int, value: bytes | None, first_ms: int | None = None) -> None:
         """One more record at the end of a partition's log."""
-        self._last_ms = max(self._last_ms + 1, int(self._clock.now_s * 1000))
+        self._last_ms = max(self._last_ms + 1, int(self.clock.now_s * 1000))
         records = self.topic.partitions[partition]
         day = None
         with suppress(Rejected):
@@ -100,6 +100,10 @@ class Logs:
         first = self.topic.low_offsets.get(partition, 0)
         times = map(self.log(partition).time_at, range(first, len(self.topic.partitions[partition])))
         return [self.sent[time_ms] for time_ms in times if time_ms is not None]
+
+    def holds(self, one: Sent) -> bool:
+        """Whether Kafka still has the record."""
+        return one in self.there(one.partition)
 
     def log(self, partition: int, topic_id: str | None = None, leader_epoch: int | None = None) -> Log:
         """The one that was there in a leader epoch of a topic; where that is not known, the last one."""

@@ -77,6 +77,7 @@ class LossChecker:
             for partition in self._world.archived_partitions()
             for one in self._world.stored.records(partition).values()
         }
+        archived.update(time_ms for marks in self._world.marked.values() for time_ms in marks.values())
         places: dict[int, set[tuple[int, int]]] = defaultdict(set)
         for readers in (self._archive.records, self._world.read):
             for partition, times in readers.items():

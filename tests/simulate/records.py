@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from tests.simulate.logs import Logs, Sent
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
+_SOURCES = ("a", "b", "c")
 _MALFORMED = (b"", b"{", b"\xff\xfe", b"[]", b'{"event_id":"x"}', b"null", b"not an event", None)
 
 
@@ -61,6 +62,11 @@ class Producers:
         for one in lost:
             self._again(self._partition(), one)
 
+    def send_same(self, records: Iterable[Sent]) -> None:
+        """The same once more, each where it was."""
+        for one in records:
+            self._again(one.partition, one)
+
     def end_a_transaction(self) -> None:
         """A producer's transaction leaves an offset without a record."""
         self._logs.append_gap(self._partition())
@@ -94,13 +100,14 @@ class Producers:
 
     def _value(self) -> bytes | None:
         chance = self._chance
-        if chance.random() < 0.1:
+        if chance.random() < 0.07:
             return chance.choice(_MALFORMED)
         self._events += 1
-        late = timedelta(days=chance.choice([0, 0, 0, 0, 1, 30]), minutes=chance.choice([0, 1, 61]))
+        now = START + timedelta(seconds=int(self._logs.clock.now_s - START.timestamp()))
+        late = timedelta(days=chance.choice([0, 0, 0, 0, 1, 30]), minutes=chance.choice([0, 0, 1, 61, -20]))
         event = {
-            "event_id": f"e:{self._events}",
-            "event_time": (START - late).isoformat(),
+            "event_id": f"{chance.choice(_SOURCES)}:{self._events}",
+            "event_time": (now - late).isoformat(),
             "site": chance.choice(["demo", "shop"]),
             "page": chance.choice(["/", "/cart"]),
             "visitor_id": f"v{chance.randrange(20)}",
@@ -109,7 +116,12 @@ class Producers:
         }
         if chance.random() < 0.7:
             event["duration_ms"] = chance.choice([0.0, 1.5, 80.0, 3_000.0])
+        # No event, and names its site and visitor all the same.
+        if chance.random() < 0.02:
+            event["event_time"] = "yesterday"
         if chance.random() < 0.5:
-            return json.dumps(event).encode()
-        # As our own producers write it, and as it is left out in the archive.
-        return json.dumps(event, separators=(",", ":")).replace("+00:00", "Z").encode()
+            value = json.dumps(event)
+        else:
+            # As our own producers write it, and as it is left out in the archive.
+            value = json.dumps(event, separators=(",", ":")).replace("+00:00", "Z")
+        return (value[:-1] if chance.random() < 0.02 else value).encode()

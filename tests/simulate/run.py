@@ -42,18 +42,22 @@ OPERATIONS = {
     World.archivers_at_once: 3,
     World.overtaken_run: 1,
     World.interrupt_run: 1,
-    World.roll_back: 25,
+    World.roll_back: 40,
     World.end_a_transaction: 1,
     edges.retention: 2,
     edges.restart_broker: 1,
     edges.add_partition: 1,
-    edges.cut_logs: 1,
-    edges.replace_topic: 0.5,
+    edges.cut_logs: 1.3,
+    edges.replace_topic: 0.8,
     edges.lose_file: 4,
-    edges.resume_topics: 8,
+    edges.resume_topics: 10,
     edges.accept_gaps: 4,
     edges.send_lost_again: 4,
     edges.change_archiver: 1,
+    edges.forget_something: 4,
+    edges.go_on_forgetting: 6,
+    edges.lift: 5,
+    edges.send_forgotten_again: 4,
 }
 
 
@@ -91,7 +95,12 @@ class Told:
             counts["resumptions"] += " from now on" in line
             counts["gaps_accepted"] += "are written down as lost" in line
             counts["fields_added"] += line == "archivers that start now know the duration"
+            counts["statements"] += " is written down: " in line
+            counts["statements_lifted"] += line.endswith(" is lifted")
+            counts["forgettings_resumed"] += "statements are gone on with" in line
+            counts["forgotten_and_sent_again"] += "forgotten records are sent again" in line
             counts["lost_and_sent_again"] += "lost records are sent again" in line
+        counts["histories_that_forget"] = min(1, counts["statements"])
         return counts
 
 

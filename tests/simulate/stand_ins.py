@@ -17,6 +17,9 @@ def in_place(world: World) -> Iterator[None]:
     stand_ins = {
         "psycopg.connect": world.sessions.open,
         "ingest.archive_files.uuid.uuid4": lambda: SimpleNamespace(hex=f"{world.chance.getrandbits(128):032x}"),
+        "ingest.forget.time": world.clock,
+        "ingest.forget.now": world.clock.said,
+        "ingest.forgotten_log.now": world.clock.said,
         "speed.range_spout.time": world.clock,
         "speed.reader.Consumer": world.consumer,
         "speed.reader.time": world.clock,

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import pyarrow.parquet as pq
 
-from contract.archive_file import position, read_footer
+from contract.archive_file import decode, position, read_footer
 from contract.columns import integers
 from contract.extent import Extent
 from contract.log_position import LogPosition
@@ -53,21 +53,32 @@ class Stored:
         assert master is not None
         return _events(file, master[0]) + (_rejects(rejects[0]) if rejects else ())
 
+    def marked(self, file: OffsetRange) -> list[int]:
+        """The offsets of a file whose records were taken back, as it says."""
+        return _marks(self._store.files[file.path(self._root, MASTER)][0])
+
+    def end(self, file: OffsetRange) -> LogPosition:
+        """Where a file ends, and in which log."""
+        return _position(self._store.files[file.path(self._root, MASTER)][0])
+
+    def rejects(self, partition: int) -> dict[str, tuple[Held, ...]]:
+        """By path those of all quarantine files, whether there is a master file beside them or not."""
+        place = folder(self._root, QUARANTINE, partition) + "/"
+        paths = [path for path in self._store.files if path.startswith(place) and not path.endswith(".tmp")]
+        return {path: _rejects(self._store.files[path][0]) for path in paths}
+
     def records(self, partition: int) -> dict[int, Held]:
         """The records of all files of a partition, by offset."""
         return {one.offset: one for file in self.files(partition) for one in self.held(file)}
 
     def ends(self, partition: int) -> list[LogPosition]:
         """Where each file of a partition ends, and in which log."""
-        return [self._end(file) for file in self.files(partition)]
+        return [self.end(file) for file in self.files(partition)]
 
     def extent(self, partition: int, files: Iterable[OffsetRange] | None = None) -> Extent:
         """Where the files end, in which log, and what is missing; of these files, if they are given."""
         known = self.files(partition) if files is None else list(files)
-        return Extent.of(partition, known, self._end)
-
-    def _end(self, file: OffsetRange) -> LogPosition:
-        return _position(self._store.files[file.path(self._root, MASTER)][0])
+        return Extent.of(partition, known, self.end)
 
 
 @lru_cache(maxsize=2_000)
@@ -86,6 +97,12 @@ def _rejects(content: bytes) -> tuple[Held, ...]:
         rows["offset"].to_pylist(), rows["kafka_time"].cast("int64").to_pylist(), rows["value"].to_pylist(), strict=True
     )
     return tuple(Held(offset, time_ms, value, False) for offset, time_ms, value in found)
+
+
+@lru_cache(maxsize=2_000)
+def _marks(content: bytes) -> list[int]:
+    _, contents = decode(content, "")
+    return contents.forgotten_within(contents.offsets.first_offset, contents.offsets.next_offset).tolist()
 
 
 @lru_cache(maxsize=2_000)

@@ -13,7 +13,16 @@ from functools import partial
 from typing import Any
 
 import batch.run
-from contract.errors import ArchiveBehind, ArchiveGap, EngineUnavailable, PositionLost, RollbackRefused, RunRefused
+from contract.errors import (
+    ArchiveBehind,
+    ArchiveGap,
+    EngineUnavailable,
+    ForgettingUnfinished,
+    InputError,
+    PositionLost,
+    RollbackRefused,
+    RunRefused,
+)
 from contract.log_position import LogPosition
 from contract.master import MASTER, partitions_in
 from contract.resumption import Resumption
@@ -27,18 +36,21 @@ from tests.fixtures.memory import MemoryStore, MemoryTopic
 from tests.simulate.archivers import run_archiver
 from tests.simulate.engines import Clock, Sessions, SimulatedConsumer
 from tests.simulate.logs import Logs, Sent
-from tests.simulate.operator import REFUSALS, START_ARCHIVER, STOP_ARCHIVER, accept_gap, resume_topic
+from tests.simulate.operator import REFUSALS, START_ARCHIVER, STOP_ARCHIVER, accept_gap, forget_again, resume_topic
 from tests.simulate.process import Killed, Process, point
 from tests.simulate.records import START, Producers
+from tests.simulate.statements import Statement, Statements
 from tests.simulate.stored import Stored
 from tests.simulate.storm import Storm
 
-_RUN_ENDS = (RunRefused, ArchiveBehind, ArchiveGap, EngineUnavailable, PositionLost)
+_RUN_ENDS = (RunRefused, ArchiveBehind, ArchiveGap, EngineUnavailable, PositionLost, ForgettingUnfinished)
 _EXPECTED = {
     "run": _RUN_ENDS,
     "rollback": (RollbackRefused, EngineUnavailable),
     "resume-topic": (*_RUN_ENDS, *REFUSALS),
     "accept-gap": (*_RUN_ENDS, *REFUSALS),
+    "forget": (*_RUN_ENDS, *REFUSALS),
+    "lift": (EngineUnavailable, InputError),
 }
 """By the first word of a process's name the errors with which it may end."""
 
@@ -102,6 +114,9 @@ class World:
         self.logs = Logs(self.topic, self.clock)
         self.producers = Producers(self.logs, self.settings.dedupe_window_offsets, chance)
         self.stored = Stored(self.store, self.settings.archive_root)
+        self.statements = Statements(self.store, self.settings.archive_root, self.logs)
+        self.marked: dict[int, dict[int, int]] = {}
+        """By partition and offset the times of the records that files say are taken back."""
         self.removed: dict[int, dict[int, int | None]] = {}
         """By partition and offset the times of the records, if any, whose files were lost."""
         self.read: dict[int, dict[int, int | None]] = {}
@@ -133,7 +148,34 @@ class World:
     def send_again(self) -> None:
         """Records of the window once more, but for those that are missing in the archive."""
         missing = {time_ms for gone in self.removed.values() for time_ms in gone.values() if time_ms is not None}
-        self.producers.send_again(missing)
+        self.producers.send_again(missing | self.lifted_in_window())
+
+    def lifted_in_window(self) -> set[int]:
+        """The times of what was forgotten until that was lifted, as long as the speed layer takes it for counted.
+
+        What comes again is a repeat to it then, until the next run: docs/decisions.md says so.
+        """
+        ends = self.logs.ends()
+        return {
+            time_ms
+            for time_ms, one in self.logs.sent.items()
+            if not self.statements.forgets(time_ms)
+            and any(time_ms <= said.last_sent_ms for said in self.statements.lifts_of(time_ms))
+            and self.logs.holds(one)
+            and one.offset >= ends[one.partition] - self.settings.dedupe_window_offsets
+        }
+
+    def is_on_its_way(self, statement: Statement) -> bool:
+        """Whether a repeat of what the statement forgets was sent that not every layer has judged."""
+        counted = self.counted_log_offsets()
+        archived = {p: {*marks.values()} for p, marks in self.marked.items()}
+        return any(
+            one.first_ms is not None
+            and statement.names(one)
+            and (one.offset >= counted.get(partition, 0) or one.time_ms not in archived.get(partition, ()))
+            for partition in self.topic.partitions
+            for one in self.logs.there(partition)
+        )
 
     def replay(self) -> None:
         """Events that the live run has counted once more."""
@@ -292,6 +334,7 @@ class World:
             where, draw = process.at, 1 if self._calm else self.chance.random()
             (process.kill if draw < 0.05 else process.fail if draw < 0.1 else process.resume)()
             self.history.append(f"{process.name}: on from {where!r} -> {process.at!r}")
+        self.statements.look()
         # Between two points where it holds no locks a process commits once at most.
         self.watch()
         self.store.now_ms = int(self.clock.time() * 1000)
@@ -301,12 +344,28 @@ class World:
             self._stop_archiver(process)
         elif process.at == START_ARCHIVER:
             self._stopped_by = None
+            for archiver in self.archivers:
+                if archiver.alive and self._started_after[archiver] != self._cuts:
+                    self.step(archiver, archiver.kill)
             self._start_archiver()
 
     def _stop_archiver(self, command: Process) -> None:
-        """No archiver runs until the command lets it, or ends; nor does a bolt that may hold records of a lost log."""
+        """No archiver runs until the command lets it, or ends; nor does a bolt that may hold records of a lost log.
+
+        One that is cut off from whoever stops it wakes up later, if no records of a lost log are at stake.
+        """
         self._stopped_by = command
-        self.kill("archiver")
+        if command.name.startswith("lift"):
+            self.kill("archiver")
+        elif command.name.startswith("forget"):
+            for archiver in self.archivers:
+                if archiver.alive and (self._calm or self.chance.random() < 0.5):
+                    self.step(archiver, archiver.kill)
+        else:
+            self.kill("archiver")
+            self._kill_bolts_of_a_lost_log()
+
+    def _kill_bolts_of_a_lost_log(self) -> None:
         for bolt in self._living():
             if bolt.name.startswith("bolt") and (
                 bolt not in self.storm.bolts or bolt.at != "bolt: idle" or self.storm.queues[bolt]
@@ -347,6 +406,8 @@ class World:
                 self.command("accept-gap", accept_gap, 0)
             elif self.is_position_lost():
                 self.command("resume-topic", resume_topic, 0)
+            elif self.statements.unfinished:
+                self.command("forget", forget_again, 0)
             else:
                 return
             self._until("a command has ended", check, lambda: not self.commands_under_way())
@@ -392,6 +453,10 @@ class World:
     def misses_files(self) -> bool:
         """Whether a file was lost whose offsets are in no other one yet."""
         return any(gone.keys() - self.stored.covered(partition) for partition, gone in self.removed.items())
+
+    def is_forgetting(self) -> bool:
+        """Whether a command is at it that takes records out of the archive."""
+        return any(command.name.startswith("forget") for command in self.commands_under_way())
 
     def archived_partitions(self) -> list[int]:
         """Those that the archive has files of."""

@@ -21,7 +21,7 @@ from contract.master import MASTER, QUARANTINE, OffsetRange, Slice
 from contract.master_rows import MASTER_SCHEMA
 from contract.settings import Settings
 from ingest.archive import Archiver
-from ingest.archive_files import ArchiveFiles
+from ingest.archive_files import ArchiveFiles, Outdated
 from ingest.archive_plan import current
 from ingest.forget import amount_of, digests_of, keep_to, lift, plan
 from ingest.forgotten_log import ForgottenLog
@@ -167,6 +167,12 @@ def assert_forgotten(place: Place, rules: Rules) -> None:
                 assert forgotten == [number for number in range(first, after) if names_shop(number)], path
 
 
+def assert_in_no_file(place: Place) -> None:
+    rules = place.log.rules()
+    for path, rows, _ in place.contents():
+        assert not (rules.events if "site" in rows.columns else rules.rejects)(rows).any(), path
+
+
 def test_every_file_is_rid_of_it_and_says_so_and_all_else_stays(settings: Settings):
     place = Place(settings)
     place.store.files[f"{settings.archive_root}/{MASTER}/partition=0/.lost.tmp"] = (b"half", 0)
@@ -253,6 +259,8 @@ def test_what_is_forgotten_is_not_archived_again_until_it_is_lifted(settings: Se
     assert archiver.next_offsets == {0: 120, 1: 60}
     rows = place.rows(MASTER).filter((pl.col("partition") == 0) & (pl.col("offset") >= 60))
     assert rows["offset"].to_list() == [60 + number for number in range(60) if number % 3]
+    # Nor is it in those that are merged by now.
+    assert_in_no_file(place)
     lift(place.log, place.register, 1)
     topic.partitions[0] += records
     archiver.step()
@@ -261,14 +269,16 @@ def test_what_is_forgotten_is_not_archived_again_until_it_is_lifted(settings: Se
         lift(place.log, place.register, 1)
 
 
-def test_a_file_that_comes_late_keeps_to_what_was_said_meanwhile(settings: Settings):
+@pytest.mark.parametrize("before", ["write", "rename"])
+@pytest.mark.parametrize("dataset", [MASTER, QUARANTINE])
+def test_a_file_that_comes_late_keeps_to_what_was_said_meanwhile(settings: Settings, before: str, dataset: str):
     place = Place(settings)
     records: list[object] = [(CAME_MS, value(number)) for number in range(90)]
     archiver = archiver_of(place, MemoryTopic({0: records, 1: records[:60]}))
 
     def say_now(operation: str, path: str) -> None:
         # The archiver has its records, and what it knows of is nothing.
-        if operation == "rename" and "00000090.parquet" in path and f"/{MASTER}/" in path:
+        if operation == before and "00000090.parquet" in path and f"/{dataset}/" in path:
             place.store.fault = lambda operation, path: None
             place.say("site", "shop")
             keep_to(place.log, place.files, place.register, quiet)
@@ -278,6 +288,59 @@ def test_a_file_that_comes_late_keeps_to_what_was_said_meanwhile(settings: Setti
     assert place.log.said().version == 1
     found = place.rows(MASTER).filter(pl.col("offset") >= 60)
     assert found["site"].unique().to_list() == ["demo"]
+    assert_in_no_file(place)
+
+
+def test_a_merge_takes_out_what_its_parts_still_hold(settings: Settings):
+    place = Place(settings)
+    place.say("site", "shop")
+    parts = [Slice(OffsetRange(0, first, first + 10), first, first + 10) for first in (30, 40, 50)]
+    rules, there = place.log.rules(), dict(place.store.files)
+    with pytest.raises(Outdated):
+        place.files.merge(parts, 1 << 30, rules, lambda: False)
+    assert place.store.files == there
+    assert place.files.merge(parts, 1 << 30, rules) == OffsetRange(0, 30, 60)
+    for path, rows, forgotten in place.contents():
+        if path.endswith("00000030-00000000000000000060.parquet"):
+            assert not {number for number in range(30, 60) if names_shop(number)} & set(rows["offset"].to_list())
+            assert forgotten == [number for number in range(30, 60) if names_shop(number)]
+
+
+def test_quarantine_without_master_is_rid_of_it_too(settings: Settings):
+    place = Place(settings)
+    del place.store.files[place.files.path(MASTER, OffsetRange(1, 40, 50))]
+    place.say("site", "shop")
+    keep_to(place.log, place.files, place.register, quiet)
+    alone = place.files.path(QUARANTINE, OffsetRange(1, 40, 50))
+    ((rows, forgotten),) = [(rows, forgotten) for path, rows, forgotten in place.contents() if path == alone]
+    assert (rows["offset"].to_list(), forgotten) == ([40], [45])
+
+
+def test_what_is_lifted_half_way_leaves_pairs_that_agree(settings: Settings):
+    place = Place(settings)
+    place.say("site", "shop")
+
+    def die(operation: str, path: str) -> None:
+        if operation == "replace" and f"/{QUARANTINE}/" in path and "00000010-" in path:
+            raise Crash
+
+    place.store.fault = die
+    with pytest.raises(Crash):
+        keep_to(place.log, place.files, place.register, quiet)
+    place.store.fault = lambda operation, path: None
+
+    def halves() -> list[int]:
+        """Rejects that a file has, while the one beside it says that they are forgotten."""
+        marks = {path.partition(f"/{MASTER}/")[2]: said for path, _, said in place.contents() if f"/{MASTER}/" in path}
+        rejects = [(path.partition(f"/{QUARANTINE}/")[2], rows) for path, rows, _ in place.contents()]
+        return [offset for path, rows in rejects if path for offset in rows["offset"].to_list() if offset in marks[path]]
+
+    assert halves() == [15]
+    lift(place.log, place.register, 1)
+    assert [one.number for one in place.log.said().unfinished] == [1]
+    keep_to(place.log, place.files, place.register, quiet)
+    assert place.log.said().unfinished == []
+    assert halves() == []
 
 
 def test_a_second_statement_waits_for_the_first_and_numbers_are_not_used_twice(settings: Settings):
