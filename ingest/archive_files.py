@@ -128,6 +128,11 @@ def _temporary(place: str, name: str) -> str:
     return f"{place}/.{name}.{uuid.uuid4().hex}.tmp"
 
 
+def _without(table: pa.Table, gone: np.ndarray) -> pa.Table:
+    # Nearly always there is nothing to take out, and no copy is made.
+    return table.filter(pa.array(~gone)) if gone.any() else table
+
+
 class Outdated(Exception):
     """What a file was made by does not stand any more, so it was not stored."""
 
@@ -211,7 +216,7 @@ class ArchiveFiles:
                 read_bytes += table.nbytes
                 gone = rules.rejects(frame_of(table.select(REJECTS_KNOWING)))
                 forgotten += table["offset"].to_numpy()[gone].tolist()
-                rejects.add(table.filter(pa.array(~gone)))
+                rejects.add(_without(table, gone))
             table, contents = self._read(MASTER, part)
             table = of_today(table, contents.form)
             read_bytes += table.nbytes
@@ -227,7 +232,7 @@ class ArchiveFiles:
             # guard: a merge takes out what is forgotten
             gone = rules.events(frame_of(table.select(KNOWING)))
             forgotten += table["offset"].to_numpy()[gone].tolist()
-            events.add(table.filter(pa.array(~gone)))
+            events.add(_without(table, gone))
             end = contents.position
             forgotten += contents.forgotten_within(part.first_offset, part.next_offset).tolist()
             lost += [piece for one in contents.lost for piece in one.within(part.first_offset, part.next_offset)]
