@@ -14,19 +14,19 @@ from datetime import UTC, datetime
 import msgspec
 
 from contract.errors import ForgettingUnfinished, InputError
-from contract.event import EVENT_ID_LENGTH, SITE_LENGTH, VISITOR_ID_LENGTH
+from contract.event import SITE_LENGTH, VISITOR_ID_LENGTH
 from contract.forgotten import FOR_EVER_US, KEY, Digest, Keyed, Kind, Rules, Statement, plain_client
 from contract.settings import Settings
-from contract.source_ids import IdRange, SourceIds
+from contract.source_ids import SourceIds
 from ingest.archive_files import ArchiveFiles
 from ingest.forget_files import forget, found_in
-from ingest.forget_sources import ids_of, keep_sources_to
+from ingest.forget_sources import checked, ids_of, keep_sources_to
 from ingest.forgotten_log import ForgottenLog, now
 from ingest.formats.clients import Pseudonyms
 from ingest.register import Register
 from ingest.topics import kept_until_ms
 
-_LENGTHS = {"site": SITE_LENGTH, "visitor": VISITOR_ID_LENGTH, "source": EVENT_ID_LENGTH}
+_LENGTHS = {"site": SITE_LENGTH, "visitor": VISITOR_ID_LENGTH}
 _SAY_EVERY_S = 5.0
 Say = Callable[[str], None]
 
@@ -61,10 +61,7 @@ def digests_of(keyed: Keyed, kind: Kind, what: str | SourceIds, visitor_key: str
     """What a statement says of a site, a visitor or a source; of a visitor also the pseudonym that a log's lines give it."""
     if isinstance(what, SourceIds):
         return keyed.of_source(what)
-    if not 1 <= len(what) <= _LENGTHS[kind]:
-        raise InputError(f"{kind.upper()}={what!r} is not a text of 1 to {_LENGTHS[kind]} characters, so no event has it")
-    if kind == "source":
-        return keyed.of_source(SourceIds((IdRange(what),)))
+    checked(what, kind.upper(), _LENGTHS[kind])
     if kind == "site":
         return (Digest(keyed.digest("site", what)),)
     client = plain_client(what)

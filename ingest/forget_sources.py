@@ -8,25 +8,33 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from contract.errors import InputError
+from contract.event import EVENT_ID_LENGTH
 from contract.forgotten import Rules
-from contract.source_ids import SourceIds
+from contract.source_ids import IdRange, SourceIds
 from ingest.register import Register
 from ingest.source import Group, Source
 
 _NUMBERED = re.compile(r"([0-9a-f]{12})\.([0-9]{1,9})")
 
 
-def ids_of(register: Register, source: str) -> SourceIds | str:
+def ids_of(register: Register, source: str) -> SourceIds:
     """The ids of a source as `make sources` names it; another text is what ids begin with that others made.
 
-    Raises InputError if the register has no such source.
+    Raises InputError if the register has no such source, or no event can have such an id.
     """
     if (numbered := _NUMBERED.fullmatch(source)) is None:
-        return source
+        return SourceIds((IdRange(checked(source, "SOURCE", EVENT_ID_LENGTH)),))
     group = register.load(numbered[1])
     if (one := group.sources.get(int(numbered[2]))) is None:
         raise InputError(f"SOURCE={source}: no such source was counted; `make sources` lists those that were")
     return one.ids(group.name)
+
+
+def checked(what: str, called: str, length: int) -> str:
+    """The text, if an event may have it in a field of so many characters; else InputError."""
+    if not 1 <= len(what) <= length:
+        raise InputError(f"{called}={what!r} is not a text of 1 to {length} characters, so no event has it")
+    return what
 
 
 def keep_sources_to(register: Register, rules: Rules) -> int:

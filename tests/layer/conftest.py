@@ -2,7 +2,7 @@
 
 from tests.fixtures.database import database, empty_database
 from tests.fixtures.handoff import batch, reader, speed
-from tests.fixtures.hdfs import archive_root, archived_topic
+from tests.fixtures.hdfs import archive_root, archived_topic, whole
 from tests.fixtures.kafka import no_topic, other_topic, topic
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "reader",
     "speed",
     "topic",
+    "whole",
 ]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import pytest
-
 from batch.audit import audit
 from batch.run import run
 from contract.log_position import LogPosition
@@ -20,14 +16,6 @@ from tests.fixtures.archived import judged
 from tests.fixtures.kafka import make_again, records_of
 from tests.fixtures.pageviews import NO_REJECTS
 from tests.layer.test_positions import archive_all, count_all, send_new
-
-
-@pytest.fixture
-def whole(archived_topic: Settings, database: Settings) -> Settings:
-    """Spark runs inside the test."""
-    return replace(
-        archived_topic, archive_flush_ms=1, database_name=database.database_name, spark_master="local[2]", batch_wait_s=1
-    )
 
 
 def assert_named(settings: Settings, **expected: list[str]) -> None:

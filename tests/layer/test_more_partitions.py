@@ -79,13 +79,6 @@ class Speed:
 
 
 @pytest.fixture
-def whole(archived_topic: Settings, database: Settings) -> Settings:
-    """A topic of four partitions, an archive and a database; Spark runs inside the test."""
-    names = {"database_name": database.database_name, "spark_master": "local[2]", "nimbus_host": "127.0.0.2"}
-    return replace(archived_topic, archive_flush_ms=1, batch_wait_s=60, **names)
-
-
-@pytest.fixture
 def speed_layer(whole: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Speed]:
     monkeypatch.setattr("contract.settings.Settings.from_env", lambda: whole)
     layer = Speed()
@@ -204,7 +197,7 @@ def test_a_topic_with_fewer_partitions_is_another_one_until_it_is_resumed(whole:
     send_to(whole, [5], range(60))
     archive_all(whole)
     count_all(whole)
-    fewer = replace(whole, topic=other_topic.topic, rescue_offsets=1)
+    fewer = replace(whole, topic=other_topic.topic)
     send_to(fewer, range(4), range(60, 100))
     with (
         pytest.raises(PositionLost, match=re.escape(f"but topic {fewer.topic} has the id {topic_of(fewer)().topic_id}:")),

@@ -8,6 +8,7 @@ import pytest
 
 from contract.errors import InputError
 from contract.forgotten import Keyed, Kind, Rules, Statement
+from contract.source_ids import IdRange, SourceIds
 from ingest.forget import digests_of
 from ingest.forget_sources import ids_of, keep_sources_to
 from ingest.register import Register
@@ -126,4 +127,7 @@ def test_a_source_that_nobody_counted_is_an_error_and_other_texts_are_what_ids_b
     for source in ("0123456789ab.1", next(iter(place.sources())) + "0"):
         with pytest.raises(InputError, match=f"SOURCE={source}: no such source was counted; `make sources` lists"):
             ids_of(place.register, source)
-    assert ids_of(place.register, "mine") == "mine"
+    assert ids_of(place.register, "mine") == SourceIds((IdRange("mine"),))
+    for source in ("", "x" * 257):
+        with pytest.raises(InputError, match=r"^SOURCE='x*' is not a text of 1 to 256 characters, so no event has it"):
+            ids_of(place.register, source)

@@ -107,7 +107,8 @@ def test_what_is_no_event_is_forgotten_if_it_names_what_was_forgotten_and_no_lat
     assert forgotten(rules(statement("visitor", "203.0.113.7")), *visitor) == [0, 1, 5]
     assert forgotten(rules(statement("visitor", "2001:db8:0:0:0:0:0:7")), *visitor) == [4]
     assert forgotten(rules(statement("visitor", "client.example")), b"client.example - -", b"- client.example") == [0]
-    assert forgotten(rules(statement("source", "log~1")), value(1, status=9), value(2, event_id="log~2:1", status=9)) == [0]
+    source = rules(statement("source", SourceIds((IdRange("log~1"),))))
+    assert forgotten(source, value(1, status=9), value(2, event_id="log~2:1", status=9)) == [0]
 
 
 def test_a_line_of_a_log_that_is_no_event_is_known_by_its_site_its_source_and_who_asked():
