@@ -402,12 +402,13 @@ class World:
     def _settle(self, check: Callable[[], None]) -> None:
         """A person does what status, or the command before, asks for, more than once if that is needed."""
         for _ in range(6):
-            if self.lacks_offsets():
+            # First, because the others end with a run, which is refused until it is done.
+            if self.statements.unfinished:
+                self.command("forget", forget_again, 0)
+            elif self.lacks_offsets():
                 self.command("accept-gap", accept_gap, 0)
             elif self.is_position_lost():
                 self.command("resume-topic", resume_topic, 0)
-            elif self.statements.unfinished:
-                self.command("forget", forget_again, 0)
             else:
                 return
             self._until("a command has ended", check, lambda: not self.commands_under_way())
