@@ -27,7 +27,11 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class Losses(msgspec.Struct, frozen=True):
-    """What is to be written down as lost; and what is not, because Kafka still has it."""
+    """What is to be written down as lost; and what is not, because Kafka still has it.
+
+    `topic_id` is that of the topic whose log lacks what is lost, None if nothing is or it is of earlier ones.
+    """
 
     lost: tuple[Loss, ...] = ()
     kept: tuple[Kept, ...] = ()
+    topic_id: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from contract.archive_file import Lost
@@ -31,7 +32,12 @@ def accept(files: ArchiveFiles, losses: Losses, say: Callable[[str], None]) -> N
                 f"files of the archive of partition {loss.partition} have some of offsets [{loss.first_offset}, "
                 f"{loss.next_offset}), and had none when this was planned: does an archiver run? `make accept-gap` again"
             )
-        put_without_records(files, offsets, extent.ends_at(offsets.next_offset), written_down(loss, offsets), say)
+        at = extent.ends_at(offsets.next_offset)
+        # Nothing may be archived after it before the topic is made again, which nobody would notice then.
+        # guard: an end that is given up knows its topic
+        if at.topic_id is None and at.next_offset > end:
+            at = replace(at, topic_id=losses.topic_id)
+        put_without_records(files, offsets, at, written_down(loss, offsets), say)
         say(f"partition {loss.partition}: offsets [{loss.first_offset}, {loss.next_offset}) are written down as lost")
 
 

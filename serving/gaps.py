@@ -87,6 +87,7 @@ def plan_acceptance(settings: Settings) -> Losses:
     require_positions(settings, admin, "the archiver", {partition: extent.end for partition, extent in extents.items()})
     ends = log_ends(settings)
     found = open_gaps(settings, with_empty(extents, ends), ends)
+    is_lost = any(gap.is_lost for gap in found)
     return Losses(
         tuple(
             Loss(gap.partition, gap.first_offset, gap.next_offset, "neither a file of the archive nor Kafka had them", True)
@@ -94,6 +95,7 @@ def plan_acceptance(settings: Settings) -> Losses:
             if gap.is_lost
         ),
         tuple(Kept(gap.partition, gap.first_offset, gap.next_offset) for gap in found if gap.is_lost is False),
+        topic_of(admin, settings).topic_id if is_lost else None,
     )
 
 

@@ -598,6 +598,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("unit/test_ingest_accept.py"),
     ),
     Mutation(
+        "an end that is given up knows its topic",
+        "ingest/accept.py",
+        "if at.topic_id is None and at.next_offset > end:",
+        "if False:",
+        _test("unit/test_ingest_accept.py"),
+    ),
+    Mutation(
         "a run does not wait for what is lost",
         "serving/gaps.py",
         "if gap.is_lost and gap.first_offset < cut[gap.partition]:",

@@ -283,7 +283,7 @@ class World:
         """The views shall answer from another run, mostly one that is kept, or at once with a run that publishes.
 
         Not while a replay is on its way: repeats that come after a rollback past their first copies are not recognised
-        until the next run, and docs/decisions.md says so.
+        until the next run, and docs/decisions.md says so. While nothing is kept a run goes on instead, mostly.
         """
         if self.is_position_lost():
             return
@@ -291,6 +291,9 @@ class World:
             kept = [
                 run_id for (run_id,) in reader.execute("SELECT run_id FROM runs WHERE is_kept AND NOT is_live ORDER BY 1")
             ]
+        if not kept and self.chance.random() < 0.8:
+            self.work_on_a_run()
+            return
         counted = self.counted_log_offsets()
         if any(one.offset >= counted.get(one.partition, 0) for one in self.producers.replayed()):
             return
