@@ -36,7 +36,8 @@ def _has(words: NDArray[np.uint64], first: np.uint64, probes: int, hashed: np.ui
         for _ in range(min(_POSITIONS, probes - done)):
             missing |= ~words[first + (positions >> _SIX & _WORD_MASK)] >> (positions & _BIT_MASK)
             positions >>= _POSITION_BITS
-    return missing & _ONE == np.uint64(0)
+    is_set: bool = missing & _ONE == np.uint64(0)
+    return is_set
 
 
 @compiled(void(uint64[::1], int64, read_only(uint64)))

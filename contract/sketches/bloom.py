@@ -87,7 +87,8 @@ def range_width(count: int) -> np.uint64:
 def range_of(hashes: NDArray[np.uint64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """In which of counts[i] equal ranges of all hashes hash i is; both are of shape (n,)."""
     wide = counts.view(np.uint64)
-    return np.minimum(hashes // (_MOST // wide), wide - _ONE).view(np.int64)
+    ranges: NDArray[np.int64] = np.minimum(hashes // (_MOST // wide), wide - _ONE).view(np.int64)
+    return ranges
 
 
 @cache
