@@ -94,7 +94,7 @@ class Settings:
     day_filter_mb: int = _setting(
         "BRAID_DAY_FILTER_MB",
         256,
-        "memory of a bolt for filters of the days that batch runs have computed; it loads again what does not fit",
+        "memory of a bolt for filters of the days that batch runs have computed; of what does not fit it asks for blocks",
         1,
     )
     batch_wait_s: int = _setting(

@@ -5,22 +5,54 @@ A run writes them part by part, each task those of one range of hashes; they are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
+from numpy.typing import NDArray
 
-from contract.sketches.bloom import BloomFilter
+from contract.sketches.bloom import BloomFilter, Words, block_choices
 from serving.database import Connection, answering, one_value, refusing, transaction
 
 
 @dataclass(frozen=True)
+class DayFilter:
+    """What there is to know of a day's filter: the run that wrote it, in how many parts, and how many bits a member sets."""
+
+    run_id: int
+    parts: int
+    probes: int
+
+
+@dataclass(frozen=True)
 class FilteredDays:
-    """As of a publication: which run has written the filter of a day; a day without one is left out."""
+    """As of a publication: the filter of each day; a day without one is left out."""
 
     generation: int
-    run_of_day: dict[date, int]
+    filters: Mapping[date, DayFilter]
+
+
+@dataclass(frozen=True)
+class PartQuestion:
+    """Whether part `part` of the filter that a run has written of a day has hashes, shape (n,), all in the part's range.
+
+    A part that has at most whole_bytes is given whole.
+    """
+
+    run_id: int
+    day: date
+    part: int
+    hashes: NDArray[np.uint64]
+    whole_bytes: int
+
+
+@dataclass(frozen=True)
+class PartAnswer:
+    """A part's words if it is given whole, else for each hash the block that it is in, if anywhere."""
+
+    words: Words
+    is_whole: bool
 
 
 def write_filters(
@@ -52,16 +84,30 @@ def filtered_days(connection: Connection) -> FilteredDays:
     """What is live now. Role speed."""
     with answering(connection):
         rows = connection.execute("SELECT * FROM serving.filtered_days()").fetchall()
-    return FilteredDays(rows[0][0], {day: run_id for _, day, run_id in rows if day is not None})
+    return FilteredDays(rows[0][0], {day: DayFilter(*written) for _, day, *written in rows if day is not None})
 
 
-def day_filter(connection: Connection, run_id: int, day: date) -> BloomFilter:
-    """The filter that a run has written of a day; an empty one if it was deleted meanwhile. Role speed."""
+def ask_filters(connection: Connection, questions: Sequence[PartQuestion]) -> list[PartAnswer | None]:
+    """The answer to each question; None if there is no such part, or not any more: it has no members. Role speed.
+
+    What is read, sent and held of a part that is not given whole is 64 bytes a hash, however large the part is.
+    """
+    choices = [block_choices(question.hashes) for question in questions]
     with answering(connection):
-        # As text, bytes would be twice as many.
-        rows = connection.execute("SELECT * FROM serving.day_filter(%s, %s)", [run_id, day], binary=True).fetchall()
-    if not rows:
-        return BloomFilter([None], probes=1)
-    _, parts, probes, _ = rows[0]
-    words = {part: np.frombuffer(content, np.uint64) for part, _, _, content in rows}
-    return BloomFilter([words.get(part) for part in range(parts)], probes)
+        rows = connection.execute(
+            # As text, bytes would be twice as many.
+            "SELECT * FROM serving.ask_filters(%b::bigint[], %b::date[], %b::int[], %b::int[], %b::bigint[], %b::bigint[])",
+            [
+                [question.run_id for question in questions],
+                [question.day for question in questions],
+                [question.part for question in questions],
+                np.cumsum([len(some) for some in choices]).tolist(),
+                np.concatenate(choices).tolist(),
+                [question.whole_bytes for question in questions],
+            ],
+            binary=True,
+        ).fetchall()
+    answers: list[PartAnswer | None] = [None] * len(questions)
+    for number, is_whole, content in rows:
+        answers[number - 1] = PartAnswer(np.frombuffer(content, np.uint64), is_whole)
+    return answers

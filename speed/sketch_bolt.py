@@ -32,7 +32,7 @@ class SketchBolt(DatabaseBolt):
 
         load_all()
         self._counters: dict[int, RangeCounter] = {}
-        self._counted_days = DayFilters.of_database(self.database, self.settings.day_filter_mb << 20)
+        self._counted_days = DayFilters.of_database(self.database, self.settings.day_filter_mb << 20, self.logger.info)
         self._forgotten = Forgotten.of_database(self.database, self.settings)
 
     def process(self, tup: Tuple) -> None:

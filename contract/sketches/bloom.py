@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -16,35 +15,28 @@ from numpy.typing import NDArray
 
 BLOCK_BITS = 512
 BLOCK_WORDS = BLOCK_BITS // 64
-_HALF = np.uint64(32)
+_HALF, _LOW = np.uint64(32), np.uint64(2**32 - 1)
+_ONE, _MOST = np.uint64(1), np.uint64(2**64 - 1)
 _CACHED_BYTES = 1 << 20
 _MOST_DRAWS = 2_048
 _MOST_PROBES = 48
 _SHARES = np.arange(BLOCK_BITS + 1) / BLOCK_BITS
 
 Words = NDArray[np.uint64]
-_NO_MEMBERS: Words = np.zeros(BLOCK_WORDS, np.uint64)
 
 
 class BloomFilter:
     """A set of 64-bit hashes; its memory is fixed at the start. `probes` is how many bits each member sets."""
 
-    def __init__(self, parts: Sequence[Words | None], probes: int) -> None:
-        """One filter of several: part i, the words of a filter, holds the hashes in range i of len(parts) equal ones.
-
-        None stands for a range without members.
-        """
-        words = [_NO_MEMBERS if part is None else part for part in parts]
-        self.words = np.concatenate(words) if len(words) > 1 else words[0]
-        self.probes = probes
-        self._first_blocks = np.cumsum([0, *(len(part) // BLOCK_WORDS for part in words)], dtype=np.int64)
-        self._width = range_width(len(words))
+    def __init__(self, words: Words, probes: int) -> None:
+        """A filter that was made before, of its words."""
+        self.words, self.probes = words, probes
 
     @classmethod
     def for_members(cls, count: int, false_positive_rate: float) -> BloomFilter:
         """An empty one with room for that many; with more of them strangers are found more often than stated."""
         load, probes = _loaded(false_positive_rate)
-        return cls([np.zeros(max(1, math.ceil(count / load)) * BLOCK_WORDS, np.uint64)], probes)
+        return cls(np.zeros(max(1, math.ceil(count / load)) * BLOCK_WORDS, np.uint64), probes)
 
     @property
     def size_bytes(self) -> int:
@@ -56,17 +48,29 @@ class BloomFilter:
         from contract.loops import bloom
 
         if self.size_bytes > _CACHED_BYTES:
-            # The low half says which block of a part it is. In this order memory is walked through, and not jumped about in.
+            # The low half says which block it is. In this order memory is walked through, and not jumped about in.
             hashes = _halves_swapped(hashes)
             hashes.sort()
             hashes = _halves_swapped(hashes)
-        bloom.add(self.words, self._first_blocks, self._width, self.probes, hashes)
+        bloom.add(self.words, self.probes, hashes)
 
     def find(self, hashes: NDArray[np.uint64], found: NDArray[np.bool_]) -> None:
         """Set found[i], of shape (n,), for each hash i of shape (n,) that may be a member; others stay as they are."""
         from contract.loops import bloom
 
-        bloom.find(self.words, self._first_blocks, self._width, self.probes, hashes, found)
+        bloom.find(self.words, self.probes, hashes, found)
+
+
+def find_in_blocks(blocks: Words, probes: int, hashes: NDArray[np.uint64], found: NDArray[np.bool_]) -> None:
+    """As `find` of a filter from which there is for each hash its block alone; `blocks` has them one after the other."""
+    from contract.loops import bloom
+
+    bloom.find_in_blocks(blocks, probes, hashes, found)
+
+
+def block_choices(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """What says in which block of a filter each hash is, shape (n,): in number `choice * blocks >> 32`."""
+    return (hashes & _LOW).view(np.int64)
 
 
 def _halves_swapped(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -78,6 +82,13 @@ def _halves_swapped(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def range_width(count: int) -> np.uint64:
     """How many hashes each of `count` equal ranges of all hashes has; a few more are left over for the last one."""
     return np.uint64((2**64 - 1) // count)
+
+
+def range_of(hashes: NDArray[np.uint64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """In which of counts[i] equal ranges of all hashes hash i is; both are of shape (n,)."""
+    wide = counts.view(np.uint64)
+    ranges: NDArray[np.int64] = np.minimum(hashes // (_MOST // wide), wide - _ONE).view(np.int64)
+    return ranges
 
 
 @cache

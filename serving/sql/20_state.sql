@@ -269,4 +269,5 @@ DROP FUNCTION IF EXISTS serving.open_staging(), serving.append_staged(int, bigin
         bigint),
     serving.add_rejects(serving.reject[]), serving.positions(int), serving.record_lost(jsonb),
     serving.publish(bigint, date[], int[], bigint[]),
-    serving.begin_run(text, text, int[], bigint[], int[], text[], int[], bigint[]);
+    serving.begin_run(text, text, int[], bigint[], int[], text[], int[], bigint[]),
+    serving.day_filter(bigint, date);

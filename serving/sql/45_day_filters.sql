@@ -12,7 +12,7 @@ CREATE TABLE IF NOT EXISTS serving.day_filter (
     words  bytea NOT NULL,
     PRIMARY KEY (run_id, day, part)
 );
--- Half of the bits are set: there is nothing to compress.
+-- Half of the bits are set: there is nothing to compress, and a block is read without the others.
 ALTER TABLE serving.day_filter ALTER COLUMN words SET STORAGE EXTERNAL;
 
 -- Part `part` of the filters of some days becomes the run's; false if it did before. Refuses if the run has ended.
@@ -38,21 +38,41 @@ $$;
 CREATE OR REPLACE VIEW serving.live_filter AS
 SELECT f.* FROM serving.day_filter AS f JOIN serving.live_day AS d USING (run_id, day);
 
--- The live generation, and of each day that has a filter the run that wrote it; one row with a null day if there is none.
-CREATE OR REPLACE FUNCTION serving.filtered_days() RETURNS TABLE (generation bigint, day date, run_id bigint)
+-- The live generation, and of each day that has a filter what there is to know of it; one row with a null day if there is none.
+DROP FUNCTION IF EXISTS serving.filtered_days();
+CREATE FUNCTION serving.filtered_days()
+RETURNS TABLE (generation bigint, day date, run_id bigint, parts int, probes int)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT live.generation, f.day, f.run_id
+    SELECT live.generation, f.day, f.run_id, f.parts, f.probes
     FROM (SELECT coalesce(max(generation), 0) AS generation FROM serving.publication) AS live
-    LEFT JOIN (SELECT DISTINCT day, run_id FROM serving.live_filter) AS f ON true
+    LEFT JOIN (
+        SELECT d.day, d.run_id, one.parts, one.probes
+        FROM serving.live_day AS d
+        -- All parts say the same, and there may be thousands.
+        CROSS JOIN LATERAL (
+            SELECT f.parts, f.probes FROM serving.day_filter AS f WHERE f.run_id = d.run_id AND f.day = d.day LIMIT 1
+        ) AS one
+    ) AS f ON true
 $$;
 
--- The parts of a day's filter that have events; none if it was deleted.
-CREATE OR REPLACE FUNCTION serving.day_filter(of_run_id bigint, of_day date)
-RETURNS TABLE (part int, parts int, probes int, words bytea)
+-- What some parts of filters have in the blocks of some hashes. Question n is of part parts[n], and asks with
+-- choices[next_places[n - 1] + 1 .. next_places[n]]: the block of choice c is number c * (blocks of the part) >> 32. The
+-- answer is these blocks, in the order of the choices, or the whole part if it has at most whole_bytes[n]; no row if there is
+-- no such part, or it was deleted.
+CREATE OR REPLACE FUNCTION serving.ask_filters(
+    run_ids bigint[], days date[], parts int[], next_places int[], choices bigint[], whole_bytes bigint[]
+) RETURNS TABLE (number bigint, is_whole boolean, words bytea)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT part, parts, probes, words FROM serving.day_filter WHERE run_id = of_run_id AND day = of_day
+    SELECT q.number, size.bytes <= q.whole_bytes, CASE WHEN size.bytes <= q.whole_bytes THEN f.words ELSE (
+        SELECT string_agg(substr(f.words, ((c.choice * (size.bytes / 64) >> 32) * 64)::int + 1, 64), '' ORDER BY c.place)
+        FROM unnest(choices[coalesce(next_places[q.number - 1], 0) + 1 : next_places[q.number]])
+            WITH ORDINALITY AS c (choice, place)) END
+    FROM unnest(run_ids, days, parts, whole_bytes) WITH ORDINALITY AS q (run_id, day, part, whole_bytes, number)
+    JOIN serving.day_filter AS f ON f.run_id = q.run_id AND f.day = q.day AND f.part = q.part
+    -- Known without reading them.
+    CROSS JOIN LATERAL (SELECT octet_length(f.words) AS bytes) AS size
 $$;
 
 -- Of which days, and of which offsets (next offset by partition), an event that is sent again is recognised however late it

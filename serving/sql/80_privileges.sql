@@ -11,7 +11,7 @@ GRANT SELECT (topic, partition, "offset", kafka_time, reason, detail, value_byte
 GRANT EXECUTE ON FUNCTION serving.histogram_compact, serving.histogram_gather, serving.histogram_settle TO reader, braid_owner;
 
 GRANT EXECUTE ON FUNCTION serving.positions, serving.require_catalogue TO speed, batch;
-GRANT EXECUTE ON FUNCTION serving.commit_range, serving.merge_appended, serving.filtered_days, serving.day_filter TO speed;
+GRANT EXECUTE ON FUNCTION serving.commit_range, serving.merge_appended, serving.filtered_days, serving.ask_filters TO speed;
 GRANT EXECUTE ON FUNCTION serving.forgotten_statements TO speed, batch;
 GRANT EXECUTE ON FUNCTION serving.begin_run, serving.cuts, serving.add_surveyed, serving.surveyed_without,
     serving.write_task, serving.write_filters, serving.judge_rejects, serving.add_rejects, serving.publish, serving.fail_run,

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from datetime import date
 from itertools import pairwise
 from typing import Any
 
@@ -25,12 +26,13 @@ from contract.errors import ArchiveBehind, ArchiveGap
 from contract.event import decode
 from contract.master import MASTER, OffsetRange
 from contract.settings import Settings
-from contract.sketches.bloom import BloomFilter
 from contract.views import VIEWS, with_rollups
 from ingest.hdfs import Hdfs
-from serving.database import connect
-from serving.day_filters import day_filter, filtered_days
+from serving.database import Connection, connect
+from serving.day_filters import filtered_days
 from serving.handoff import Counts, begin_run, commit_range, fail_run, positions
+from speed.day_filters import DayFilters
+from speed.dedupe import Identities
 from tests.fixtures.archived import PARTITIONS, archive, archive_whole, ends_of, traffic
 from tests.oracle import Record, expected_rows, pipeline
 
@@ -233,14 +235,15 @@ def test_filters_hold_exactly_the_events_of_the_days_below_the_cut_and_an_audit_
         below = hashes_by_day(events_of([record for record in records if record[1] < cut[record[0]]]))
         above = hashes_by_day(events_of([record for record in records if record[1] >= cut[record[0]]]))
         with connect(batch, "speed") as connection, connect(batch, "reader") as reader:
-            live = filtered_days(connection).run_of_day
+            live = {day: written.run_id for day, written in filtered_days(connection).filters.items()}
             counts = dict(reader.execute("SELECT day, events FROM replay_cover").fetchall())
             assert counts == {day: len(np.unique(hashes)) for day, hashes in below.items()}
             assert live.keys() == below.keys()
-            for day, run_id in live.items():
-                bloom = day_filter(connection, run_id, day)
-                assert found(bloom, below[day]).all()
-                assert not found(bloom, np.setdiff1d(above.get(day, below[day]), below[day])).any()
+            for most_bytes in (1, 1 << 20):
+                days = live_filters(connection, most_bytes)
+                for day in live:
+                    assert found(days, day, below[day]).all()
+                    assert not found(days, day, np.setdiff1d(above.get(day, below[day]), below[day])).any()
         assert sum(run_id == done.run_id for run_id in live.values()) == done.days
         before = cut
     filters = "SELECT run_id, day, part, events FROM serving.day_filter ORDER BY 1, 2, 3"
@@ -259,10 +262,15 @@ def events_of(records: list[Record]) -> pl.DataFrame:
     return pl.concat(frames)
 
 
-def found(bloom: BloomFilter, hashes: Hashes) -> NDArray[np.bool_]:
-    answers = np.zeros(len(hashes), np.bool_)
-    bloom.find(hashes, answers)
-    return answers
+def live_filters(connection: Connection, most_bytes: int) -> DayFilters:
+    days = DayFilters.of_database(lambda: connection, most_bytes, print)
+    days.refresh()
+    return days
+
+
+def found(days: DayFilters, day: date, hashes: Hashes) -> NDArray[np.bool_]:
+    number = (day - date(1970, 1, 1)).days
+    return days.repeats(Identities(np.arange(len(hashes)), hashes, np.full(len(hashes), number)))
 
 
 def test_a_gap_is_named_and_the_run_fails(batch: Settings, topic: Settings):

@@ -268,7 +268,7 @@ def count_all(settings: Settings) -> None:
             known = {"position": counted.position, "known_statement": counted.statement}
             commit_range(connection, offsets, *arguments, **known)  # type: ignore[arg-type]
 
-        days = DayFilters.of_database(lambda: connection, 1 << 20)
+        days = DayFilters.of_database(lambda: connection, 1 << 20, print)
         forgotten = Forgotten.of_database(lambda: connection, settings)
         log_ends = next_offsets_of(settings)
         stored = positions(connection, len(log_ends))

@@ -7,13 +7,17 @@ from datetime import date
 import numpy as np
 import polars as pl
 import pytest
+from psycopg import sql
 
 from batch.fold import filter_of, hashes_by_day, ranges_of
 from contract.errors import PublicationRefused, RunRefused
 from contract.settings import Settings
-from serving.database import Connection, connect
-from serving.day_filters import FilteredDays, day_filter, filtered_days, write_filters
+from contract.sketches.bloom import BLOCK_WORDS, block_choices
+from serving.database import Connection, connect, one_row
+from serving.day_filters import DayFilter, FilteredDays, PartQuestion, ask_filters, filtered_days, write_filters
 from serving.handoff import Counts, Run, begin_run, collect_garbage, commit_range, fail_run, positions, publish
+from speed.day_filters import DayFilters
+from speed.dedupe import Identities
 from tests.fixtures.handoff import TOPIC, assert_merged, commit, compute
 from tests.fixtures.pageviews import NO_REJECTS, Range, events
 
@@ -44,15 +48,20 @@ def publish_run(batch: Connection, frame: pl.DataFrame, with_filters: bool = Tru
     return run
 
 
-def known(speed: Connection, frame: pl.DataFrame) -> list[bool]:
-    """Which of the events the live filters have, sorted by day."""
-    run_of_day = filtered_days(speed).run_of_day
-    answers: list[bool] = []
-    for day, hashes in sorted(hashes_by_day(frame).items()):
-        found = np.zeros(len(hashes), np.bool_)
-        day_filter(speed, run_of_day[day], day).find(hashes, found)
-        answers += found.tolist()
+def known(speed: Connection, frame: pl.DataFrame, most_bytes: int = 1 << 30) -> list[bool]:
+    """Which of the events the live filters have; nothing is kept of them if most_bytes is 1."""
+    days = DayFilters.of_database(lambda: speed, most_bytes, print)
+    days.refresh()
+    answers: list[bool] = days.repeats(Identities.of(frame)).tolist()
+    assert days.repeats(Identities.of(frame)).tolist() == answers
+    assert days.size_bytes <= most_bytes - 1
     return answers
+
+
+def live_runs(speed: Connection) -> tuple[int, dict[date, int]]:
+    """The live generation, and the run that wrote the filter of each day."""
+    live = filtered_days(speed)
+    return live.generation, {day: written.run_id for day, written in live.filters.items()}
 
 
 def days_of(frame: pl.DataFrame) -> list[date]:
@@ -74,9 +83,13 @@ def test_a_filter_of_any_number_of_parts_has_the_runs_events_and_no_others(
     assert write(batch, run, frame, parts) == [False] * parts
     assert filtered_days(speed) == FilteredDays(0, {})
     publish(batch, run.run_id, compute(batch, run, frame), dict.fromkeys(run.cut, 0), [], TOPIC)
-    assert filtered_days(speed) == FilteredDays(1, dict.fromkeys(days_of(frame), run.run_id))
-    assert all(known(speed, frame))
-    assert not any(known(speed, events(2, 1, 0, 300)))
+    probes = filter_of(np.zeros(0, np.uint64), RATE)[1].probes
+    assert filtered_days(speed) == FilteredDays(1, dict.fromkeys(days_of(frame), DayFilter(run.run_id, parts, probes)))
+    for most_bytes in (1, 1 << 30):
+        assert all(known(speed, frame, most_bytes))
+        assert not any(known(speed, events(2, 1, 0, 300), most_bytes))
+        mixed = pl.concat([frame[::7], events(2, 1, 0, 100)]).sample(fraction=1, shuffle=True, seed=1).rechunk()
+        assert known(speed, mixed, most_bytes) == (mixed["partition"] == 0).to_list()
 
 
 def test_a_part_without_events_and_a_filter_that_is_gone_have_no_members(speed: Connection, batch: Connection) -> None:
@@ -85,10 +98,49 @@ def test_a_part_without_events_and_a_filter_that_is_gone_have_no_members(speed: 
     assert write(batch, run, frame, parts=7) == [True] * 7
     publish(batch, run.run_id, compute(batch, run, frame), dict.fromkeys(run.cut, 0), [], TOPIC)
     assert known(speed, frame) == [True]
+    assert known(speed, events(2, 1, 0, 300)) == [False] * 300
     (hashes,) = hashes_by_day(frame).values()
-    found = np.zeros(1, np.bool_)
-    day_filter(speed, run.run_id + 1, days_of(frame)[0]).find(hashes, found)
-    assert not found.any()
+    (day,) = days_of(frame)
+    gone = [
+        PartQuestion(run.run_id + 1, day, part, hashes, whole_bytes) for part in range(7) for whole_bytes in (0, 1 << 20)
+    ]
+    assert ask_filters(speed, gone) == [None] * 14
+
+
+@pytest.mark.parametrize("storage", ["EXTERNAL", "EXTENDED"])
+def test_a_block_is_the_one_that_the_whole_part_has_however_it_is_stored(
+    speed: Connection, batch: Connection, database: Settings, storage: str
+) -> None:
+    """Many blocks, so that they are beside the row; what somebody's restore has compressed is answered all the same."""
+    day = date(2026, 1, 1)
+    members = np.sort(np.random.default_rng(1).integers(0, 2**64, 20_000, np.uint64))
+    _, bloom = filter_of(members, 1e-3)
+    # Its beginning is empty, or PostgreSQL would find nothing to compress.
+    bloom.words[: len(bloom.words) // 2] = 0
+    with connect(database, "postgres") as owner:
+        owner.execute(sql.SQL("ALTER TABLE serving.day_filter ALTER COLUMN words SET STORAGE {}").format(sql.SQL(storage)))
+        run = begin_run(batch, "full")
+        assert write_filters(batch, run.run_id, 0, 1, {day: (len(members), bloom)})
+        (compression,) = one_row(owner, "SELECT pg_column_compression(words) FROM serving.day_filter", [])
+    assert (compression is not None) == (storage == "EXTENDED")
+    asked = np.concatenate([np.random.default_rng(2).integers(0, 2**64, 3_000, np.uint64), members[:500]])
+    blocks = bloom.words.reshape(-1, BLOCK_WORDS)
+    wanted = [choice * len(blocks) >> 32 for choice in block_choices(asked).tolist()]
+    one, whole, all_but_whole = ask_filters(
+        speed,
+        [
+            PartQuestion(run.run_id, day, 0, asked[:1], 0),
+            PartQuestion(run.run_id, day, 0, asked[:2], bloom.size_bytes),
+            PartQuestion(run.run_id, day, 0, asked, bloom.size_bytes - 1),
+        ],
+    )
+    assert one is not None
+    assert whole is not None
+    assert all_but_whole is not None
+    assert (one.is_whole, whole.is_whole, all_but_whole.is_whole) == (False, True, False)
+    assert one.words.tolist() == blocks[wanted[0]].tolist()
+    assert whole.words.tolist() == bloom.words.tolist()
+    assert all_but_whole.words.tolist() == blocks[wanted].ravel().tolist()
 
 
 def test_a_run_that_ended_writes_no_filters(batch: Connection, database: Settings) -> None:
@@ -107,11 +159,11 @@ def test_filters_are_live_kept_and_deleted_with_the_rows_of_their_run(
     of_first_day = frame.filter(pl.col("event_time").dt.date() == first_day)
     first, second = publish_run(batch, frame), publish_run(batch, of_first_day)
     live = {first_day: second.run_id} | dict.fromkeys(others, first.run_id)
-    assert filtered_days(speed) == FilteredDays(2, live)
+    assert live_runs(speed) == (2, live)
     dead = begin_run(batch, "full")
     write(batch, dead, frame)
     fail_run(batch, dead.run_id, "killed")
-    assert filtered_days(speed) == FilteredDays(2, live)
+    assert live_runs(speed) == (2, live)
     collect_garbage(batch, keep_runs=1)
     # What a rollback to the first run needs is kept.
     assert filters_in(database) == {(run_id, day) for day, run_id in live.items()} | {(first.run_id, first_day)}
@@ -120,11 +172,11 @@ def test_filters_are_live_kept_and_deleted_with_the_rows_of_their_run(
         owner.execute(
             "INSERT INTO serving.publication_day SELECT 3, day, run_id FROM serving.publication_day WHERE generation = 1"
         )
-    assert filtered_days(speed) == FilteredDays(3, dict.fromkeys(days_of(frame), first.run_id))
+    assert live_runs(speed) == (3, dict.fromkeys(days_of(frame), first.run_id))
     third = publish_run(batch, of_first_day)
     collect_garbage(batch, keep_runs=0)
     live = {first_day: third.run_id} | dict.fromkeys(others, first.run_id)
-    assert filtered_days(speed) == FilteredDays(4, live)
+    assert live_runs(speed) == (4, live)
     assert filters_in(database) == {(run_id, day) for day, run_id in live.items()}
 
 

@@ -224,6 +224,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         ),
     ),
     Mutation(
+        "memory for filters is bounded",
+        "speed/day_filters.py",
+        "while self.size_bytes > self._most_bytes:",
+        "while False:",
+        _test("unit/test_speed.py::test_memory_for_filters_is_bounded_and_those_not_met_for_longest_go_first"),
+    ),
+    Mutation(
         "rename",
         "ingest/archive_files.py",
         "_temporary(folder(self._root, dataset, offsets.partition), offsets.file_name)",

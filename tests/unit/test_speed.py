@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
 from math import inf
 
+import numpy as np
 import pytest
 
 from contract.errors import OffsetRefused, PositionLost, PublicationRefused, StatementsRefused
@@ -16,8 +19,8 @@ from contract.forgotten import Digest, Keyed, Rules, Statement
 from contract.log_position import LogPosition
 from contract.master import OffsetRange
 from contract.records import Records
-from contract.sketches.bloom import BLOCK_BITS, BloomFilter
-from serving.day_filters import FilteredDays
+from contract.sketches.bloom import BLOCK_BITS, BLOCK_WORDS, BloomFilter, block_choices
+from serving.day_filters import DayFilter, FilteredDays, PartAnswer, PartQuestion
 from speed.day_filters import DayFilters
 from speed.dedupe import Identities, RecentEvents
 from speed.forgotten import Forgotten
@@ -120,7 +123,7 @@ def test_a_topic_that_ends_before_the_position_is_not_the_one_that_was_counted()
 
 def value(event_id: str, day: int = 17) -> bytes:
     event = {
-        "event_id": event_id, "event_time": f"2015-05-{day}T10:00:00Z", "site": "s", "page": "/", "visitor_id": "v",
+        "event_id": event_id, "event_time": f"2015-05-{day:02}T10:00:00Z", "site": "s", "page": "/", "visitor_id": "v",
         "status": 200, "bytes_sent": 1,
     }  # fmt: skip
     return json.dumps(event).encode()
@@ -145,6 +148,8 @@ class Partition:
     commits: list[Counted] = field(default_factory=list)
     generation: int = 0
     filters: dict[date, tuple[int, BloomFilter]] = field(default_factory=dict)
+    rounds: int = 0
+    now_s: float = 0
     asked: list[object] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     rules: Rules = field(default_factory=Rules)
@@ -202,15 +207,26 @@ class Partition:
 
     def list_days(self) -> FilteredDays:
         self.asked.append(self.generation)
-        return FilteredDays(self.generation, {day: run_id for day, (run_id, _) in self.filters.items()})
+        written = {day: DayFilter(run_id, 1, bloom.probes) for day, (run_id, bloom) in self.filters.items()}
+        return FilteredDays(self.generation, written)
 
-    def load(self, run_id: int, day: date) -> BloomFilter:
-        self.asked.append((run_id, day.day))
-        assert self.filters[day][0] == run_id
-        return self.filters[day][1]
+    def answer(self, questions: Sequence[PartQuestion]) -> list[PartAnswer | None]:
+        self.rounds += 1
+        self.now_s += 3
+        return [self.answer_one(question) for question in questions]
+
+    def answer_one(self, question: PartQuestion) -> PartAnswer | None:
+        self.asked.append((question.run_id, question.day.day))
+        run_id, bloom = self.filters[question.day]
+        assert (question.run_id, question.part) == (run_id, 0)
+        if bloom.size_bytes <= question.whole_bytes:
+            return PartAnswer(bloom.words, is_whole=True)
+        blocks = bloom.words.reshape(-1, BLOCK_WORDS)
+        wanted = [choice * len(blocks) >> 32 for choice in block_choices(question.hashes).tolist()]
+        return PartAnswer(np.concatenate(blocks[wanted]), is_whole=False)
 
     def day_filters(self, most_bytes: int = ENOUGH_MEMORY) -> DayFilters:
-        return DayFilters(self.list_days, self.load, most_bytes)
+        return DayFilters(self.list_days, self.answer, most_bytes, self.log.append, random.Random(1), lambda: self.now_s)
 
     def counter(self, window: int = 10, most_bytes: int = ENOUGH_MEMORY) -> RangeCounter:
         recent, days = RecentEvents(window, RATE), self.day_filters(most_bytes)
@@ -409,16 +425,64 @@ def test_memory_for_filters_is_bounded_and_those_not_met_for_longest_go_first():
     partition = Partition([])
     for day in (16, 17, 18, 19):
         partition.publish(day, "x")
-    days = partition.day_filters(most_bytes=2 * BLOCK_BITS // 8)
+    # Two filters of a block each, with what their places in a dictionary take.
+    days = partition.day_filters(most_bytes=(2 * (BLOCK_BITS // 8 + 400)))
     days.refresh()
     partition.asked.clear()
     for day in (17, 18, 17, 19, 17, 18):
         assert days.repeats(identities_of(value("x", day), value("y", day))).tolist() == [True, False]
-        assert days.size_bytes <= 2 * BLOCK_BITS // 8
+        assert days.size_bytes <= 2 * (BLOCK_BITS // 8 + 400)
     assert [day for _, day in partition.asked] == [17, 18, 19, 18]
-    # One filter is held even if it alone is more than that.
+    # Where nothing fits all is asked, and nothing kept.
     tight = partition.day_filters(NO_MEMORY)
     tight.refresh()
     mixed = identities_of(value("x", 19), value("x", 16), value("y", 16), value("x", 15), value("x", 17))
-    assert tight.repeats(mixed).tolist() == [True, True, False, False, True]
-    assert tight.size_bytes == BLOCK_BITS // 8
+    for _ in range(2):
+        partition.asked.clear()
+        assert tight.repeats(mixed).tolist() == [True, True, False, False, True]
+        assert [day for _, day in partition.asked] == [16, 17, 19]
+        assert tight.size_bytes == 0
+
+
+def test_a_range_that_is_on_many_days_asks_once_and_for_no_more_than_its_events_need():
+    partition = Partition([])
+    for day in range(1, 32):
+        partition.publish(day, *(f"e{number}" for number in range(5_000)))
+    days = partition.day_filters()
+    days.refresh()
+    events = [value(name, day) for day in range(1, 32) for name in ("new", "e7")]
+    assert days.repeats(identities_of(*events)).tolist() == [False, True] * 31
+    assert partition.rounds == 1
+    assert days.size_bytes < sum(bloom.size_bytes for _, bloom in partition.filters.values()) / 4
+
+
+def test_many_hashes_are_asked_in_parts_each_of_which_is_a_sign_of_life():
+    partition = Partition([])
+    names = [f"e{number}" for number in range(1_500)]
+    for day in range(1, 11):
+        partition.publish(day, *names[::2])
+    days = partition.day_filters(NO_MEMORY)
+    days.refresh()
+    answers = days.repeats(identities_of(*(value(name, day) for day in range(1, 11) for name in names)))
+    assert answers.tolist() == [True, False] * 7_500
+    # Each question of 1,500 is whole, and two are too many for one call.
+    assert 7 <= partition.rounds <= 10
+    assert [line for line in partition.log if "parts are asked" in line] == partition.log
+    assert len(partition.log) >= 3
+
+
+def test_what_is_asked_often_is_kept_after_about_as_many_questions_as_fetching_it_costs():
+    partition = Partition([])
+    partition.publish(17, *(f"e{number}" for number in range(5_000)))
+    size_bytes = partition.filters[date(2015, 5, 17)][1].size_bytes
+    needed = []
+    for seed in range(400):
+        days = partition.day_filters()
+        days._chance.seed(seed)
+        days.refresh()
+        partition.rounds = 0
+        while not days.size_bytes:
+            days.repeats(identities_of(value("x")))
+        days.repeats(identities_of(value("x")))
+        needed.append(partition.rounds)
+    assert np.mean(needed) == pytest.approx(size_bytes / 600, rel=0.2)

@@ -233,7 +233,7 @@ def test_a_counter_that_lives_on_forgets_what_a_lost_log_had_and_knows_what_foll
     def no_filter(*_: Any) -> Any:
         raise AssertionError("no run has written a filter")
 
-    days = DayFilters(lambda: FilteredDays(0, {}), no_filter, 1)
+    days = DayFilters(lambda: FilteredDays(0, {}), no_filter, 1, print)
     reader = RangeReader(Settings(), 0)
     counter = RangeCounter(reader, RecentEvents(100, 1e-9), days, commit, lambda _: world.committed, print, 1_000)
     counter.count(OffsetRange(0, 0, 10))

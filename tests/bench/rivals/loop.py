@@ -37,7 +37,9 @@ def main() -> None:
                 position=counted.position,
             )
 
-        counted_days = DayFilters.of_database(lambda: connection, settings.day_filter_mb << 20)
+        counted_days = DayFilters.of_database(
+            lambda: connection, settings.day_filter_mb << 20, lambda text: print(text, file=sys.stderr)
+        )
         next_offsets = {p: at.next_offset for p, at in positions(connection, settings.topic_partitions).items()}
         counters = {
             partition: RangeCounter(
