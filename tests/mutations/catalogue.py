@@ -79,8 +79,9 @@ MUTATIONS = (
     Mutation(
         "merged rows take the place of their parts",
         "serving/schema_speed.py",
-        "DELETE FROM {table} WHERE partition = of_partition AND level = of_level AND epoch > absorbed_epoch RETURNING *",
-        "SELECT * FROM {table} WHERE partition = of_partition AND level = of_level AND epoch > absorbed_epoch",
+        "DELETE FROM {table} WHERE ctid = ANY (ARRAY(\n                SELECT s.ctid FROM",
+        "SELECT * FROM {table} WHERE ctid = ANY (ARRAY(\n                SELECT s.ctid FROM",
+        more=(("serving/schema_speed.py", "            RETURNING *\n        ), merged", "        ), merged"),),
     ),
     Mutation(
         "merged rows stay in their epoch",
@@ -96,12 +97,12 @@ MUTATIONS = (
         ),
         proof=_test("layer/test_serving_commits.py::test_merged_rows_are_one_a_key_and_epoch_and_change_no_view"),
     ),
-    Mutation("epoch increment", "serving/sql/50_batch.sql", "epoch = p.epoch + 1", "epoch = p.epoch"),
+    Mutation("epoch increment", "serving/sql/50_batch.sql", "max(every.epoch) + 1", "max(every.epoch)"),
     Mutation(
         "rescued offsets are skipped",
         "serving/sql/50_batch.sql",
-        "SET next_offset = c.next_offset, epoch",
-        "SET next_offset = p.next_offset, epoch",
+        "SET next_offset = c.next_offset,",
+        "SET next_offset = p.next_offset,",
     ),
     Mutation(
         "planned on the live generation",
