@@ -216,6 +216,7 @@ CREATE OR REPLACE FUNCTION serving.absorbed_floor() RETURNS bigint
 LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
     -- A partition that the live run did not know has rows from its first commit's epoch on.
+    -- guard: absorbed rows are those of every partition
     SELECT coalesce(min(coalesce(c.epoch, (SELECT min(l.epoch) - 1 FROM serving.speed_ledger AS l WHERE l.partition = p.partition))), 0)
     FROM serving.speed_progress AS p LEFT JOIN serving.live_cut AS c ON c.partition = p.partition
 $$;
@@ -224,6 +225,7 @@ $$;
 CREATE OR REPLACE FUNCTION serving.add_partitions(new_partitions int[]) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp
 AS $$
+    -- guard: a new partition is in the epoch of the others
     INSERT INTO serving.speed_progress (partition, epoch)
     SELECT n.partition, (SELECT coalesce(max(p.epoch), 1) FROM serving.speed_progress AS p)
     FROM unnest(new_partitions) AS n (partition)
