@@ -169,6 +169,8 @@ def test_predicates_reach_the_indexes_of_both_halves(database: Settings, reader:
         assert "speed_page_traffic_" in plan
         chunks = set(re.findall(r"_hyper_[0-9]+_[0-9]+_chunk(?= b\b)", plan))
         assert len(chunks) == 1 or name == "key", f"{name}:\n{plan}"
+    # Rows of days were not written, as a run writes them.
+    reader.execute("SET braid.fewer_rows = off")
     count = reader.execute(
         "SELECT sum(batch_views), sum(speed_views) FROM page_traffic WHERE site = 'site 3' AND page = '/page/4'"
     )
