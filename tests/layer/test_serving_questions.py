@@ -24,6 +24,8 @@ _SUMS = (
     "hll_merge(visitors)::text",
     "rollup(latency)",
     "sum(batch_views) + sum(speed_views)",
+)
+_OTHERS = (
     # None of these may be answered from rows of days.
     "count(*)",
     "max(views)",
@@ -55,7 +57,9 @@ _WRAPPED = (
 def of_sums(chance: random.Random, view: View) -> str:
     groups = [*view.keys, "date_trunc('hour', bucket)"]
     by = chance.sample(groups, chance.randint(0, 2))
-    asked = [*by, *chance.sample(_SUMS[: chance.choice([7, len(_SUMS)])], chance.randint(1, 3))]
+    asked = [*by, *chance.sample(_SUMS, chance.randint(1, 2))]
+    if chance.random() < 0.4:
+        asked.append(chance.choice(_OTHERS))
     if chance.random() < 0.2:
         asked.append("sum(sum(views)) OVER ()")
     question = f"SELECT {', '.join(f'{part} AS c{n}' for n, part in enumerate(asked))} FROM {view.name}"
@@ -78,7 +82,7 @@ def of_first_rows(chance: random.Random, view: View) -> str:
     return f"SELECT {columns} FROM {view.name} WHERE {chance.choice(_CONDITIONS)} ORDER BY {', '.join(order)} {rows}{limit}"
 
 
-def questions(seed: int, number: int) -> Sequence[str]:
+def questions(seed: str, number: int) -> Sequence[str]:
     chance = random.Random(seed)
     views = with_rollups(VIEWS)
     asked = [chance.choice([of_sums, of_first_rows])(chance, chance.choice(views)) for _ in range(number)]
@@ -111,7 +115,7 @@ def test_random_questions_have_the_same_answers_without_the_module(
                 full_run(batch, pl.concat([frame, other]))
             case _:
                 rollback(batch)
-        for question in questions(seed, 40):
+        for question in questions(f"{seed} {state}", 40):
             reader.execute("SET braid.fewer_rows = on")
             rows, plan = answers(reader, question)
             reader.execute("SET braid.fewer_rows = off")
