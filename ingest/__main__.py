@@ -45,6 +45,7 @@ from ingest.sample_log import FORMATS as LOG_FORMATS
 from ingest.simulate import Simulated
 from ingest.stop import stop_on_signals
 from ingest.summary import Summary
+from ingest.topic_budget import keep_to_budget
 from ingest.topics import add_partitions, ensure_topic, topic_of
 
 
@@ -69,6 +70,7 @@ def _topic(settings: Settings, options: argparse.Namespace) -> None:
     print(f"topic {settings.topic} with {found} partitions {'created' if created else 'is there'}")
     if found < wanted:
         _log(f"BRAID_TOPIC_PARTITIONS={wanted} is for a new topic; `make add-partitions N={wanted}` gives this one as many")
+    _log(keep_to_budget(settings, _archive_files(settings).extent))
 
 
 def _add_partitions(settings: Settings, options: argparse.Namespace) -> None:
@@ -77,6 +79,7 @@ def _add_partitions(settings: Settings, options: argparse.Namespace) -> None:
         print(f"topic {settings.topic} has {had} partitions already")
         return
     print(f"topic {settings.topic} has {options.count} partitions now, it had {had}")
+    _log(keep_to_budget(settings, _archive_files(settings).extent))
     _log(
         "all readers find them by themselves within a minute, producers within five. `make batch` when they have: then "
         "what was sent before is recognised in whatever partition it comes again"
