@@ -33,6 +33,7 @@ from ingest.formats.catalogue import AUTO, NAMES
 from ingest.formats.detect import WantedLog
 from ingest.formats.rows import keys_of
 from ingest.hdfs import Hdfs
+from ingest.heartbeat import Heartbeat
 from ingest.lines import InputFile
 from ingest.produce import produce, register_of, wanted_log
 from ingest.quarantine import replay_quarantined
@@ -180,10 +181,13 @@ def _replay_quarantine(settings: Settings, options: argparse.Namespace) -> None:
 
 def _archive(settings: Settings, options: argparse.Namespace) -> None:
     files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
-    with stop_on_signals() as stop, Background() as background:
+    heart = Heartbeat(Path("/tmp/braid-archiver"))  # where the health check looks
+    with heart.watched(_log), stop_on_signals() as stop, Background() as background:
         connect = partial(archive.connect, settings)
         rules = _forgotten_log(settings).rules
-        archiver = archive.Archiver(settings, connect, topic_of(settings), files, stop, _log, writer=background, rules=rules)
+        archiver = archive.Archiver(
+            settings, connect, topic_of(settings), files, stop, _log, writer=background, rules=rules, beat=heart.beat
+        )
         try:
             archiver.run()
         finally:
