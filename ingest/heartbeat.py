@@ -1,4 +1,4 @@
-"""Who must not stand still says so in a file, for a health check; who stands still for too long is ended and started anew."""
+"""Who must not stand still says so in a file, for a health check; one that hangs is ended and started anew."""
 
 from __future__ import annotations
 
