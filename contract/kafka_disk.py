@@ -82,7 +82,8 @@ def log_disk(topic: str, cluster_id: str | None, folder: Path = FOLDER) -> LogDi
     if cluster_id is None or f"cluster.id={cluster_id}" not in properties.splitlines():
         return None
     return LogDisk(
-        disk.f_blocks * disk.f_frsize,
+        # As df says it: what is kept for root or others is none of the disk.
+        (disk.f_blocks - disk.f_bfree + disk.f_bavail) * disk.f_frsize,
         disk.f_bavail * disk.f_frsize,
         {partition: _taken_bytes(path) for partition, path in sorted(parts.items())},
     )
