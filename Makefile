@@ -60,13 +60,13 @@ audit: ## prove that archive, positions, ledger and views are right; ONLY=archiv
 	@$(compose) run --rm -T --no-deps batch python -m batch audit $(if $(filter json,$(FORMAT)),--json) $(if $(ONLY),--only $(ONLY))
 
 query: ## ask the merged views: SQL="select ..." FORMAT=table|csv|json
-	@$(compose) run --rm -T --no-deps tools -m serving query --format "$(or $(FORMAT),table)" "$$SQL"
+	@compose/engine ask -m serving query --format "$(or $(FORMAT),table)" "$$SQL"
 
 psql: ## an interactive SQL session on the merged views, as role reader
 	@compose/psql
 
 status: ## health, positions, lag, last run, ledger, addresses: FORMAT=json for programs
-	@$(compose) run --rm -T --no-deps tools -m serving status --format "$(or $(FORMAT),table)"
+	@compose/engine ask -m serving status --format "$(or $(FORMAT),table)"
 
 transactions: ## who has a transaction open in Kafka, as `make status` says; END=transactional-id aborts it
 	@$(compose) exec -T kafka transactions $(if $(END),end "$(END)",list)

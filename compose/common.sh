@@ -26,6 +26,7 @@ stop() { say "$*"; exit 1; }
 
 engine() { "$here/engine" "$@"; }
 compose() { "$here/engine" compose "$@"; }
+ask() { "$here/engine" ask "$@"; }
 
 # Changing the machine: only as root, only on a Debian, only if not forbidden.
 may_install() {

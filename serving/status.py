@@ -19,6 +19,7 @@ from contract.log_position import LogPosition
 from contract.settings import Settings
 from serving.archive_ends import archive_extents
 from serving.database import connect, reader_dsn
+from serving.disk import Disk, archive_bytes, disk, kafka_log
 from serving.gaps import OpenGap, open_gaps, unjudged_gaps, with_empty
 from serving.log_check import lost_positions
 from serving.log_ends import LogEnds, OpenTransaction, log_ends, open_transactions
@@ -88,6 +89,7 @@ class Status:
     ledger: list[dict[str, Any]]
     addresses: dict[str, str]
     still_shown: list[dict[str, Any]] = field(default_factory=list)
+    disk: Disk | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
@@ -114,7 +116,7 @@ def read_status(settings: Settings) -> Status:
     with ThreadPoolExecutor(len(checks)) as pool:
         kafka, namenode, nimbus, spark, database = pool.map(lambda check: check(settings), checks)
     ledger = database.answer.get("ledger", [])
-    extents: dict[int, Extent] = namenode.answer
+    extents: dict[int, Extent] = namenode.answer.get("extents", {})
     held = {partition: extent.end for partition, extent in extents.items()}
     archived = {partition: end.next_offset for partition, end in held.items()}
     stored = database.answer.get("log_positions", {})
@@ -150,6 +152,13 @@ def read_status(settings: Settings) -> Status:
         ledger=ledger,
         addresses=addresses(settings),
         still_shown=database.answer.get("still_shown", []),
+        disk=disk(
+            settings,
+            kafka.answer.get("log"),
+            ends,
+            extents if namenode.health.up else None,
+            namenode.answer.get("archive_bytes"),
+        ),
     )
 
 
@@ -184,7 +193,8 @@ def _first_line(error: Exception) -> str:
 def _kafka(settings: Settings) -> _Probe:
     def ask() -> tuple[str, dict[str, Any]]:
         ends = log_ends(settings)
-        return f"topic {settings.topic}, {len(ends)} partitions", {"ends": ends, "open": open_transactions(settings, ends)}
+        answer = {"ends": ends, "open": open_transactions(settings, ends), "log": kafka_log(settings, ends)}
+        return f"topic {settings.topic}, {len(ends)} partitions", answer
 
     return _probe("Kafka", settings.kafka_bootstrap, ask)
 
@@ -215,9 +225,10 @@ def _unread(settings: Settings, ends: Mapping[int, LogEnds], known: Mapping[str,
 
 
 def _namenode(settings: Settings) -> _Probe:
-    def ask() -> tuple[str, dict[int, Extent]]:
+    def ask() -> tuple[str, dict[str, Any]]:
         files, extents = archive_extents(settings, TIMEOUT_S)
-        return f"{files} files of the master dataset", extents
+        answer = {"extents": extents, "archive_bytes": archive_bytes(settings, TIMEOUT_S)}
+        return f"{files} files of the master dataset", answer
 
     return _probe("HDFS NameNode", settings.webhdfs_url, ask)
 

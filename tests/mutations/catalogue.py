@@ -36,6 +36,34 @@ def _test(node: str) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "a lag that nears what retention leaves is said",
+        "serving/disk.py",
+        "if unarchived >= _LAG_NEAR * kept:",
+        "if False:",
+        _test("unit/test_disk_budget.py"),
+    ),
+    Mutation(
+        "the disk is the broker's",
+        "contract/kafka_disk.py",
+        'if cluster_id is None or f"cluster.id={cluster_id}" not in properties.splitlines():',
+        "if False:",
+        _test("unit/test_disk_budget.py"),
+    ),
+    Mutation(
+        "what is not archived is not deleted",
+        "ingest/topic_budget.py",
+        "if missing > retention_bytes:",
+        "if False:",
+        _test("unit/test_disk_budget.py"),
+    ),
+    Mutation(
+        "who hangs is started again",
+        "ingest/heartbeat.py",
+        "if stood_s <= self._limit_s:",
+        "if True:",
+        _test("unit/test_heartbeat.py"),
+    ),
+    Mutation(
         "progress fence",
         "serving/sql/40_speed.sql",
         "IF position_before <> first_offset OR range_next_offset <= first_offset THEN",
