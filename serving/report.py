@@ -56,6 +56,8 @@ def print_status(status: Status, console: Console) -> None:
             "is in no published run yet: `make batch`; if that says that it is unfinished, `make forget RESUME=1`\n",
             soft_wrap=True,
         )
+    for run in status.going_on:
+        console.print(f"  {run.text()}\n", soft_wrap=True)
     _print(console, "Last batch run", [status.last_run] if status.last_run else [])
     _print(console, "Ledger: received = counted + duplicate + quarantined + forgotten", status.ledger)
     print_addresses(status.addresses, console)
