@@ -133,6 +133,12 @@ def kill_spark_worker(scene: Scene) -> None:
     scene.later.append(lambda: scene.expect_published(batch, run_id))
 
 
+def _is_back(scene: Scene) -> bool:
+    page = scene.faults.inside("spark-master", "curl", "-fsS", "http://spark-master:8080/json/", check=False)
+    answer = json.loads(page) if page else {}
+    return answer.get("status") == "ALIVE" and bool(answer.get("aliveworkers"))
+
+
 def kill_spark_master(scene: Scene) -> None:
     """A run writes rows when the master dies; the one that comes back knows it, or its executors would be taken from it."""
     last = scene.last_run()
@@ -142,8 +148,10 @@ def kill_spark_master(scene: Scene) -> None:
     with scene.faults.held("INSERT INTO serving.run_task VALUES (%s, %s)", run_id, claim):
         scene.until(lambda: scene.waiting("serving.write_task") > 0, batch)
         scene.faults.kill("spark-master", "java")
-        scene.hold(OUTAGE_S)
+        scene.until(lambda: _is_back(scene), batch)
         scene.fault_is_over()
+        # A master that did not know the run would have its worker end the executor meanwhile.
+        scene.hold(OUTAGE_S)
     scene.later.append(lambda: scene.expect_published(batch, run_id))
 
 
