@@ -61,6 +61,8 @@ def print_status(status: Status, console: Console) -> None:
         _print(console, "Disk, in MB; the archive with all its copies, growth in the last 24 hours", _disk(status.disk))
         for text in status.disk.warnings:
             console.print(f"  {text}\n", soft_wrap=True)
+    for run in status.going_on:
+        console.print(f"  {run.text()}\n", soft_wrap=True)
     _print(console, "Last batch run", [status.last_run] if status.last_run else [])
     _print(console, "Ledger: received = counted + duplicate + quarantined + forgotten", status.ledger)
     print_addresses(status.addresses, console)

@@ -103,6 +103,16 @@ CREATE TABLE IF NOT EXISTS serving.run_task (
 );
 ALTER TABLE serving.run_task ADD COLUMN IF NOT EXISTS row_count bigint NOT NULL DEFAULT 0;
 
+-- How far a run is, as its driver says every few seconds. Apart from the run's own row, which every task that writes locks.
+CREATE TABLE IF NOT EXISTS serving.run_progress (
+    run_id      bigint PRIMARY KEY REFERENCES serving.run,
+    step        text NOT NULL,
+    tasks_done  int NOT NULL,
+    tasks       int NOT NULL,
+    advanced_at timestamptz NOT NULL,
+    seen_at     timestamptz NOT NULL
+);
+
 -- The days that have rows of a run, for garbage collection.
 CREATE TABLE IF NOT EXISTS serving.run_day (
     run_id bigint REFERENCES serving.run,

@@ -1073,4 +1073,18 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "pass",
         _test("unit/test_forget_sources.py"),
     ),
+    Mutation(
+        "one run has the turn",
+        "serving/sql/52_turn.sql",
+        "IF NOT pg_try_advisory_lock(x'7475726e'::int, 1) THEN",
+        "IF false THEN",
+        _test("layer/test_serving_turn.py::test_one_session_has_the_turn_and_gives_it_back_when_it_ends"),
+    ),
+    Mutation(
+        "a run that nobody computes ends",
+        "batch/watch.py",
+        "if self._lacks.too_long:",
+        "if False:",
+        _test("unit/test_watch.py"),
+    ),
 )
