@@ -26,11 +26,7 @@ _decode = msgspec.json.Decoder(dict[str, Any], float_hook=str).decode
 def object_of(text: str) -> dict[str, Any] | None:
     r"""The object that a line is, also with \xhh in it: so nginx may write it, and what is not UTF-8 was read so."""
     try:
-        return _decode(text)
-    except NOT_JSON:
-        pass
-    try:
-        return _decode(_valid(text)) if text.lstrip().startswith("{") else None
+        return _decode(_valid(text))
     except NOT_JSON:
         return None
 
@@ -113,12 +109,9 @@ class JsonForm(LineForm):
     def _said(self, text: str) -> Sequence[Any] | None:
         """The values of FIELDS, and more behind them; None if the line is no object."""
         try:
-            values = self._values(self._decode(text))
+            values = self._values(self._decode(_valid(text)))
         except NOT_JSON:
-            try:
-                values = self._values(self._decode(_valid(text)))
-            except NOT_JSON:
-                return None
+            return None
         if self._others:
             values = list(values)
             for number, other in self._others:
@@ -128,7 +121,11 @@ class JsonForm(LineForm):
 
 
 def _valid(text: str) -> str:
-    return _INVALID_ESCAPE.sub(r"\1\\\\x\2", text)
+    return _INVALID_ESCAPE.sub(_escaped, text) if "\\x" in text else text
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"{match[1]}\\\\x{match[2]}"
 
 
 def _reader(paths: Sequence[str | None]) -> tuple[Callable[[Any], tuple[Any, ...]], Callable[[str], Any]]:
