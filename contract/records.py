@@ -8,12 +8,6 @@ from itertools import accumulate, takewhile
 
 from confluent_kafka import Message
 
-CONSUME_MESSAGES = 500
-"""How many messages to ask the client for at once.
-
-Each is an object that Python's cyclic collector knows. These are too few to wake it, and stay in the processor's cache: of
-10,000 at once each takes half as long again.
-"""
 FETCH_BYTES = 1 << 17
 """How much to fetch of a partition at once, as producers have compressed it: a batch at least, whatever its size.
 
@@ -32,15 +26,20 @@ class Records:
     size_bytes: int = 0
     """Of the values alone."""
 
-    def add(self, messages: Sequence[Message], shift: int = 0) -> None:
-        """Append messages, none of which is an error; `shift` is added to their offsets."""
-        # Records, unlike errors, always have an offset.
-        offsets: Iterable[int] = map(Message.offset, messages)  # type: ignore[arg-type]
-        self.offsets.extend(offsets if shift == 0 else [offset + shift for offset in offsets])
-        self.kafka_times_ms.extend([time_ms for _, time_ms in map(Message.timestamp, messages)])
+    @classmethod
+    def of(cls, messages: Sequence[Message]) -> Records:
+        """Those of messages, none of which is an error."""
         values = list(map(Message.value, messages))
-        self.values.extend(values)
-        self.size_bytes += _size_bytes(values)
+        times_ms = [time_ms for _, time_ms in map(Message.timestamp, messages)]
+        # Records, unlike errors, always have an offset.
+        return cls(list(map(Message.offset, messages)), times_ms, values, _size_bytes(values))  # type: ignore[arg-type]
+
+    def add(self, records: Records, shift: int = 0) -> None:
+        """Append records that follow; `shift` is added to their offsets."""
+        self.offsets.extend(records.offsets if shift == 0 else [offset + shift for offset in records.offsets])
+        self.kafka_times_ms.extend(records.kafka_times_ms)
+        self.values.extend(records.values)
+        self.size_bytes += records.size_bytes
 
     def take(self, count: int) -> Records:
         """Remove the first `count` records and return them."""
@@ -64,10 +63,3 @@ class Records:
 
 def _size_bytes(values: Iterable[bytes | None]) -> int:
     return sum(map(len, filter(None, values)))
-
-
-def parted(messages: Sequence[Message]) -> tuple[Sequence[Message], Sequence[Message]]:
-    """Those that are records, and those that are errors."""
-    if not any(map(Message.error, messages)):
-        return messages, ()
-    return [one for one in messages if one.error() is None], [one for one in messages if one.error() is not None]

@@ -231,6 +231,20 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("unit/test_speed.py::test_memory_for_filters_is_bounded_and_those_not_met_for_longest_go_first"),
     ),
     Mutation(
+        "a handle is proved",
+        "contract/fetcher.py",
+        "if client is None or not _NAME.match(name):",
+        "if client is None:",
+        _test("unit/test_fetcher.py::test_what_is_not_known_is_read_by_the_consumers_own_call_and_told_once"),
+    ),
+    Mutation(
+        "the slower way is told once",
+        "contract/fetcher.py",
+        "if text not in _said:",
+        "if True:",
+        _test("unit/test_fetcher.py::test_what_is_not_known_is_read_by_the_consumers_own_call_and_told_once"),
+    ),
+    Mutation(
         "rename",
         "ingest/archive_files.py",
         "_temporary(folder(self._root, dataset, offsets.partition), offsets.file_name)",

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pystorm.component import Tuple
 
+from contract.fetcher import Fetcher
 from contract.master import OffsetRange
-from contract.records import CONSUME_MESSAGES
 from contract.settings import Settings
 from speed.plan import RangePlan
 from speed.reader import RangeReader
@@ -39,7 +39,7 @@ def reader_of(records: list[object], monkeypatch: pytest.MonkeyPatch, asked: lis
 
     monkeypatch.setattr("speed.reader.Consumer", Consumer)
     monkeypatch.setattr("speed.reader.AdminClient", lambda config: Admin(topic))
-    return RangeReader(replace(Settings(), range_max_mb=1), 0)
+    return RangeReader(replace(Settings(), range_max_mb=1), 0, print)
 
 
 @given(sizes=st.lists(st.one_of(SIZES, st.just(-1)), max_size=30), first=st.integers(0, 10), length=st.integers(1, 40))
@@ -74,7 +74,7 @@ def test_no_more_is_asked_for_than_fits_by_the_size_of_the_last_ones(monkeypatch
     asked.clear()
     small = reader_of([(1, bytes(100))] * 2_000, monkeypatch, asked)
     small.read(OffsetRange(0, 0, 2_000))
-    assert asked[1:3] == [CONSUME_MESSAGES, CONSUME_MESSAGES]
+    assert asked[1:3] == [Fetcher.MOST_MESSAGES] * 2
 
 
 @given(
