@@ -46,8 +46,8 @@ def test_readmes_first_log_gives_readmes_answer_and_the_truth(stack: Stack):
     names = ("views", "errors", "bytes_sent", "visitors")
     expected = {(row["page"], row["day"]): [row[name] for name in names] for row in truth["by_page_and_day"]}
     assert {key: counts[:3] for key, counts in rows.items()} == {key: counts[:3] for key, counts in expected.items()}
-    # So few visitors each that a sketch of 2,048 registers seldom takes two for one.
-    assert all(abs(counts[3] - expected[key][3]) <= max(2, 0.05 * expected[key][3]) for key, counts in rows.items())
+    # Pseudonyms differ from stack to stack: five times a sketch's standard error of 2.3 % of visitors (1.04 / sqrt(2,048)).
+    assert all(abs(counts[3] - expected[key][3]) <= max(3, 0.115 * expected[key][3]) for key, counts in rows.items())
 
     before = stack.everything()
     again = stack.run("bash", "-c", typed[1]).stdout
