@@ -27,6 +27,10 @@ stop() { say "$*"; exit 1; }
 engine() { "$here/engine" "$@"; }
 compose() { "$here/engine" compose "$@"; }
 
+# Between these two no archiver runs; it is there again however the script ends.
+stop_archiver() { compose stop archiver >&2; trap 'compose start archiver >&2' EXIT; }
+start_archiver() { compose start archiver >&2; trap - EXIT; }
+
 # Changing the machine: only as root, only on a Debian, only if not forbidden.
 may_install() {
     [[ $EUID == 0 && ${BRAID_INSTALL_ENGINE:-yes} != no ]] && grep -qsE '^ID(_LIKE)?=.*(debian|ubuntu)' /etc/os-release

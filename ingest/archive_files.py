@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from contract.archive_file import Contents, Encoder, Lost, ValueForm, decode, position, read_footer
 from contract.errors import ArchiveDamaged
@@ -128,8 +129,8 @@ def _temporary(place: str, name: str) -> str:
     return f"{place}/.{name}.{uuid.uuid4().hex}.tmp"
 
 
-def _without(table: pa.Table, gone: np.ndarray) -> pa.Table:
-    # Nearly always there is nothing to take out, and no copy is made.
+def without(table: pa.Table, gone: NDArray[np.bool_]) -> pa.Table:
+    """The rows that are not gone. Nearly always none is, and no copy is made."""
     return table.filter(pa.array(~gone)) if gone.any() else table
 
 
@@ -216,7 +217,7 @@ class ArchiveFiles:
                 read_bytes += table.nbytes
                 gone = rules.rejects(frame_of(table.select(REJECTS_KNOWING)))
                 forgotten += table["offset"].to_numpy()[gone].tolist()
-                rejects.add(_without(table, gone))
+                rejects.add(without(table, gone))
             table, contents = self._read(MASTER, part)
             table = of_today(table, contents.form)
             read_bytes += table.nbytes
@@ -232,7 +233,7 @@ class ArchiveFiles:
             # guard: a merge takes out what is forgotten
             gone = rules.events(frame_of(table.select(KNOWING)))
             forgotten += table["offset"].to_numpy()[gone].tolist()
-            events.add(_without(table, gone))
+            events.add(without(table, gone))
             end = contents.position
             forgotten += contents.forgotten_within(part.first_offset, part.next_offset).tolist()
             lost += [piece for one in contents.lost for piece in one.within(part.first_offset, part.next_offset)]

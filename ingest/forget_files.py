@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from contract.archive_file import Contents, decode, encode
 from contract.forgotten import KNOWING, REJECTS_KNOWING, Rules
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice
-from ingest.archive_files import ArchiveFiles, frame_of, of_today
+from ingest.archive_files import ArchiveFiles, frame_of, of_today, without
 from ingest.archive_plan import current
 
 Mask = NDArray[np.bool_]
@@ -38,7 +38,7 @@ class _File:
 
     @property
     def kept(self) -> pa.Table:
-        return self.table.filter(pa.array(~self.gone))
+        return without(self.table, self.gone)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,10 @@ def open_gaps(settings: Settings, extents: Mapping[int, Extent], ends: Mapping[i
     """
     # Asked after the ends, because ids never come back.
     topic_id = topic_of(AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0}), settings).topic_id
+    return _gaps(extents, ends, topic_id)
+
+
+def _gaps(extents: Mapping[int, Extent], ends: Mapping[int, LogEnds], topic_id: str) -> list[OpenGap]:
     return sorted(gap for partition, extent in extents.items() for gap in _gaps_of(extent, ends.get(partition), topic_id))
 
 
@@ -86,8 +90,9 @@ def plan_acceptance(settings: Settings) -> Losses:
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2})
     require_positions(settings, admin, "the archiver", {partition: extent.end for partition, extent in extents.items()})
     ends = log_ends(settings)
-    found = open_gaps(settings, with_empty(extents, ends), ends)
-    is_lost = any(gap.is_lost for gap in found)
+    # What is written down is of the topic that was judged, whatever is there a moment later.
+    topic_id = topic_of(admin, settings).topic_id
+    found = _gaps(with_empty(extents, ends), ends, topic_id)
     return Losses(
         tuple(
             Loss(gap.partition, gap.first_offset, gap.next_offset, "neither a file of the archive nor Kafka had them", True)
@@ -95,7 +100,7 @@ def plan_acceptance(settings: Settings) -> Losses:
             if gap.is_lost
         ),
         tuple(Kept(gap.partition, gap.first_offset, gap.next_offset) for gap in found if gap.is_lost is False),
-        topic_of(admin, settings).topic_id if is_lost else None,
+        topic_id if any(gap.is_lost for gap in found) else None,
     )
 
 

@@ -114,9 +114,10 @@ def say(settings: Settings, kind: Kind, what: str) -> None:
         record_forgotten(connection, log_of(settings).said())
 
 
-def forget(settings: Settings, kind: Kind, what: str) -> None:
-    say(settings, kind, what)
-    assert keep_to(log_of(settings), files_of(settings), register_of(settings), quiet) > 0
+def forget(settings: Settings, *wanted: tuple[Kind, str]) -> None:
+    for kind, what in wanted:
+        say(settings, kind, what)
+        assert keep_to(log_of(settings), files_of(settings), register_of(settings), quiet) > 0
     run(settings, quiet, full=True)
 
 
@@ -161,10 +162,7 @@ def test_what_is_forgotten_is_nowhere_and_does_not_come_back(whole: Settings):
     take_in(whole, range(200, 280))
     run(whole, quiet)
     take_in(whole, range(280, 320))
-    for kind, (what, _) in GONE.items():
-        say(whole, kind, what)
-        assert keep_to(log_of(whole), files_of(whole), register_of(whole), quiet) > 0
-    run(whole, quiet, full=True)
+    forget(whole, *((kind, what) for kind, (what, _) in GONE.items()))
     left = [number for number in range(320) if not any(of_kind(number) for _, of_kind in GONE.values())]
     assert_views(whole, left, 320)
     for kind in ("site", "visitor"):
@@ -244,7 +242,7 @@ def test_a_statement_that_comes_while_a_run_begins_is_seen_by_it(whole: Settings
 
 def test_an_archive_that_was_lost_hears_of_it_from_the_database(whole: Settings):
     take_in(whole, range(80))
-    forget(whole, "site", "shop")
+    forget(whole, ("site", "shop"))
     hdfs = Hdfs(whole.webhdfs_url)
     for file in hdfs.list(f"{whole.archive_root}/forgotten"):
         hdfs.delete(f"{whole.archive_root}/forgotten/{file.name}")

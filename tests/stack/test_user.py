@@ -14,9 +14,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from contract.views import VIEWS
 from ingest.sample_truth import Truth
 from tests.fixtures.logs import awk_lines
 from tests.fixtures.stack import ROOT, Stack, status_of
+from tests.oracle import expected_rows
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = (
@@ -48,6 +50,16 @@ def test_readmes_first_log_gives_readmes_answer_and_the_truth(stack: Stack):
     assert {key: counts[:3] for key, counts in rows.items()} == {key: counts[:3] for key, counts in expected.items()}
     # Pseudonyms differ from stack to stack: five times a sketch's standard error of 2.3 % of visitors (1.04 / sqrt(2,048)).
     assert all(abs(counts[3] - expected[key][3]) <= max(3, 0.115 * expected[key][3]) for key, counts in rows.items())
+    # What each pseudonym stands for is exact: there are as many as there were clients, and sketches are of just these.
+    outcome = stack.truth()
+    visitors: dict[tuple[str, str], set[str]] = {key: set() for key in expected}
+    for (bucket, site, page), row in outcome.rows["page_traffic"].items():
+        if site == "demo":
+            visitors[page, f"{bucket:%Y-%m-%d}"].update(row.visitors)
+    assert {key: len(some) for key, some in visitors.items()} == {key: counts[3] for key, counts in expected.items()}
+    (pages,) = [view for view in VIEWS if view.name == "page_traffic"]
+    right = [row for row in expected_rows(outcome, pages.name) if row[1] == "demo"]
+    assert stack.merged(pages, "WHERE site = 'demo'") == right
 
     before = stack.everything()
     again = stack.run("bash", "-c", typed[1]).stdout
