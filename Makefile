@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up deploy down clean ps logs sample-log replay follow sources batch rollback resume-topic accept-gap forget add-partitions audit query psql status transactions test test-fast lint mutations simulate drill heal-demo bench servers
+.PHONY: help up deploy down clean ps logs sample-log replay follow sources batch rollback resume-topic accept-gap forget add-partitions audit query psql status transactions test test-all test-fast lint mutations simulate drill heal-demo bench servers
 compose := compose/engine compose
 
 help: ## this list
@@ -72,6 +72,9 @@ transactions: ## who has a transaction open in Kafka, as `make status` says; END
 	@$(compose) exec -T kafka transactions $(if $(END),end "$(END)",list)
 
 test: ## lint, types, unit, layer and whole-stack tests; a running stack is not disturbed
+	@tests/run most
+
+test-all: ## the same, with the tests that take minutes each
 	@tests/run all
 
 test-fast: ## unit tests: no engine needed

@@ -66,7 +66,7 @@ def _all(drills: Sequence[Drill], style: str) -> Iterator[Result]:
             print(f"{name}: {what}", file=sys.stderr, flush=True)
 
         result = run_drill(drill, stack, project, say)
-        for complaint in result.complaints:
+        for complaint in result.complaints + result.too_slow:
             say(f"FAILED: {complaint}")
         if style == "table":
             print(row_of(result), flush=True)

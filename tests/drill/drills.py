@@ -35,9 +35,9 @@ BOUNDED = ("kafka", "archiver", "supervisor", "timescaledb", "datanode-1", "spar
 class Drill:
     """`healed`, if there is one, raises AssertionError until what readers do not see is whole again too.
 
-    Fast ones take some 20 s without their batch run, and need no disk of known size: `make test` runs them. One that `loses`
-    records of Kafka for good has traffic of which it is known where each record was; Kafka's offsets and Braid's differ
-    afterwards. With `full`, the batch run in the end reads all that is on HDFS.
+    Fast ones take some 20 s without their batch run, and need no disk of known size: `make test-all` runs them. One that
+    `loses` records of Kafka for good has traffic of which it is known where each record was; Kafka's offsets and Braid's
+    differ afterwards. With `full`, the batch run in the end reads all that is on HDFS.
     """
 
     name: str

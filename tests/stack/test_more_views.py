@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
+import pytest
 
 from serving.database import connect
 from tests.fixtures.deployed import changed_code, deploy_s
@@ -69,6 +70,7 @@ class Polls:
             self._failed.append(error)
 
 
+@pytest.mark.long
 def test_views_are_added_changed_and_removed_as_the_page_says(stack: Stack):
     stack.simulate(5_000, seed=60)
     before = stack.everything()

@@ -45,6 +45,7 @@ def two_days(stack: Stack) -> tuple[str, str]:
     return f"FROM={now - timedelta(days=1):%Y-%m-%d}", f"TO={now:%Y-%m-%d}"
 
 
+@pytest.mark.long
 def test_history_sent_three_times_twice_of_it_at_once_changes_no_byte_of_any_view(stack: Stack, two_days: tuple[str, str]):
     before = every_column(stack)
     events = json.loads(replay(stack, *two_days, "DRY_RUN=1", "FORMAT=json").stdout)["events"]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from typing import Any
 
+import pytest
 import requests
 
 from contract.master import MASTER, OffsetRange, folder, gaps
@@ -76,6 +77,7 @@ def in_network(stack: Stack, code: str) -> None:
     stack.tools("-c", f"from ingest.hdfs import Hdfs\nhdfs = Hdfs('http://namenode:9870')\n{code}")
 
 
+@pytest.mark.long
 def test_nothing_is_wrong_under_traffic(stack: Stack):
     counted = stack.ask("SELECT sum(counted) FROM ledger")
     with subprocess.Popen([*SIMULATE, "--rate", "300", "--seed", "19"], cwd=ROOT, stderr=subprocess.DEVNULL) as traffic:

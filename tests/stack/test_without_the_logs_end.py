@@ -11,6 +11,7 @@ from tests.drill.run import run_drill
 from tests.fixtures.stack import Stack
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("drill", [drill for drill in DRILLS if drill.fast and drill.loses], ids=lambda drill: drill.name)
 def test_drill(stack: Stack, drill: Drill):
     result = run_drill(drill, stack, os.environ["COMPOSE_PROJECT_NAME"], print, with_batch=False)
