@@ -11,7 +11,7 @@ from functools import cached_property
 from contract.errors import InputError
 from ingest.formats.catalogue import AUTO, FORMATS, USUAL, Format
 from ingest.formats.clients import Pseudonyms, address_of, client_address
-from ingest.formats.events import Events, Layout, Rules, first_fields, layout_of
+from ingest.formats.events import NO_CLIENT, Events, Layout, Rules, first_fields, layout_of
 from ingest.formats.json_form import JsonForm
 from ingest.formats.logged import LineForm, Logged, Rejected
 from ingest.formats.notes import Notes
@@ -179,7 +179,7 @@ def _require_events(best: _Candidate, rules: Rules, times: Times) -> None:
     if len(rejected) < len(made):
         return
     why, _ = Counter(rejected).most_common(1)[0]
-    advice = f"; {best.format.no_client}" if why.field == "client" else ""
+    advice = f"; {best.format.no_client}" if why is NO_CLIENT else ""
     raise InputError(f"its lines are of format {best.format.name}, but none counts: {why.detail}{advice}")
 
 

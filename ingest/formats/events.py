@@ -23,8 +23,10 @@ _FIELDS_BEHIND_A_HOST = 3
 _NONE = frozenset({"-", ""})
 _FIRST_FIELDS = re.compile(r'("[^"]*"|[^\s,]+(?:, ?[^\s,]+)*)(?: (\S+))?(?: .*)?', re.DOTALL)
 _NO_REQUEST = Rejected("not_a_request", "request", "no request for a page, or not for one that the line tells")
-_NO_CLIENT = Rejected("not_a_log_line", "client", "no client: neither an address nor a host's name")
-_HOST_AS_CLIENT = Rejected("not_a_log_line", "client", "the client is in the second field, the first is a host")
+NO_CLIENT = Rejected("not_a_log_line", "client", "no client: neither an address nor a host's name")
+_HOST_AS_CLIENT = Rejected(
+    "not_a_log_line", "client", "the client is in a later field, the first is a host or of a prefix that is not known"
+)
 
 
 class Layout(Enum):
@@ -131,12 +133,13 @@ class Events:
         if self._rules.host_is_site and self._rules.layout is not Layout.CLIENT_FIRST:
             site = self._site(host)
         if (address := client_address(client, self._rules.with_port)) is not None:
-            return self._pseudonyms.of(address), site, _NO_CLIENT
+            return self._pseudonyms.of(address), site, NO_CLIENT
         if (name := client_name(client)) is None:
-            return None, site, _NO_CLIENT
-        if self._rules.layout is Layout.CLIENT_FIRST and client_address(second) is not None:
+            return None, site, NO_CLIENT
+        known = 1 if self._rules.layout is Layout.CLIENT_FIRST else 2
+        if any(address_of(field) for field in text.split(" ")[known:]):
             return None, site, _HOST_AS_CLIENT
-        return self._pseudonyms.of(name), site, _NO_CLIENT
+        return self._pseudonyms.of(name), site, NO_CLIENT
 
     def _site_of(self, host: str) -> str:
         return site_of(host) or self._rules.site

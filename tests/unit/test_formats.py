@@ -241,6 +241,14 @@ def test_the_commonest_keys_are_told_and_not_those_that_a_log_begins_with():
     assert "Their keys are who, when;" in refused(*lines)
 
 
+def test_the_word_of_a_prefix_that_is_not_known_is_nobodys_client():
+    line = f'web1 app - 192.0.2.7 - - {CLF_TIME} "GET /a HTTP/1.1" 200 5 "-" "-"'
+    assert refused(line, line) == (
+        "its lines are of format combined, but none counts: the client is in a later field, the first is a host or of a "
+        "prefix that is not known"
+    )
+
+
 def test_a_line_that_ends_within_its_request_is_told_as_cut():
     clf = reader_of(Log("x", "", ((f'{V4} - - {CLF_TIME} "GET /a HTTP/1.1" 200 5', None),)))
     cut = f'{V4} - - {CLF_TIME} "GET /{"x" * 1_000}'.encode()
