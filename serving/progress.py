@@ -32,22 +32,25 @@ def wait_for_offsets(
     """
     standstill = Standstill(timeout_s, time.monotonic)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with connect(settings, role) as connection, Progress(*columns, console=console) as progress:
+    with connect(settings, role) as connection:
         behind = _behind(connection, wanted)
-        task = progress.add_task(_COUNTED, total=sum(behind.values()))
-        transaction, ask_s = None, _ASK_EVERY_S
-        while behind:
-            stands_at = {partition: wanted[partition] - missing for partition, missing in behind.items()}
-            if standstill.see(-sum(behind.values())):
-                transaction, ask_s = None, _ASK_EVERY_S
-            if standstill.too_long:
-                raise _stands_still(settings, stands_at, wanted, standstill.stood_s)
-            if standstill.stood_s >= ask_s:
-                transaction, ask_s = in_the_way(settings, stands_at), standstill.stood_s + _ASK_EVERY_S
-            progress.update(task, description=f"{_COUNTED}: {transaction.text()}" if transaction else _COUNTED)
-            time.sleep(_POLL_S)
-            behind = _behind(connection, wanted)
-            progress.update(task, completed=(progress.tasks[task].total or 0) - sum(behind.values()))
+        if not behind:
+            return
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task(_COUNTED, total=sum(behind.values()))
+            transaction, ask_s = None, _ASK_EVERY_S
+            while behind:
+                stands_at = {partition: wanted[partition] - missing for partition, missing in behind.items()}
+                if standstill.see(-sum(behind.values())):
+                    transaction, ask_s = None, _ASK_EVERY_S
+                if standstill.too_long:
+                    raise _stands_still(settings, stands_at, wanted, standstill.stood_s)
+                if standstill.stood_s >= ask_s:
+                    transaction, ask_s = in_the_way(settings, stands_at), standstill.stood_s + _ASK_EVERY_S
+                progress.update(task, description=f"{_COUNTED}: {transaction.text()}" if transaction else _COUNTED)
+                time.sleep(_POLL_S)
+                behind = _behind(connection, wanted)
+                progress.update(task, completed=(progress.tasks[task].total or 0) - sum(behind.values()))
 
 
 def _stands_still(settings: Settings, stands_at: Mapping[int, int], wanted: Mapping[int, int], stood_s: float) -> TimedOut:
