@@ -38,8 +38,8 @@ follow: ## count LOG=/var/log/nginx/access.log SITE=demo as it grows, through ro
 sources: ## what was counted of which files, when, how many lines: FORMAT=table|csv|json; in SQL the view sources
 	@compose/sources
 
-batch: ## compute the views anew for all days that new records are on, and publish them; FULL=1 for all days
-	@$(compose) run --rm --no-deps batch python -m batch run $(if $(FULL),--full)
+batch: ## compute the views anew for all days that new records are on, and publish them; FULL=1 all days, WAIT=1 after a run that goes on
+	@$(compose) run --rm --no-deps batch python -m batch run $(if $(FULL),--full) $(if $(filter 1,$(WAIT)),--wait)
 
 rollback: ## let the views answer from an earlier run that is kept: RUN=12, or the one before the live one
 	@$(compose) run --rm -T --no-deps batch python -m serving rollback $(if $(RUN),--run "$(RUN)")
@@ -60,13 +60,13 @@ audit: ## prove that archive, positions, ledger and views are right; ONLY=archiv
 	@$(compose) run --rm -T --no-deps batch python -m batch audit $(if $(filter json,$(FORMAT)),--json) $(if $(ONLY),--only $(ONLY))
 
 query: ## ask the merged views: SQL="select ..." FORMAT=table|csv|json
-	@$(compose) run --rm -T --no-deps tools -m serving query --format "$(or $(FORMAT),table)" "$$SQL"
+	@compose/engine ask -m serving query --format "$(or $(FORMAT),table)" "$$SQL"
 
 psql: ## an interactive SQL session on the merged views, as role reader
 	@compose/psql
 
 status: ## health, positions, lag, last run, ledger, addresses: FORMAT=json for programs
-	@$(compose) run --rm -T --no-deps tools -m serving status --format "$(or $(FORMAT),table)"
+	@compose/engine ask -m serving status --format "$(or $(FORMAT),table)"
 
 transactions: ## who has a transaction open in Kafka, as `make status` says; END=transactional-id aborts it
 	@$(compose) exec -T kafka transactions $(if $(END),end "$(END)",list)

@@ -16,18 +16,27 @@ from pyspark.errors import PySparkException
 
 from batch.audit import CHECKS, audit
 from batch.run import INTERRUPTS, run
-from contract.errors import BraidError, JobFailed
+from batch.turn import turn
+from batch.watch import Watch
+from contract.errors import AnotherRun, BraidError, JobFailed
 from contract.settings import Settings
+
+GOES_ON = 75
+"""The exit status of a run that was not begun because another one computes: EX_TEMPFAIL of sysexits.h, try again later."""
 
 
 def main() -> int:
-    """One verb; an expected failure is one line and exit code 1, and so is an audit that finds something."""
+    """One verb; an expected failure is one line and exit code 1, and so is an audit that finds something.
+
+    A run that is not begun because another one computes is GOES_ON.
+    """
     parser = argparse.ArgumentParser(prog="python -m batch", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     running = verbs.add_parser("run", help="recompute every view from the master dataset and publish the result")
     auditing = verbs.add_parser("audit", help="check archive, positions and ledger, recompute every view, and compare")
     auditing.add_argument("--only", choices=CHECKS, help="make this check alone (default: all)")
     running.add_argument("--full", action="store_true", help="compute all days, not only those that new records are on")
+    running.add_argument("--wait", action="store_true", help="if another run computes, begin when it has ended")
     for verb in (running, auditing):
         verb.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
@@ -39,10 +48,15 @@ def main() -> int:
     try:
         settings = Settings.from_env()
         if arguments.verb == "audit":
-            report = audit(settings, _say, arguments.only)
+            with Watch(settings, _say) as watch:
+                report = audit(settings, _say, arguments.only, watch)
             print(json.dumps(report.as_dict()) if arguments.json else report.text())
             return 0 if report.ok else 1
-        done = run(settings, _say, arguments.full)
+        with turn(settings, _say, arguments.wait) as session, Watch(settings, _say, session) as watch:
+            done = run(settings, _say, arguments.full, watch)
+    except AnotherRun as error:
+        print(f"error: {error}", file=sys.stderr)
+        return GOES_ON
     except BraidError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -19,6 +19,7 @@ from batch.archive import Archive
 from batch.audit_archive import ArchiveAudit
 from batch.cut import require_reachable
 from batch.findings import LISTED, Check, Report
+from batch.progress import Progress
 from batch.run import computed, open_run
 from contract.errors import ArchiveDamaged, BraidError, JobFailed, PositionLost
 from contract.extent import Extent
@@ -56,7 +57,9 @@ class Offsets:
     high: int | None
 
 
-def audit(settings: Settings, say: Callable[[str], None], only: str | None = None) -> Report:
+def audit(
+    settings: Settings, say: Callable[[str], None], only: str | None = None, progress: Progress | None = None
+) -> Report:
     """Every check of CHECKS, or one, also after one has failed; one that cannot be made has a finding that says why."""
     archive = Archive(settings)
     files = ArchiveAudit(settings, archive, say)
@@ -64,7 +67,7 @@ def audit(settings: Settings, say: Callable[[str], None], only: str | None = Non
         "archive": files.run,
         "positions": lambda: _positions(settings, archive),
         "ledger": lambda: check_ledger(_ledger(settings)),
-        "recompute": lambda: _recompute(settings, archive, files.unusable, say),
+        "recompute": lambda: _recompute(settings, archive, files.unusable, say, progress or Progress()),
     }
     return Report([_made(settings, name, checks[name]) for name in CHECKS if only in (None, name)])
 
@@ -243,22 +246,27 @@ def _ledger(settings: Settings) -> list[dict[str, int]]:
         return cursor.execute("SELECT * FROM ledger ORDER BY partition").fetchall()
 
 
-def _recompute(settings: Settings, archive: Archive, unusable: set[OffsetRange], say: Callable[[str], None]) -> Check:
+def _recompute(
+    settings: Settings, archive: Archive, unusable: set[OffsetRange], say: Callable[[str], None], progress: Progress
+) -> Check:
     def begin(connection: Connection) -> Run:
         cut = {partition: at.next_offset for partition, at in positions(connection).items()}
         require_reachable(settings, archive.extents(), cut)
         return begin_run(connection, "audit")
 
     with open_run(settings, begin) as (begun, let_through):
+        progress.begun(begun.run_id)
         let_through()
         cut = {partition: point.next_offset for partition, point in begun.cut.items()}
         say(f"recompute: run {begun.run_id} below {sum(cut.values()):,} offsets, waiting for the archive")
+        progress.step("waiting for the archive")
         archive.wait_for(cut)
         if damaged := sorted({piece.file for piece in archive.slices(cut)} & unusable):
             path = damaged[0].path(settings.archive_root, MASTER)
             raise ArchiveDamaged.of(path, "no recompute can be right without it")
         # Rejects are counted; none is brought to the quarantine.
-        with computed(settings, archive, begun.run_id, cut, known={}, say=say, with_filters=False) as result:
+        with computed(settings, archive, begun.run_id, cut, {}, say, with_filters=False, progress=progress) as result:
+            progress.step("comparing with what readers have")
             say("recompute: comparing every row with what readers had")
             with connect(settings, "batch") as connection:
                 received = received_below_cut(connection, begun.run_id)

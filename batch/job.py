@@ -18,7 +18,7 @@ Python processes. So what the driver is to hear is sent to a partition of its ow
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -76,25 +76,39 @@ class DayCounts:
     duplicate: int
 
 
+def _nobody(tasks: int) -> None:
+    """Nobody wants to know."""
+
+
 def context(settings: Settings) -> SparkContext:
     """Spark on settings.spark_master."""
     return SparkContext.getOrCreate(SparkConf().setAppName("braid batch").setMaster(settings.spark_master))
 
 
-def describe(spark: SparkContext, describer: Describer, slices: Sequence[Slice]) -> list[Found]:
-    """What is in each of the slices."""
+def describe(
+    spark: SparkContext, describer: Describer, slices: Sequence[Slice], planned: Callable[[int], None] = _nobody
+) -> list[Found]:
+    """What is in each of the slices. `planned` is told how many tasks that takes."""
     shares = _shares(spark, slices)
+    planned(len(shares))
     found: list[Found] = spark.parallelize(shares, len(shares)).flatMap(describer.describe).collect()
     return found
 
 
 def compute(
-    spark: SparkContext, settings: Settings, run_id: int, slices: Sequence[Slice], days: Sequence[date], with_filters: bool
+    spark: SparkContext,
+    settings: Settings,
+    run_id: int,
+    slices: Sequence[Slice],
+    days: Sequence[date],
+    with_filters: bool,
+    planned: Callable[[int], None] = _nobody,
 ) -> list[DayCounts]:
     """Write the rows of every view under the run, one claimed task a day and view; returns how events were judged.
 
     The slices hold all events of the days below the run's cut, and others, which are left out. The filters of the days are
-    written too if the speed layer is to ask them.
+    written too if the speed layer is to ask them. `planned` is told how many tasks that takes, and once more when it is
+    known how many events may have copies elsewhere.
     """
     if not days:
         return []
@@ -103,16 +117,20 @@ def compute(
     ranges = max(cores, -(-offsets_of(slices) // _TASK_HASHES))
     # Of what is sent back to shares, each has a partition, and the driver the last.
     driver = len(shares)
+    places = [(day, part) for day in days for part in PARTS]
+    writers = min(len(places), cores * _WRITERS_PER_CORE)
+    least_groups = max(cores, len(shares) // _TASK_SHARES)
+    # To hash, to answer, the driver's, to fold, to merge, to write.
+    planned(driver + ranges + 1 + driver + 1 + least_groups + writers)
     numbered = spark.parallelize(list(enumerate(shares)), driver)
     hashes = numbered.flatMap(partial(send_hashes, settings, wanted, ranges)).partitionBy(ranges, int)
     filters = Filters(settings, run_id, ranges) if with_filters else None
     answers = hashes.mapPartitionsWithIndex(partial(send_answers, filters, driver)).partitionBy(driver + 1, int)
     suspects: int = sum(what for _, what in spark.runJob(answers, list, [driver]))
-    groups = max(cores, -(-suspects // _TASK_EVENTS), len(shares) // _TASK_SHARES)
+    groups = max(least_groups, -(-suspects // _TASK_EVENTS))
+    planned(driver + ranges + 1 + driver + 1 + groups + writers)
     folded = partial(send_folded, settings, spark.broadcast(shares), wanted, groups)
     rows = answers.mapPartitionsWithIndex(folded).partitionBy(groups, int)
-    places = [(day, part) for day in days for part in PARTS]
-    writers = min(len(places), cores * _WRITERS_PER_CORE)
     rows = rows.mapPartitions(partial(send_merged, {place: number % writers for number, place in enumerate(places)}))
     return rows.partitionBy(writers, int).mapPartitions(partial(write, settings, run_id)).collect()
 

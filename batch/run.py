@@ -15,6 +15,7 @@ import polars as pl
 from batch import job
 from batch.archive import Archive
 from batch.cut import require_one_log, require_reachable, rescue
+from batch.progress import Progress
 from batch.share import Describer, Files, rejects_of
 from contract.errors import BraidError, ForgettingUnfinished
 from contract.forgotten import Said
@@ -83,11 +84,12 @@ class Result:
         return self.events + self.quarantined + self.forgotten
 
 
-def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> Done:
+def run(settings: Settings, say: Callable[[str], None], full: bool = False, progress: Progress | None = None) -> Done:
     """Compute every view anew for the days of all records that came since the last publication, or for all days; publish.
 
     A run that fails, or is interrupted, is marked so and leaves the published views as they are.
     """
+    progress = progress or Progress()
     started = time.monotonic()
     archive = Archive(settings)
     kind: Kind = "full" if full else "incremental"
@@ -110,6 +112,7 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> D
         return begin_run(connection, kind, taken_over, archive=archive_ends, going_on=rescued.going_on)
 
     with open_run(settings, begin) as (begun, let_through):
+        progress.begun(begun.run_id)
         let_through()
         # What the database knew when the run began was on HDFS before.
         # guard: a run begins when the files keep to what was said
@@ -119,7 +122,8 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> D
                 f"run {begun.run_id}: a view is new or has changed, or counted events are lost or forgotten, "
                 "so all days are computed"
             )
-        result = _compute_and_publish(settings, archive, begun, say)
+        result = _compute_and_publish(settings, archive, begun, say, progress)
+    progress.step("clearing up")
     with connect(settings, "batch") as connection:
         freed = collect_garbage(connection, settings.keep_runs)
         vacuum(connection)
@@ -137,21 +141,26 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False) -> D
     )
 
 
-def _compute_and_publish(settings: Settings, archive: Archive, begun: Run, say: Callable[[str], None]) -> Result:
+def _compute_and_publish(
+    settings: Settings, archive: Archive, begun: Run, say: Callable[[str], None], progress: Progress
+) -> Result:
     cut = {partition: point.next_offset for partition, point in begun.cut.items()}
     say(f"run {begun.run_id}: cut at {sum(cut.values()):,} offsets in {len(cut)} partitions, waiting for the archive")
+    progress.step("waiting for the archive")
     # guard: a run waits for its cut
     archive.wait_for(cut)
     require_one_log(settings, archive)
     is_full = begun.kind == "full"
     known = {} if is_full else {partition: point.next_offset for partition, point in begun.base.items()}
-    with computed(settings, archive, begun.run_id, cut, known, say, with_filters=True) as result:
+    with computed(settings, archive, begun.run_id, cut, known, say, with_filters=True, progress=progress) as result:
+        progress.step("comparing with what readers have")
         before = {} if is_full else begun.base_received
         received = {partition: before.get(partition, 0) + result.received[partition] for partition in cut}
         with connect(settings, "batch") as connection:
             for drift in compare(connection, begun.run_id, settings.dedupe_false_positive_rate):
                 say(f"run {begun.run_id}: {drift.text()}")
             days = {day.day for day in result.days}
+            progress.step("publishing")
             publish(connection, begun.run_id, days, received, result.rejects, settings.topic, result.lost, result.forgotten)
         say(f"run {begun.run_id}: published")
         return result
@@ -212,12 +221,14 @@ def computed(
     known: Mapping[int, int],
     say: Callable[[str], None],
     with_filters: bool,
+    progress: Progress | None = None,
 ) -> Iterator[Result]:
     """Write the run's rows of all days that an event from offsets `known` up to `cut` is on, whatever else is on them.
 
     The days' filters are written too, if the run is to be published. Records are counted apart from how the kernel judges
     them, or the ledger would prove nothing.
     """
+    progress = progress or Progress()
     slices = archive.slices(cut)
     # Listed together: a merge that replaces files later takes both of a pair away.
     rejected = frozenset(piece.file for piece in archive.quarantined(slices))
@@ -226,19 +237,23 @@ def computed(
         yield Result()
         return
     say(f"run {run_id}: reading {len(new)} of {len(slices)} files with Spark at {settings.spark_master}")
+    progress.step("connecting to Spark")
     spark = job.context(settings)
     # Spark takes a second to end. The block need not wait for that, but the next run must.
     stopping = Thread(target=spark.stop, daemon=True)
     try:
         try:
-            found = job.describe(spark, Describer(settings, rejected), new)
-            days = sorted({day for one in found for day in one.days})
-            with connect(settings, "batch") as connection:
-                add_surveyed(connection, ((one.offsets, one.days) for one in found))
-                # guard: old events of a dirty day
-                needed = without(slices, surveyed_without(connection, days))
-            say(f"run {run_id}: computing {len(days)} days from {len({piece.file for piece in needed})} files")
-            counts = job.compute(spark, settings, run_id, needed, days, with_filters)
+            with progress.on_spark(spark):
+                progress.step("reading what is new")
+                found = job.describe(spark, Describer(settings, rejected), new, progress.planned)
+                days = sorted({day for one in found for day in one.days})
+                with connect(settings, "batch") as connection:
+                    add_surveyed(connection, ((one.offsets, one.days) for one in found))
+                    # guard: old events of a dirty day
+                    needed = without(slices, surveyed_without(connection, days))
+                say(f"run {run_id}: computing {len(days)} days from {len({piece.file for piece in needed})} files")
+                progress.step("computing")
+                counts = job.compute(spark, settings, run_id, needed, days, with_filters, progress.planned)
         finally:
             stopping.start()
         events, rejects, forgotten = Counter[int](), Counter[int](), Counter[int]()

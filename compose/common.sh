@@ -26,6 +26,7 @@ stop() { say "$*"; exit 1; }
 
 engine() { "$here/engine" "$@"; }
 compose() { "$here/engine" compose "$@"; }
+ask() { "$here/engine" ask "$@"; }
 
 # Between these two no archiver runs; it is there again however the script ends.
 stop_archiver() { compose stop archiver >&2; trap 'compose start archiver >&2' EXIT; }

@@ -217,6 +217,32 @@ class RunRefused(BraidError):
         return cls(f"{reason}; nothing was changed, `make batch` starts a new run")
 
 
+class AnotherRun(BraidError):
+    """A batch run was not begun, because another one computes."""
+
+    @classmethod
+    def goes_on(cls, what: str) -> Self:
+        return cls(f"{what}. Nothing was begun; `make batch WAIT=1` begins when that has ended")
+
+    @classmethod
+    def is_silent(cls, what: str) -> Self:
+        return cls(
+            f"{what}. Nothing was begun, and it is not waited for any longer: its driver stands still, or does not reach "
+            "the database. `make ps` shows its container; once that is ended, `make batch` begins at once"
+        )
+
+
+class NoExecutor(BraidError):
+    """Spark has nobody who would compute a run's tasks."""
+
+    @classmethod
+    def of_run(cls, run_id: int, waited_s: float, reason: str) -> Self:
+        return cls(
+            f"run {run_id} waited {waited_s:.0f} s for an executor of Spark and got none: {reason}; nothing was published, "
+            "`make status` shows what is up, `make batch` starts again"
+        )
+
+
 class CatalogueChanged(BraidError):
     """The views of this process are not those of the database, so its rows could land in wrong columns."""
 

@@ -30,6 +30,12 @@ class Settings:
         "partitions of a new topic: as many as bolts are fastest, more allow more bolts; `make add-partitions` later",
         1,
     )
+    kafka_disk_mb: int = _setting(
+        "BRAID_KAFKA_DISK_MB",
+        0,
+        "megabytes of disk that Kafka's log of the topic may take; 0: half of what is free, as `make up` finds it",
+        0,
+    )
     database_host: str = _setting("BRAID_DATABASE_HOST", "timescaledb", "where TimescaleDB is")
     database_port: int = _setting("BRAID_DATABASE_PORT", 5432, "its port", 1)
     database_name: str = _setting("BRAID_DATABASE_NAME", "braid", "its database")

@@ -100,11 +100,19 @@ class View:
 
 
 def with_rollups(views: Sequence[View]) -> tuple[View, ...]:
-    """All views that readers have of these: each, and after it its rollup. Raises CatalogueError if two share a name."""
+    """All views that readers have of these: each, and after it its rollup.
+
+    Raises CatalogueError if two share a name, or if one has the name of a rollup and is none: questions for sums of `v` are
+    answered from `v_by_day`.
+    """
     every = tuple(one for view in views for one in (view, view.rollup) if one)
     names = [view.name for view in every]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise CatalogueError(f"view {', '.join(repeated)} is there twice; by_day of a view `v` makes a view `v_by_day`")
+    # guard: rows of days are a view's own
+    for view in views:
+        if (name := f"{view.name}_by_day") in names and not view.by_day:
+            raise CatalogueError(f"view {name}: the name of the rows of days of {view.name}; choose another one, or by_day")
     return every
 
 

@@ -33,6 +33,7 @@ from ingest.formats.catalogue import AUTO, NAMES
 from ingest.formats.detect import WantedLog
 from ingest.formats.rows import keys_of
 from ingest.hdfs import Hdfs
+from ingest.heartbeat import Heartbeat
 from ingest.lines import InputFile
 from ingest.produce import produce, register_of, wanted_log
 from ingest.quarantine import replay_quarantined
@@ -45,6 +46,7 @@ from ingest.sample_log import FORMATS as LOG_FORMATS
 from ingest.simulate import Simulated
 from ingest.stop import stop_on_signals
 from ingest.summary import Summary
+from ingest.topic_budget import keep_to_budget
 from ingest.topics import add_partitions, ensure_topic, topic_of
 
 
@@ -69,6 +71,7 @@ def _topic(settings: Settings, options: argparse.Namespace) -> None:
     print(f"topic {settings.topic} with {found} partitions {'created' if created else 'is there'}")
     if found < wanted:
         _log(f"BRAID_TOPIC_PARTITIONS={wanted} is for a new topic; `make add-partitions N={wanted}` gives this one as many")
+    _log(keep_to_budget(settings, _archive_files(settings).extent))
 
 
 def _add_partitions(settings: Settings, options: argparse.Namespace) -> None:
@@ -77,6 +80,7 @@ def _add_partitions(settings: Settings, options: argparse.Namespace) -> None:
         print(f"topic {settings.topic} has {had} partitions already")
         return
     print(f"topic {settings.topic} has {options.count} partitions now, it had {had}")
+    _log(keep_to_budget(settings, _archive_files(settings).extent))
     _log(
         "all readers find them by themselves within a minute, producers within five. `make batch` when they have: then "
         "what was sent before is recognised in whatever partition it comes again"
@@ -177,10 +181,13 @@ def _replay_quarantine(settings: Settings, options: argparse.Namespace) -> None:
 
 def _archive(settings: Settings, options: argparse.Namespace) -> None:
     files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
-    with stop_on_signals() as stop, Background() as background:
+    heart = Heartbeat(Path("/tmp/braid-archiver"))  # where the health check looks
+    with heart.watched(_log), stop_on_signals() as stop, Background() as background:
         connect = partial(archive.connect, settings)
         rules = _forgotten_log(settings).rules
-        archiver = archive.Archiver(settings, connect, topic_of(settings), files, stop, _log, writer=background, rules=rules)
+        archiver = archive.Archiver(
+            settings, connect, topic_of(settings), files, stop, _log, writer=background, rules=rules, beat=heart.beat
+        )
         try:
             archiver.run()
         finally:

@@ -72,6 +72,8 @@ class Archiver:
     `topic` asks Kafka which topic there is now; EngineUnavailable, TopicUnusable. Partitions that it has got since the last
     time are archived too, from their first offset on.
 
+    `beat` is called again and again for as long as it does not hang; a file that is merged may take a minute.
+
     `rules` says what is forgotten as of now; EngineUnavailable. No file gets it.
 
     Files are written one after the other by `writer`: if that has a thread of its own, while the next records are read.
@@ -89,11 +91,12 @@ class Archiver:
         wall_s: Callable[[], float] = time.time,
         writer: Worker | None = None,
         rules: Callable[[], Rules] = Rules,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings, self._connect, self._topic, self._files = settings, connect, topic, files
         self._consumer: Any = None
         self._stop, self._log, self._writer = stop, log, writer or AtOnce()
-        self._rules = rules
+        self._rules, self._beat = rules, beat
         # The time of day may be set; only what is compared with HDFS's own times is asked of it.
         self._clock_s, self._wall_s = clock_s, wall_s
         self._flush_bytes = settings.archive_flush_mb << 20
@@ -130,12 +133,12 @@ class Archiver:
                 if str(error) != said:
                     self._log(str(error))
                     said = str(error)
-                self._stop.wait(_LOOK_AGAIN_S)
+                self._wait(_LOOK_AGAIN_S)
 
     def start(self) -> None:
         """Find out from the file names where each partition goes on. Raises PositionLost if that is no place in this log."""
         self._writer.settle()
-        if until_available(self._open, self._stop.wait, self._log):
+        if until_available(self._open, self._wait, self._log):
             text = f"archive of topic {self._settings.topic} goes on at {self.next_offsets}"
             # guard: a gap is named at once
             for lost in sorted(self._lost - self._named_lost):
@@ -147,6 +150,7 @@ class Archiver:
 
     def step(self) -> None:
         """Take what Kafka has, then write the files that are due."""
+        self._beat()
         self._writer.check()
         if self._overtaken:
             self.start()
@@ -208,7 +212,7 @@ class Archiver:
                     self._files.put(offsets, records, decoded, position, forgotten, partial(self._stands, rules))
                     return decoded
 
-        decoded = until_available(put, self._stop.wait, self._log)
+        decoded = until_available(put, self._wait, self._log)
         if decoded is None:
             return
         self._archived[partition] = offsets.next_offset
@@ -306,12 +310,16 @@ class Archiver:
             self._consumer.close()
             self._consumer = None
 
+    def _wait(self, seconds: float) -> bool:
+        self._beat()
+        return self._stop.wait(seconds)
+
     def _same_topic(self) -> Topic | None:
         """The topic that it started in: all that was read is of it, for ids never come back; None if asked to stop.
 
         Raises PositionLost if it is another one: then nobody knows which of the two the last records are of.
         """
-        found = until_available(self._topic, self._stop.wait, self._log)
+        found = until_available(self._topic, self._wait, self._log)
         # guard: a file holds records of one topic
         if found is not None and found.topic_id != self._started_in:
             raise PositionLost.topic(_READER, self._settings.topic, str(self._started_in), found.topic_id)
@@ -351,7 +359,7 @@ class Archiver:
         if not self._same_topic():
             return
         topic, wanted = self._settings.topic, self._position(partition).log_offset
-        asked = until_available(lambda: self._watermarks(self._consumer, partition), self._stop.wait, self._log)
+        asked = until_available(lambda: self._watermarks(self._consumer, partition), self._wait, self._log)
         low, high = asked or (wanted, wanted)
         is_cut = wanted >= low and TRUNCATED in error.str()
         if not low <= wanted <= high or is_cut:

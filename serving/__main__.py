@@ -1,4 +1,8 @@
-"""python -m serving VERB: the database and its schema, questions to it, and what the other layers want to know of it."""
+"""python -m serving VERB: the database and its schema, questions to it, and what the other layers want to know of it.
+
+Each verb imports what it needs itself: somebody waits for the answer to a question, and what all verbs need together takes
+several times as long to import as the database takes to answer.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +12,13 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from contract.errors import BraidError, InputError
-from contract.forgotten import Said
-from contract.losses import Losses
-from contract.replays import Judged, from_json, parts_from_json, to_json
 from contract.settings import Settings
-from contract.sources import CountedSource
-from serving.database import connect, reader_dsn
-from serving.forgotten import forgotten_statements, record_forgotten
-from serving.gaps import describe, plan_acceptance
-from serving.handoff import record_lost
-from serving.migrate import migrate
-from serving.progress import wait_for_archive, wait_for_offsets, wait_for_views
-from serving.query import FORMATS, run_query, write_result
-from serving.replays import Judgements, replay_cover, resolve, resolved, unresolved
-from serving.report import print_addresses, print_status
-from serving.resume import plan_resumption
-from serving.rollback import rollback
-from serving.schema import script
-from serving.sources import TOLD_BY, record_as_they_come, record_sources
-from serving.status import addresses, read_status
-from serving.stored_view import first_versions
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 WELCOME_QUERIES = (
     (
@@ -81,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("query", help="run one SQL statement as the reader role")
     verb.add_argument("sql", help="the statement, e.g. 'SELECT * FROM ledger'")
-    verb.add_argument("--format", choices=list(FORMATS), default="table")
+    verb.add_argument("--format", choices=["table", "csv", "json"], default="table")
     verb.set_defaults(verb=_query)
 
     verb = verbs.add_parser("status", help="health, positions, last run, ledger, addresses")
@@ -155,15 +142,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _migrate(settings: Settings, _: argparse.Namespace) -> None:
+    from serving.migrate import migrate
+
     changed = migrate(settings)
     print(f"schema of database {settings.database_name} {'applied' if changed else 'is up to date'}", file=sys.stderr)
 
 
 def _schema(_: Settings, __: argparse.Namespace) -> None:
+    from serving.schema import script
+    from serving.stored_view import first_versions
+
     sys.stdout.write(script(first_versions()))
 
 
 def _query(settings: Settings, options: argparse.Namespace) -> None:
+    from serving.database import connect
+    from serving.query import run_query, write_result
+
     with connect(settings, "reader") as connection:
         result = run_query(connection, options.sql)
     write_result(result, options.format, sys.stdout)
@@ -171,6 +166,9 @@ def _query(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _status(settings: Settings, options: argparse.Namespace) -> None:
+    from serving.report import print_status
+    from serving.status import read_status
+
     status = read_status(settings)
     if options.format == "json":
         print(json.dumps(status.as_dict(), indent=1))
@@ -179,11 +177,18 @@ def _status(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _rollback(settings: Settings, options: argparse.Namespace) -> None:
+    from serving.database import connect
+    from serving.rollback import rollback
+
     with connect(settings, "batch") as connection:
         print(rollback(connection, options.run).text())
 
 
 def _wait(settings: Settings, options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from serving.progress import wait_for_offsets
+
     wait_for_offsets(settings, _offsets(options), options.timeout_s, Console(stderr=True))
 
 
@@ -197,6 +202,14 @@ def _offsets(options: argparse.Namespace) -> dict[int, int]:
 
 
 def _counted(settings: Settings, options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from contract.replays import from_json
+    from contract.sources import CountedSource
+    from serving.database import connect
+    from serving.progress import wait_for_offsets
+    from serving.sources import TOLD_BY, record_as_they_come, record_sources
+
     if options.as_they_come:
         # A signal is for whoever tells: its last lines are to be heard.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -212,17 +225,32 @@ def _counted(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _covered(settings: Settings, _: argparse.Namespace) -> None:
+    from contract.replays import to_json
+    from serving.database import connect
+    from serving.replays import replay_cover
+
     with connect(settings, "reader") as connection:
         print(to_json(replay_cover(connection)))
 
 
 def _unresolved(settings: Settings, options: argparse.Namespace) -> None:
+    from contract.replays import to_json
+    from serving.database import connect
+    from serving.replays import unresolved
+
     with connect(settings, "reader") as connection:
         for part in unresolved(connection, settings.topic, options.reason):
             print(to_json(part))
 
 
 def _resolve(settings: Settings, options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from contract.replays import Judged, parts_from_json
+    from serving.database import connect
+    from serving.progress import wait_for_offsets
+    from serving.replays import Judgements, resolve, resolved
+
     with connect(settings, "batch") as connection:
 
         def resolving() -> Iterator[Judged]:
@@ -238,12 +266,21 @@ def _resolve(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _resume_plan(settings: Settings, options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from contract.replays import to_json
+    from serving.progress import wait_for_archive
+    from serving.resume import plan_resumption
+
     if options.wait:
         wait_for_archive(lambda: plan_resumption(settings), options.timeout_s, Console(stderr=True))
     print(to_json(plan_resumption(settings)))
 
 
 def _gap_plan(settings: Settings, _: argparse.Namespace) -> None:
+    from contract.replays import to_json
+    from serving.gaps import describe, plan_acceptance
+
     plan = plan_acceptance(settings)
     for line in describe(plan):
         print(line, file=sys.stderr)
@@ -251,23 +288,46 @@ def _gap_plan(settings: Settings, _: argparse.Namespace) -> None:
 
 
 def _record_lost(settings: Settings, _: argparse.Namespace) -> None:
+    from contract.losses import Losses
+    from contract.replays import from_json
+    from serving.database import connect
+    from serving.handoff import record_lost
+
     losses = from_json(Losses, sys.stdin.read(), "serving gap-plan")
     with connect(settings, "batch") as connection:
         record_lost(connection, losses.lost)
 
 
 def _record_forgotten(settings: Settings, options: argparse.Namespace) -> None:
+    from contract.forgotten import Said
+    from contract.replays import from_json
+    from serving.database import connect
+    from serving.forgotten import record_forgotten
+
     said = from_json(Said, sys.stdin.read(), "ingest say")
     with connect(settings, "batch") as connection:
         record_forgotten(connection, said, options.again)
 
 
 def _known_forgotten(settings: Settings, _: argparse.Namespace) -> None:
+    from contract.forgotten import Said
+    from contract.replays import to_json
+    from serving.database import connect
+    from serving.forgotten import forgotten_statements
+
     with connect(settings, "batch") as connection:
         print(to_json(Said(forgotten_statements(connection))))
 
 
 def _welcome(settings: Settings, options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from serving.database import connect
+    from serving.progress import wait_for_views
+    from serving.query import run_query, write_result
+    from serving.report import print_addresses
+    from serving.status import addresses
+
     wait_for_views(settings, options.traffic != "none", options.timeout_s, Console(stderr=True))
     console = _console(sys.stdout.isatty())
     print_addresses(addresses(settings), console)
@@ -279,10 +339,14 @@ def _welcome(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _dsn(settings: Settings, _: argparse.Namespace) -> None:
+    from serving.database import reader_dsn
+
     print(reader_dsn(settings, settings.database_host, settings.database_port))
 
 
 def _console(terminal: bool) -> Console:
+    from rich.console import Console
+
     # In a pipe nothing is folded.
     return Console(highlight=False, width=None if terminal else 200)
 

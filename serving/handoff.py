@@ -35,6 +35,8 @@ ARGUMENT_BYTES = 4 << 20
 """So many rows of a view, or rejects, and so much of their contents, are one argument of a batch run's call: PostgreSQL
 takes some seven times as much memory for it."""
 _PLAIN_ROW_BYTES = 100
+MERGED_ROWS = 20_000
+"""So many speed rows are merged in one call, which takes a second or less."""
 
 
 Kind = Literal["full", "incremental", "audit"]
@@ -134,13 +136,14 @@ def commit_range(
     return True
 
 
-def merge_appended(connection: Connection, partition: int, least_rows: int) -> int:
+def merge_appended(connection: Connection, partition: int, least_rows: int, most_rows: int = MERGED_ROWS) -> int:
     """Rows that commits of the partition appended are merged where there are so many; no merged view changes. Role speed.
 
-    Returns how many rows came of it. Each commit appends its rows, because merging them at once takes ten times as long.
+    Returns how many were merged: at most `most_rows`, and if it is so many, another call may find more. Each commit appends
+    its rows, because merging them at once takes ten times as long.
     """
     with answering(connection):
-        return int(one_value(connection, "SELECT serving.merge_appended(%s, %s)", [partition, least_rows]))
+        return int(one_value(connection, "SELECT serving.merge_appended(%s, %s, %s)", [partition, least_rows, most_rows]))
 
 
 def begin_run(

@@ -23,6 +23,8 @@ from serving.stored_view import stored_versions
 # Held while roles or schema change: two migrations at once would meet in PostgreSQL's own catalogue.
 _LOCK = 0x42_72_61_69_64
 READER_TIMEOUT = "60s"
+MODULE = "braid"
+"""The library of serving/native, where the server's own are."""
 _PATIENCE_S = 150
 WRITER_IDLE_TIMEOUT = "15s"
 
@@ -97,9 +99,9 @@ def _database(server: Connection, name: str) -> None:
 
 
 def _schema(database: Connection, views: Sequence[View], contended: list[str]) -> bool:
-    stored = stored_versions(database, views)
+    stored, native = stored_versions(database, views), _has_module(database)
     # Replacing a view locks out its readers, so what is up to date, by the schema's comment, is left alone.
-    whole = script([replace(view, shown=True) for view in stored])
+    whole = script([replace(view, shown=True) for view in stored], native)
     version = f"script {hashlib.sha256(whole.encode()).hexdigest()}"
     if database.execute("SELECT obj_description(to_regnamespace('serving'))").fetchone() == (version,):
         return False
@@ -108,7 +110,8 @@ def _schema(database: Connection, views: Sequence[View], contended: list[str]) -
         # No commit is half way while the catalogue changes: each is one of the old or one of the new.
         database.execute("LOCK TABLE serving.speed_progress IN EXCLUSIVE MODE")
     stored = stored_versions(database, views)
-    database.execute(script(stored).encode())
+    database.execute(script(stored, native).encode())
+    _preload_module(database, native)
     versions = [
         {
             "view_name": view.name,
@@ -122,6 +125,24 @@ def _schema(database: Connection, views: Sequence[View], contended: list[str]) -
     database.execute("SELECT serving.set_catalogue(%s, %s)", [catalogue_digest(views), Jsonb(versions)])
     database.execute(sql.SQL("COMMENT ON SCHEMA serving IS {}").format(sql.Literal(version)))
     return True
+
+
+def _has_module(database: Connection) -> bool:
+    """Whether the server has our module; one that we may load nothing into, as a managed one, does without."""
+    with suppress(psycopg.errors.UndefinedFile, psycopg.errors.InsufficientPrivilege), database.transaction():
+        database.execute(sql.SQL("LOAD {}").format(sql.Literal(MODULE)))
+        return True
+    return False
+
+
+def _preload_module(database: Connection, native: bool) -> None:
+    """Readers' sessions have it from their beginning, or their first question would be planned without it."""
+    setting = (
+        sql.SQL("SET session_preload_libraries = {}").format(sql.Literal(MODULE))
+        if native
+        else sql.SQL("RESET session_preload_libraries")
+    )
+    database.execute(sql.SQL("ALTER ROLE reader IN DATABASE {} {}").format(sql.Identifier(database.info.dbname), setting))
 
 
 def _lock_views(database: Connection, contended: list[str]) -> None:

@@ -11,10 +11,6 @@ from typing import Any, TextIO
 
 import psycopg
 from psycopg.pq import ExecStatus
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from contract.errors import QueryRefused
 from serving.database import Connection
@@ -110,6 +106,12 @@ def _number(text: str) -> int | float | str:
 
 
 def _write_table(result: Result, out: TextIO) -> None:
+    # Who asks for another form need not wait for it.
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name, kind in zip(result.columns, result.types, strict=True):
         numeric = kind in _INTEGERS + _NUMBERS

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from serving.disk import Disk
 from serving.status import Status
 
 
@@ -56,9 +57,30 @@ def print_status(status: Status, console: Console) -> None:
             "is in no published run yet: `make batch`; if that says that it is unfinished, `make forget RESUME=1`\n",
             soft_wrap=True,
         )
+    if status.disk:
+        _print(console, "Disk, in MB; the archive with all its copies, growth in the last 24 hours", _disk(status.disk))
+        for text in status.disk.warnings:
+            console.print(f"  {text}\n", soft_wrap=True)
+    for run in status.going_on:
+        console.print(f"  {run.text()}\n", soft_wrap=True)
     _print(console, "Last batch run", [status.last_run] if status.last_run else [])
     _print(console, "Ledger: received = counted + duplicate + quarantined + forgotten", status.ledger)
     print_addresses(status.addresses, console)
+
+
+def _disk(disk: Disk) -> list[dict[str, Any]]:
+    def mb(size_bytes: int | None) -> int | None:
+        return None if size_bytes is None else size_bytes >> 20
+
+    used_bytes = None if disk.size_bytes is None or disk.free_bytes is None else disk.size_bytes - disk.free_bytes
+    return [
+        {"what": what, "taken": mb(taken), "of": mb(limit), "grown": mb(grown)}
+        for what, taken, limit, grown in (
+            ("Kafka's log of the topic", disk.kafka_bytes, disk.kafka_budget_bytes, disk.kafka_day_bytes),
+            ("the archive", disk.archive_bytes, None, disk.archive_day_bytes),
+            ("the disk of Kafka's log, all of it", used_bytes, disk.size_bytes, None),
+        )
+    ]
 
 
 def print_addresses(addresses: Mapping[str, str], console: Console) -> None:

@@ -9,7 +9,6 @@ its own, and the speed rows of the view that it is of.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from importlib import resources
 from typing import LiteralString
 
@@ -33,10 +32,11 @@ from serving.schema_parts import (
 from serving.schema_speed import speed_half
 from serving.stored_view import StoredView
 
-# A query is planned chunk by chunk, so few rows should not be spread over many.
-_CHUNK_DAYS, _CHUNK_BUCKETS = 7, 90
+# A query is planned chunk by chunk, whatever it asks for, so the years of a history should not be many chunks.
+_CHUNK_DAYS = 90
 DRIFT_ROWS = 1_000
 """So many rows that differ are kept of a run and view."""
+_NATIVE_FILE = "15_native.sql"
 _CATALOGUE_PLACE, _SHOWN_PLACE = "30", "72"
 # The last two are columns of older schemas, which a migration drops.
 _RESERVED = {"partition", "epoch", "run_id", "kept_run_id", "day", "level", "keys_digest", "first_offset"}
@@ -54,13 +54,18 @@ _TAKEN = {
 }
 
 
-def script(views: Sequence[StoredView]) -> str:
+def script(views: Sequence[StoredView], native: bool = False) -> str:
     """All SQL, in order, as one script for one transaction of a superuser; repeating it changes nothing.
 
-    What readers see of a view is in it only if it is shown; for others serving.show_views makes that.
+    What readers see of a view is in it only if it is shown; for others serving.show_views makes that. `native`: the server
+    has the module of serving/native, whose functions take the place of those in SQL.
     """
     files = sorted((file for file in resources.files("serving").joinpath("sql").iterdir()), key=lambda file: file.name)
-    texts = [(file.name, file.read_text(encoding="utf-8")) for file in files if file.name.endswith(".sql")]
+    texts = [
+        (file.name, file.read_text(encoding="utf-8"))
+        for file in files
+        if file.name.endswith(".sql") and (native or file.name != _NATIVE_FILE)
+    ]
     texts.append((f"{_CATALOGUE_PLACE}_views.sql (generated from contract/views.py)", catalogue_sql(views)))
     shown = "".join(shown_sql(view) for view in views if view.shown)
     texts.append((f"{_SHOWN_PLACE}_views.sql (generated from contract/views.py)", shown))
@@ -97,12 +102,14 @@ def _batch_table(view: StoredView) -> sql.Composed:
 );
 SELECT public.create_hypertable({name}, public.by_range('bucket', interval {interval}),
     create_default_indexes => false, if_not_exists => true);
+-- Where an older schema had shorter chunks, new ones are of this length.
+SELECT public.set_chunk_time_interval({name}, interval {interval});
 ALTER TABLE {table} DROP COLUMN IF EXISTS keys_digest;
 {indexes}"""
     ).format(
         table=batch_table(view),
         name=sql.Literal(f"serving.batch_{view.stored_name}"),
-        interval=sql.Literal(f"{max(_CHUNK_DAYS, _CHUNK_BUCKETS * view.bucket // timedelta(days=1))} days"),
+        interval=sql.Literal(f"{_CHUNK_DAYS} days"),
         columns=column_definitions(view),
         indexes=indexes(view, "batch"),
     )

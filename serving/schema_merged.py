@@ -14,7 +14,7 @@ from serving.stored_view import StoredView
 def shown_sql(view: StoredView) -> str:
     """All that readers see of the view. It may be there already, with the same columns."""
     grant = sql.SQL("GRANT SELECT ON {}, {} TO reader;").format(sql.Identifier("public", view.name), _by_run(view))
-    return lines([_merged_view(view), _view_by_run(view), _as_of(view), grant]).as_string() + "\n"
+    return lines([_merged_view(view), _batch_rows(view), _view_by_run(view), _as_of(view), grant]).as_string() + "\n"
 
 
 def _by_run(view: StoredView) -> sql.Identifier:
@@ -22,13 +22,30 @@ def _by_run(view: StoredView) -> sql.Identifier:
     return sql.Identifier("serving", f"{view.name}_by_run")
 
 
+_LIVE_ROWS: LiteralString = (
+    "JOIN serving.live_day AS d ON d.run_id = b.run_id AND d.day = (b.bucket AT TIME ZONE 'UTC')::date"
+)
+
+
+def _batch_rows(view: StoredView) -> sql.Composed:
+    """Which buckets and keys the live runs have: each is a row of the merged view. For serving/native/questions.c."""
+    return sql.SQL("\nCREATE OR REPLACE VIEW {} AS\nSELECT {} FROM {} AS b {};").format(
+        sql.Identifier("serving", f"{view.name}_batch"),
+        sql.SQL(", ").join(sql.Identifier("b", name) for name in view.group),
+        batch_table(view),
+        sql.SQL(_LIVE_ROWS),
+    )
+
+
 def _merged_view(view: StoredView) -> sql.Composed:
     """What readers ask: rows of the runs that are live for their day, and speed rows after the live cut."""
     return _merged(
         view,
         sql.Identifier("public", view.name),
-        batch_source="JOIN serving.live_day AS d ON d.run_id = b.run_id AND d.day = (b.bucket AT TIME ZONE 'UTC')::date",
+        batch_source=_LIVE_ROWS,
         speed_source="LEFT JOIN serving.live_cut AS c ON c.partition = s.partition",
+        # Says nothing more, but only this can the planner estimate, so that it passes over absorbed rows by their index.
+        speed_filter="s.epoch > serving.absorbed_floor()",
     )
 
 
@@ -75,6 +92,7 @@ def _merged(
     name: sql.Identifier,
     batch_source: LiteralString,
     speed_source: LiteralString,
+    speed_filter: LiteralString = "true",
     more: Iterable[str] = (),
 ) -> sql.Composed:
     batch_part, speed_part = map(sql.Identifier, _parts(view))
@@ -94,7 +112,7 @@ FROM (
     SELECT {speed_columns}, 0, s.{counted}
     FROM {speed} AS s
     {speed_source}
-    WHERE s.epoch > coalesce(c.epoch, 0)
+    WHERE s.epoch > coalesce(c.epoch, 0) AND {speed_filter}
 ) AS halves
 GROUP BY {group};"""
     ).format(
@@ -115,6 +133,7 @@ GROUP BY {group};"""
         speed=speed_table(view),
         batch_source=sql.SQL(batch_source),
         speed_source=sql.SQL(speed_source),
+        speed_filter=sql.SQL(speed_filter),
     )
 
 

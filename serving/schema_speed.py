@@ -9,6 +9,9 @@ from psycopg import sql
 from serving.schema_parts import SPEED_ROWS_LOCK, column_definitions, function, indexes, lines, names, speed_table
 from serving.stored_view import StoredView
 
+# Rows of the highest level are left as they are: to count whether it has enough would take longer than to read them.
+_LEVELS = 4
+
 
 def speed_half(views: Sequence[StoredView]) -> list[sql.Composed]:
     """Tables and functions; the type serving.rows must be there. Rollups have no speed rows of their own."""
@@ -25,15 +28,16 @@ ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {old_key}, RESET (fillfactor),
     DROP COLUMN IF EXISTS keys_digest, DROP COLUMN IF EXISTS first_offset,
     ADD COLUMN IF NOT EXISTS level int NOT NULL DEFAULT 0;
 GRANT MAINTAIN ON {table} TO batch;
-DROP INDEX IF EXISTS {old_level};
-CREATE INDEX IF NOT EXISTS {level} ON {table} (partition, level, epoch);
+DROP INDEX IF EXISTS {old_level}, {old_level_epoch};
+CREATE INDEX IF NOT EXISTS {epoch} ON {table} (epoch, partition, level);
 {indexes}"""
     ).format(
         table=speed_table(view),
         columns=column_definitions(view),
         old_key=sql.Identifier(f"speed_{view.stored_name}_pkey"),
         old_level=sql.Identifier("serving", f"speed_{view.stored_name}_level"),
-        level=sql.Identifier(f"speed_{view.stored_name}_level_epoch"),
+        old_level_epoch=sql.Identifier("serving", f"speed_{view.stored_name}_level_epoch"),
+        epoch=sql.Identifier(f"speed_{view.stored_name}_epoch_level"),
         indexes=indexes(view, "speed"),
     )
 
@@ -61,25 +65,32 @@ def _merge_appended(views: Sequence[StoredView]) -> sql.Composed:
     LOOP
         -- Each level holds four times as many rows as the one below, so a row is merged a few times in its life.
         needed := least_rows::bigint << (2 * of_level);
+        EXIT WHEN taken >= most_rows OR of_level = {levels};
         SELECT count(*) >= needed INTO enough
         FROM (
-            SELECT FROM {table} WHERE partition = of_partition AND level = of_level AND epoch > absorbed_epoch LIMIT needed
+            SELECT FROM {table} WHERE partition = of_partition AND level = of_level AND epoch = ANY (epochs) LIMIT needed
         ) AS at_level;
         EXIT WHEN NOT enough;
         -- guard: merged rows take the place of their parts
         WITH gone AS (
-            DELETE FROM {table} WHERE partition = of_partition AND level = of_level AND epoch > absorbed_epoch RETURNING *
+            DELETE FROM {table} WHERE ctid = ANY (ARRAY(
+                SELECT s.ctid FROM {table} AS s
+                WHERE s.partition = of_partition AND s.level = of_level AND s.epoch = ANY (epochs)
+                LIMIT most_rows - taken))
+            RETURNING *
+        ), merged AS (
+            -- guard: merged rows stay in their epoch
+            INSERT INTO {table} (partition, epoch, {columns}, level)
+            SELECT partition, epoch, {group}, {merges}, of_level + 1
+            FROM gone GROUP BY partition, epoch, {group}
         )
-        -- guard: merged rows stay in their epoch
-        INSERT INTO {table} (partition, epoch, {columns}, level)
-        SELECT partition, epoch, {group}, {merges}, of_level + 1
-        FROM gone GROUP BY partition, epoch, {group};
-        GET DIAGNOSTICS inserted = ROW_COUNT;
-        total := total + inserted;
+        SELECT count(*) INTO affected FROM gone;
+        taken := taken + affected;
         of_level := of_level + 1;
     END LOOP;"""
         ).format(
             table=speed_table(view),
+            levels=sql.Literal(_LEVELS),
             columns=names(view.schema.names()),
             group=names(view.group),
             merges=sql.SQL(", ").join(
@@ -90,10 +101,11 @@ def _merge_appended(views: Sequence[StoredView]) -> sql.Composed:
     )
     return sql.SQL(
         """
--- Rows of a partition that came in many commits become one a key and epoch, which no reader notices; returns how many rows
--- that made. Rows of epochs that the live run has absorbed stay as they are: readers pass over them, and few are ever read
--- again. Garbage collection deletes rows in another order, so the two exclude each other.
-CREATE OR REPLACE FUNCTION serving.merge_appended(of_partition int, least_rows int) RETURNS bigint
+-- Rows of a partition that came in many commits become one a key and epoch, which no reader notices. Takes at most most_rows
+-- rows, whatever their keys are, and returns how many it took: if it is so many, there may be more. Rows of epochs that the
+-- live run has absorbed stay as they are: readers pass over them, and few are ever read again. Garbage collection deletes
+-- rows in another order, so the two exclude each other.
+CREATE OR REPLACE FUNCTION serving.merge_appended(of_partition int, least_rows int, most_rows int) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 AS $function$
 #variable_conflict use_column
@@ -101,13 +113,17 @@ DECLARE
     of_level int;
     needed bigint;
     enough boolean;
-    inserted bigint;
-    total bigint := 0;
-    absorbed_epoch bigint := coalesce((SELECT epoch FROM serving.live_cut WHERE partition = of_partition), 0);
+    affected bigint;
+    taken bigint := 0;
+    -- One by one, so that all columns of the index count.
+    epochs bigint[] := ARRAY(
+        SELECT generate_series(coalesce(c.epoch, 0) + 1, p.epoch)
+        FROM serving.speed_progress AS p LEFT JOIN serving.live_cut AS c ON c.partition = p.partition
+        WHERE p.partition = of_partition);
 BEGIN
     PERFORM pg_advisory_xact_lock({lock});
 {statements}
-    RETURN total;
+    RETURN taken;
 END
 $function$;"""
     ).format(lock=sql.Literal(SPEED_ROWS_LOCK), statements=lines(statements))

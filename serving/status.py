@@ -7,9 +7,7 @@ from collections.abc import Callable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
-import requests
 from confluent_kafka.admin import AdminClient
 from psycopg.rows import dict_row
 
@@ -19,14 +17,16 @@ from contract.log_position import LogPosition
 from contract.settings import Settings
 from serving.archive_ends import archive_extents
 from serving.database import connect, reader_dsn
+from serving.disk import Disk, archive_bytes, disk, kafka_log
 from serving.gaps import OpenGap, open_gaps, unjudged_gaps, with_empty
 from serving.log_check import lost_positions
 from serving.log_ends import LogEnds, OpenTransaction, log_ends, open_transactions
+from serving.spark_page import is_standalone, page_address, read_page
+from serving.turn import GoingOn, going_on
 from serving.unread import unread_partitions
 
 TIMEOUT_S = 4.0
 NIMBUS_PORT = 6627
-SPARK_PAGE_PORT = 8080
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Status:
     """Everything that `status` shows; `lost_positions` says which readers stand still because the log is another one,
     `archive_gaps` what no file of the archive has, as long as nobody has written down that it is lost, and `unread` of
     which partitions a reader has not begun to read what is there. `still_shown` are the statements of what is forgotten that
-    no published run knows.
+    no published run knows, and `going_on` the runs that have not ended.
     """
 
     health: list[Health]
@@ -88,6 +88,8 @@ class Status:
     ledger: list[dict[str, Any]]
     addresses: dict[str, str]
     still_shown: list[dict[str, Any]] = field(default_factory=list)
+    disk: Disk | None = None
+    going_on: list[GoingOn] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
@@ -97,7 +99,9 @@ class Status:
         ]
         transactions = [asdict(one) | {"since": one.since and one.since.isoformat()} for one in self.open_transactions]
         gaps = [asdict(gap) | {"advice": gap.advice} for gap in self.archive_gaps]
-        return asdict(self) | {"positions": positions, "open_transactions": transactions, "archive_gaps": gaps}
+        runs = [run.as_dict() for run in self.going_on]
+        lists = {"positions": positions, "open_transactions": transactions, "archive_gaps": gaps, "going_on": runs}
+        return asdict(self) | lists
 
 
 @dataclass
@@ -114,7 +118,7 @@ def read_status(settings: Settings) -> Status:
     with ThreadPoolExecutor(len(checks)) as pool:
         kafka, namenode, nimbus, spark, database = pool.map(lambda check: check(settings), checks)
     ledger = database.answer.get("ledger", [])
-    extents: dict[int, Extent] = namenode.answer
+    extents: dict[int, Extent] = namenode.answer.get("extents", {})
     held = {partition: extent.end for partition, extent in extents.items()}
     archived = {partition: end.next_offset for partition, end in held.items()}
     stored = database.answer.get("log_positions", {})
@@ -150,6 +154,14 @@ def read_status(settings: Settings) -> Status:
         ledger=ledger,
         addresses=addresses(settings),
         still_shown=database.answer.get("still_shown", []),
+        disk=disk(
+            settings,
+            kafka.answer.get("log"),
+            ends,
+            extents if namenode.health.up else None,
+            namenode.answer.get("archive_bytes"),
+        ),
+        going_on=database.answer.get("going_on", []),
     )
 
 
@@ -184,7 +196,8 @@ def _first_line(error: Exception) -> str:
 def _kafka(settings: Settings) -> _Probe:
     def ask() -> tuple[str, dict[str, Any]]:
         ends = log_ends(settings)
-        return f"topic {settings.topic}, {len(ends)} partitions", {"ends": ends, "open": open_transactions(settings, ends)}
+        answer = {"ends": ends, "open": open_transactions(settings, ends), "log": kafka_log(settings, ends)}
+        return f"topic {settings.topic}, {len(ends)} partitions", answer
 
     return _probe("Kafka", settings.kafka_bootstrap, ask)
 
@@ -215,9 +228,10 @@ def _unread(settings: Settings, ends: Mapping[int, LogEnds], known: Mapping[str,
 
 
 def _namenode(settings: Settings) -> _Probe:
-    def ask() -> tuple[str, dict[int, Extent]]:
+    def ask() -> tuple[str, dict[str, Any]]:
         files, extents = archive_extents(settings, TIMEOUT_S)
-        return f"{files} files of the master dataset", extents
+        answer = {"extents": extents, "archive_bytes": archive_bytes(settings, TIMEOUT_S)}
+        return f"{files} files of the master dataset", answer
 
     return _probe("HDFS NameNode", settings.webhdfs_url, ask)
 
@@ -231,15 +245,12 @@ def _nimbus(settings: Settings) -> _Probe:
 
 
 def _spark(settings: Settings) -> _Probe:
-    master = urlsplit(settings.spark_master)
-    address = f"http://{master.hostname}:{SPARK_PAGE_PORT}"
+    address = page_address(settings)
 
-    def ask() -> tuple[str, dict[Any, Any]]:
-        if master.scheme != "spark":
+    def ask() -> tuple[str, dict[str, Any]]:
+        if not is_standalone(settings):
             return f"{settings.spark_master} is not a standalone master: not asked", {}
-        page = requests.get(f"{address}/json/", timeout=TIMEOUT_S)
-        page.raise_for_status()
-        return f"{page.json()['aliveworkers']} workers", {}
+        return f"{read_page(settings)['aliveworkers']} workers", {}
 
     return _probe("Spark master", address, ask)
 
@@ -257,8 +268,15 @@ def _database(settings: Settings) -> _Probe:
                 "extract(epoch FROM duration)::float8 AS duration_s, is_live, error "
                 "FROM runs WHERE kind <> 'audit' ORDER BY run_id DESC LIMIT 1"
             ).fetchone()
+            runs = going_on(connection)
         stored = {row.pop("partition"): LogPosition(**row) for row in positions}
-        answer = {"ledger": ledger, "last_run": last_run, "log_positions": stored, "still_shown": still_shown}
+        answer = {
+            "ledger": ledger,
+            "last_run": last_run,
+            "log_positions": stored,
+            "still_shown": still_shown,
+            "going_on": runs,
+        }
         return f"database {settings.database_name}", answer
 
     return _probe("TimescaleDB", f"{settings.database_host}:{settings.database_port}", ask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import Any
 
@@ -9,8 +10,11 @@ import psycopg
 from pystorm.component import Tuple
 
 from contract.errors import BraidError
-from serving.handoff import merge_appended
+from serving.handoff import MERGED_ROWS, merge_appended
 from speed.database_bolt import DatabaseBolt
+
+# Well below topology.subprocess.timeout.secs (topology.py), after which Storm ends a worker whose bolt is silent.
+_PATIENCE_S = 10
 
 
 class MergeBolt(DatabaseBolt):
@@ -27,8 +31,13 @@ class MergeBolt(DatabaseBolt):
         if self._appended[partition] < self.settings.speed_merge_rows:
             return
         self._appended[partition] = 0
+        give_up_s = time.monotonic() + _PATIENCE_S
         try:
-            merge_appended(self.database(), partition, self.settings.speed_merge_rows)
+            while merge_appended(self.database(), partition, self.settings.speed_merge_rows) == MERGED_ROWS:
+                if time.monotonic() > give_up_s:
+                    # The next commit of the partition goes on with it.
+                    self._appended[partition] = self.settings.speed_merge_rows
+                    break
         except (psycopg.Error, BraidError) as error:
             self.logger.warning("rows of partition %s are not merged now: %s", partition, error)
             self.disconnect()

@@ -103,6 +103,16 @@ CREATE TABLE IF NOT EXISTS serving.run_task (
 );
 ALTER TABLE serving.run_task ADD COLUMN IF NOT EXISTS row_count bigint NOT NULL DEFAULT 0;
 
+-- How far a run is, as its driver says every few seconds. Apart from the run's own row, which every task that writes locks.
+CREATE TABLE IF NOT EXISTS serving.run_progress (
+    run_id      bigint PRIMARY KEY REFERENCES serving.run,
+    step        text NOT NULL,
+    tasks_done  int NOT NULL,
+    tasks       int NOT NULL,
+    advanced_at timestamptz NOT NULL,
+    seen_at     timestamptz NOT NULL
+);
+
 -- The days that have rows of a run, for garbage collection.
 CREATE TABLE IF NOT EXISTS serving.run_day (
     run_id bigint REFERENCES serving.run,
@@ -210,6 +220,29 @@ SELECT partition, next_offset, epoch, received, topic_id, leader_epoch, shift, f
 FROM serving.run_cut
 WHERE run_id = (SELECT run_id FROM serving.publication ORDER BY generation DESC LIMIT 1);
 
+-- Speed rows of epochs up to this one count for no partition: a bound that the planner can estimate, and an index can use, while
+-- live_cut says it exactly. STABLE, so that it is of the same snapshot.
+CREATE OR REPLACE FUNCTION serving.absorbed_floor() RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    -- A partition that the live run did not know has rows from its first commit's epoch on.
+    -- guard: absorbed rows are those of every partition
+    SELECT coalesce(min(coalesce(c.epoch, (SELECT min(l.epoch) - 1 FROM serving.speed_ledger AS l WHERE l.partition = p.partition))), 0)
+    FROM serving.speed_progress AS p LEFT JOIN serving.live_cut AS c ON c.partition = p.partition
+$$;
+
+-- A partition that is new to the speed layer begins in the epoch of the others.
+CREATE OR REPLACE FUNCTION serving.add_partitions(new_partitions int[]) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+    -- guard: a new partition is in the epoch of the others
+    INSERT INTO serving.speed_progress (partition, epoch)
+    SELECT n.partition, (SELECT coalesce(max(p.epoch), 1) FROM serving.speed_progress AS p)
+    FROM unnest(new_partitions) AS n (partition)
+    WHERE n.partition NOT IN (SELECT p.partition FROM serving.speed_progress AS p)
+    ON CONFLICT DO NOTHING
+$$;
+
 -- Of each kept run its latest publication, and which run answers for a day where that one is live.
 CREATE OR REPLACE VIEW serving.kept_publication AS
 SELECT run_id AS kept_run_id, max(generation) AS generation FROM serving.publication GROUP BY run_id;
@@ -267,7 +300,7 @@ DROP FUNCTION IF EXISTS serving.open_staging(), serving.append_staged(int, bigin
     serving.commit_range(text, int, bigint, bigint, bigint, bigint, bigint, serving.rows, serving.reject[], bigint),
     serving.commit_range(text, int, bigint, bigint, bigint, bigint, bigint, serving.rows, serving.reject[], bigint, text, int,
         bigint),
-    serving.add_rejects(serving.reject[]), serving.positions(int), serving.record_lost(jsonb),
+    serving.add_rejects(serving.reject[]), serving.positions(int), serving.record_lost(jsonb), serving.merge_appended(int, int),
     serving.publish(bigint, date[], int[], bigint[]),
     serving.begin_run(text, text, int[], bigint[], int[], text[], int[], bigint[]),
     serving.day_filter(bigint, date);

@@ -5,9 +5,7 @@ CREATE OR REPLACE FUNCTION serving.positions(partitions int)
 RETURNS TABLE (partition int, next_offset bigint, topic_id text, leader_epoch int, shift bigint)
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-    INSERT INTO serving.speed_progress (partition)
-    SELECT generate_series(0, partitions - 1) EXCEPT SELECT p.partition FROM serving.speed_progress AS p
-    ON CONFLICT DO NOTHING;
+    SELECT serving.add_partitions(ARRAY(SELECT generate_series(0, partitions - 1)));
     SELECT p.partition, p.next_offset, p.topic_id, p.leader_epoch, p.shift FROM serving.speed_progress AS p ORDER BY p.partition;
 $$;
 

@@ -19,7 +19,7 @@ DECLARE
     new_run_id bigint;
     other_log text;
 BEGIN
-    INSERT INTO serving.speed_progress (partition) SELECT unnest(archived_partitions) ON CONFLICT DO NOTHING;
+    PERFORM serving.add_partitions(archived_partitions);
     -- In order of partition, so that two runs cannot lock each other out.
     PERFORM FROM serving.speed_progress ORDER BY partition FOR UPDATE;
     PERFORM serving.require_catalogue(code_catalogue);
@@ -74,7 +74,9 @@ BEGIN
         AND l.shift > p.shift AND l.topic_id = p.topic_id AND p.next_offset - p.shift + l.shift > c.next_offset;
     -- guard: epoch increment
     -- guard: rescued offsets are skipped
-    UPDATE serving.speed_progress AS p SET next_offset = c.next_offset, epoch = p.epoch + 1,
+    -- All partitions go on in one epoch, also where one came later, or absorbed_floor would be the lowest.
+    UPDATE serving.speed_progress AS p SET next_offset = c.next_offset,
+        epoch = (SELECT max(every.epoch) + 1 FROM serving.run_cut AS every WHERE every.run_id = new_run_id),
         topic_id = c.topic_id, leader_epoch = c.leader_epoch, shift = c.shift
     FROM serving.run_cut AS c WHERE c.run_id = new_run_id AND c.partition = p.partition;
     run_id := new_run_id;

@@ -48,11 +48,13 @@ CREATE OR REPLACE VIEW public.log_positions AS
 SELECT partition, next_offset, topic_id, leader_epoch, shift FROM serving.speed_progress;
 
 -- `cut` is the next offset by partition; days, rows and events are what the run computed, null unless it ended well. A kept
--- run is one that `make rollback` can make the live one, and that <view>_as_of(run_id) can answer from.
+-- run is one that `make rollback` can make the live one, and that <view>_as_of(run_id) can answer from. How far a run is, its
+-- driver says: at which step, how many of the step's tasks have ended, when it last came further, and when it last said so.
 CREATE OR REPLACE VIEW public.runs AS
 SELECT run_id, kind, state, started_at, published_at, coalesce(published_at, failed_at, audited_at) - started_at AS duration, error,
        (SELECT jsonb_object_agg(c.partition, c.next_offset) FROM serving.run_cut AS c WHERE c.run_id = r.run_id) AS cut,
        day_count AS days, row_count AS rows, event_count AS events,
        EXISTS (SELECT FROM serving.publication AS p WHERE p.run_id = r.run_id) AS is_kept,
-       coalesce(run_id = (SELECT p.run_id FROM serving.publication AS p ORDER BY p.generation DESC LIMIT 1), false) AS is_live
-FROM serving.run AS r;
+       coalesce(run_id = (SELECT p.run_id FROM serving.publication AS p ORDER BY p.generation DESC LIMIT 1), false) AS is_live,
+       g.step, g.tasks_done, g.tasks, g.advanced_at, g.seen_at
+FROM serving.run AS r LEFT JOIN serving.run_progress AS g USING (run_id);

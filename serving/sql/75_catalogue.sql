@@ -48,6 +48,7 @@ BEGIN
     FOR changing IN SELECT * FROM serving.view_version WHERE state = 'leaving' ORDER BY view_name LOOP
         EXECUTE format('DROP FUNCTION IF EXISTS public.%I(bigint)', changing.view_name || '_as_of');
         EXECUTE format('DROP VIEW public.%I, serving.%I', changing.view_name, changing.view_name || '_by_run');
+        EXECUTE format('DROP VIEW IF EXISTS serving.%I', changing.view_name || '_batch');
         changed := true;
     END LOOP;
     FOR changing IN SELECT * FROM serving.view_version WHERE state = 'building' ORDER BY view_name LOOP

@@ -4,18 +4,20 @@ REVOKE ALL ON SCHEMA public FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA serving FROM PUBLIC;
 GRANT USAGE ON SCHEMA public, serving TO reader, speed, batch;
 
-GRANT SELECT ON public.runs, public.catalogue, public.replay_cover, public.sources TO reader;
-GRANT SELECT ON public.quarantine_state TO reader, batch;
+GRANT SELECT ON public.catalogue, public.replay_cover, public.sources TO reader;
+GRANT SELECT ON public.quarantine_state, public.runs TO reader, batch;
 GRANT SELECT ON public.ledger, public.log_positions, public.lost_offsets, public.forgotten, public.drift, public.drift_rows, public.drift_summary TO reader, batch;
 GRANT SELECT (topic, partition, "offset", kafka_time, reason, detail, value_bytes) ON public.quarantine TO reader;
 GRANT EXECUTE ON FUNCTION serving.histogram_compact, serving.histogram_gather, serving.histogram_settle TO reader, braid_owner;
+-- Functions in a view are called as whoever asks it, who may be anybody that was let read it.
+GRANT EXECUTE ON FUNCTION serving.absorbed_floor TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION serving.positions, serving.require_catalogue TO speed, batch;
 GRANT EXECUTE ON FUNCTION serving.commit_range, serving.merge_appended, serving.filtered_days, serving.ask_filters TO speed;
 GRANT EXECUTE ON FUNCTION serving.forgotten_statements TO speed, batch;
 GRANT EXECUTE ON FUNCTION serving.begin_run, serving.cuts, serving.add_surveyed, serving.surveyed_without,
     serving.write_task, serving.write_filters, serving.judge_rejects, serving.add_rejects, serving.publish, serving.fail_run,
-    serving.compare, serving.received_below, serving.end_audit,
+    serving.compare, serving.received_below, serving.end_audit, serving.take_turn, serving.record_progress,
     serving.prune_publications, serving.collect_run_day, serving.collect_epochs, serving.drop_version,
     serving.rollback, serving.resolve, serving.record_lost, serving.record_forgotten, serving.record_sources TO batch;
 GRANT EXECUTE ON FUNCTION serving.require_kept TO reader, braid_owner;

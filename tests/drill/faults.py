@@ -83,6 +83,16 @@ class Faults:
         self._docker("start", *(self.container(service) for service in services))
 
     @contextmanager
+    def frozen(self, service: str) -> Iterator[None]:
+        """Within the block no process of the service runs; its connections stay open, and nobody answers on them."""
+        container = self.container(service)
+        self._docker("pause", container)
+        try:
+            yield
+        finally:
+            self._docker("unpause", container)
+
+    @contextmanager
     def partition(self, service: str, *peers: str) -> Iterator[None]:
         """Within the block no packet of the service reaches its peers; it is told nothing, and all else still works."""
         addresses = [address for peer in peers for address in self._addresses(peer)]

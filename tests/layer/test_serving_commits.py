@@ -64,6 +64,32 @@ def test_merged_rows_are_one_a_key_and_epoch_and_change_no_view(
     assert_merged(reader, pl.concat([frame, more]))
 
 
+def test_a_call_merges_no_more_rows_than_it_may_and_the_next_one_goes_on(
+    speed: Connection, reader: Connection, database: Settings
+) -> None:
+    frame = events(1, 0, 0, 900)
+    for first in range(0, 900, 100):
+        commit(speed, frame[first : first + 100])
+    with connect(database, "postgres") as owner:
+
+        def rows() -> int:
+            row = owner.execute("SELECT count(*) FROM serving.speed_site_traffic").fetchone()
+            assert row
+            return int(row[0])
+
+        before = rows()
+        assert before > 60
+        taken = [merge_appended(speed, 0, least_rows=2, most_rows=50)]
+        assert before - 50 <= rows() <= before
+        while taken[-1] == 50:
+            taken.append(merge_appended(speed, 0, least_rows=2, most_rows=50))
+            assert_merged(reader, frame)
+    assert len(taken) > 3
+    assert max(taken) == 50
+    merge_appended(speed, 0, least_rows=1)
+    assert_merged(reader, frame)
+
+
 def test_rows_that_the_live_run_has_absorbed_are_not_merged_until_a_rollback_needs_them(
     speed: Connection, batch: Connection, reader: Connection, database: Settings
 ) -> None:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -17,13 +17,14 @@ import pytest
 from contract.errors import BraidError, EngineUnavailable, QueryRefused, SchemaMismatch
 from contract.measures import Count
 from contract.settings import Settings
-from contract.views import VIEWS, View
+from contract.views import VIEWS, View, with_rollups
 from serving.__main__ import WELCOME_QUERIES, main
 from serving.database import Connection, connect, reader_dsn
 from serving.handoff import LEDGER_SCHEMA, Counts, begin_run, commit_range, publish, write_task
 from serving.migrate import migrate
 from serving.query import run_query
 from serving.status import read_status
+from tests.fixtures.handoff import assert_merged, commit, full_run
 from tests.fixtures.pageviews import NO_REJECTS, Range, events, reject
 
 
@@ -112,8 +113,10 @@ def test_a_view_that_changed_before_views_had_versions_is_refused(database: Sett
         ("reader", "SELECT * FROM serving.forgotten"),
         ("speed", "SELECT serving.record_forgotten('[]', true)"),
         ("reader", "SELECT * FROM serving.day_filter"),
+        ("reader", "SELECT * FROM serving.site_traffic_batch"),
+        ("speed", "SELECT serving.add_partitions('{9}')"),
         ("batch", "SELECT serving.commit_range('', 0, 0, 1, 1, 1, 0, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL)"),
-        ("batch", "SELECT serving.merge_appended(0, 1)"),
+        ("batch", "SELECT serving.merge_appended(0, 1, 2)"),
         ("batch", "SELECT serving.set_catalogue('', '[]')"),
         ("batch", "SELECT serving.show_views(1)"),
         ("batch", "DELETE FROM serving.batch_page_traffic"),
@@ -159,17 +162,114 @@ def test_predicates_reach_the_indexes_of_both_halves(database: Settings, reader:
     for name, predicate in plans.items():
         lines = [row[0] for row in reader.execute(f"EXPLAIN SELECT * FROM page_traffic WHERE {predicate}".encode())]
         plan = "\n".join(lines)
-        # Each half is read through an index, and of 7 chunks only the one that holds the bucket's day.
+        # Each half is read through an index, and of the chunks only the one that holds the bucket's day.
         assert "Seq Scan on batch" not in plan, f"{name}:\n{plan}"
         assert "Seq Scan on speed_page" not in plan, f"{name}:\n{plan}"
         assert "Seq Scan on _hyper" not in plan, f"{name}:\n{plan}"
         assert "speed_page_traffic_" in plan
         chunks = set(re.findall(r"_hyper_[0-9]+_[0-9]+_chunk(?= b\b)", plan))
         assert len(chunks) == 1 or name == "key", f"{name}:\n{plan}"
+    # Rows of days were not written, as a run writes them.
+    reader.execute("SET braid.fewer_rows = off")
     count = reader.execute(
         "SELECT sum(batch_views), sum(speed_views) FROM page_traffic WHERE site = 'site 3' AND page = '/page/4'"
     )
     assert count.fetchone() == (165, 165)
+
+
+def test_absorbed_rows_are_passed_over_by_their_index(
+    database: Settings, speed: Connection, batch: Connection, reader: Connection
+) -> None:
+    frame = events(1, 0, 0, 300)
+    commit(speed, frame[:200])
+    full_run(batch, frame[:200])
+    commit(speed, frame[200:])
+    with connect(database, "postgres") as owner:
+        for view in VIEWS:
+            # As many again in the epoch that the run has absorbed, as a large run leaves them for a rollback.
+            owner.execute(
+                f"INSERT INTO serving.speed_{view.name} SELECT s.* FROM serving.speed_{view.name} AS s, "
+                "generate_series(1, 200) WHERE s.epoch = 1".encode()
+            )
+        owner.execute("VACUUM ANALYZE")
+    for view in with_rollups(VIEWS):
+        plan = str(reader.execute(f"EXPLAIN SELECT * FROM {view.name}".encode()).fetchall())
+        assert "Seq Scan on speed_" not in plan, plan
+        assert "absorbed_floor" in plan, plan
+    assert_merged(reader, frame)
+
+
+@pytest.mark.parametrize(("first_epoch", "floors"), [(None, [3, 4, 5]), (1, [0, 1, 5])])
+def test_a_partition_that_comes_later_does_not_bring_absorbed_rows_back(
+    database: Settings,
+    speed: Connection,
+    batch: Connection,
+    reader: Connection,
+    first_epoch: int | None,
+    floors: Sequence[int],
+) -> None:
+    frame, other = events(1, 0, 0, 300), events(2, 7, 0, 100)
+    everything = pl.concat([frame, other])
+    for first in range(0, 300, 100):
+        commit(speed, frame[first : first + 100])
+        full_run(batch, frame[: first + 100])
+    seen = []
+    with connect(database, "postgres") as owner:
+        if first_epoch is not None:
+            # As an older schema began with it.
+            owner.execute("INSERT INTO serving.speed_progress (partition, epoch) VALUES (7, %s)", [first_epoch])
+        commit(speed, other)
+        for _ in floors:
+            assert_merged(reader, everything)
+            seen += owner.execute("SELECT serving.absorbed_floor()").fetchall()
+            full_run(batch, everything)
+    assert [floor for (floor,) in seen] == floors
+    assert_merged(reader, everything)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "SELECT * FROM {} ORDER BY bucket DESC, {} LIMIT 5",
+        "SELECT * FROM {} ORDER BY bucket DESC, views DESC, {} LIMIT 7 OFFSET 3",
+        "SELECT * FROM {} ORDER BY bucket, {} LIMIT 2",
+        "SELECT * FROM {} WHERE site = 'shop' ORDER BY bucket DESC, {} LIMIT 3",
+        "SELECT * FROM {} WHERE bucket < '2026-11-20' ORDER BY bucket DESC FETCH FIRST 3 ROWS WITH TIES",
+        "SELECT * FROM {} ORDER BY bucket DESC LIMIT 100000",
+        "SELECT * FROM {} WHERE site = 'nowhere' ORDER BY bucket DESC LIMIT 3",
+        "SELECT * FROM {} ORDER BY bucket DESC LIMIT 0",
+        "SELECT * FROM {} WHERE views > 1 ORDER BY bucket DESC, {} LIMIT 5",
+        "SELECT bucket, sum(views) FROM {} GROUP BY bucket ORDER BY bucket DESC LIMIT 5",
+        "SELECT * FROM {} ORDER BY views DESC, bucket, {} LIMIT 5",
+    ],
+)
+def test_the_newest_rows_are_the_same_as_of_a_whole_view(
+    speed: Connection, batch: Connection, reader: Connection, question: str
+) -> None:
+    frame = events(1, 0, 0, 900, days=5)
+    for known in (300, 600, 900):
+        commit(speed, frame[known - 300 : known])
+        for view in with_rollups(VIEWS):
+            # The keys in the order: without them it leaves open which rows these are.
+            statement = question.format(view.name, ", ".join(view.keys)).encode()
+            reader.execute("SET braid.fewer_rows = on")
+            answer = reader.execute(statement).fetchall()
+            reader.execute("SET braid.fewer_rows = off")
+            assert sorted(map(str, reader.execute(statement).fetchall())) == sorted(map(str, answer))
+        if known < 900:
+            full_run(batch, frame[:known])
+
+
+def test_a_question_for_the_newest_rows_reads_no_more_than_their_buckets(
+    speed: Connection, batch: Connection, reader: Connection
+) -> None:
+    frame = events(1, 0, 0, 900, days=5)
+    commit(speed, frame)
+    full_run(batch, frame)
+    query = b"EXPLAIN SELECT * FROM site_traffic WHERE site = 'demo' ORDER BY bucket DESC LIMIT 5"
+    assert "bucket >= COALESCE" in str(reader.execute(query).fetchall())
+    reader.execute("SET braid.fewer_rows = off")
+    assert "bucket >= COALESCE" not in str(reader.execute(query).fetchall())
 
 
 @pytest.mark.usefixtures("cli")

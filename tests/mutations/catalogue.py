@@ -36,6 +36,34 @@ def _test(node: str) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "a lag that nears what retention leaves is said",
+        "serving/disk.py",
+        "if unarchived >= _LAG_NEAR * kept:",
+        "if False:",
+        _test("unit/test_disk_budget.py"),
+    ),
+    Mutation(
+        "the disk is the broker's",
+        "contract/kafka_disk.py",
+        'if cluster_id is None or f"cluster.id={cluster_id}" not in properties.splitlines():',
+        "if False:",
+        _test("unit/test_disk_budget.py"),
+    ),
+    Mutation(
+        "what is not archived is not deleted",
+        "ingest/topic_budget.py",
+        "if missing > retention_bytes:",
+        "if False:",
+        _test("unit/test_disk_budget.py"),
+    ),
+    Mutation(
+        "who hangs is started again",
+        "ingest/heartbeat.py",
+        "if stood_s <= self._limit_s:",
+        "if True:",
+        _test("unit/test_heartbeat.py"),
+    ),
+    Mutation(
         "progress fence",
         "serving/sql/40_speed.sql",
         "IF position_before <> first_offset OR range_next_offset <= first_offset THEN",
@@ -79,8 +107,9 @@ MUTATIONS = (
     Mutation(
         "merged rows take the place of their parts",
         "serving/schema_speed.py",
-        "DELETE FROM {table} WHERE partition = of_partition AND level = of_level AND epoch > absorbed_epoch RETURNING *",
-        "SELECT * FROM {table} WHERE partition = of_partition AND level = of_level AND epoch > absorbed_epoch",
+        "DELETE FROM {table} WHERE ctid = ANY (ARRAY(\n                SELECT s.ctid FROM",
+        "SELECT * FROM {table} WHERE ctid = ANY (ARRAY(\n                SELECT s.ctid FROM",
+        more=(("serving/schema_speed.py", "            RETURNING *\n        ), merged", "        ), merged"),),
     ),
     Mutation(
         "merged rows stay in their epoch",
@@ -96,12 +125,33 @@ MUTATIONS = (
         ),
         proof=_test("layer/test_serving_commits.py::test_merged_rows_are_one_a_key_and_epoch_and_change_no_view"),
     ),
-    Mutation("epoch increment", "serving/sql/50_batch.sql", "epoch = p.epoch + 1", "epoch = p.epoch"),
+    Mutation(
+        "absorbed rows are those of every partition",
+        "serving/sql/20_state.sql",
+        "coalesce(min(coalesce(c.epoch,",
+        "coalesce(max(coalesce(c.epoch,",
+        _test("layer/test_serving_readers.py::test_a_partition_that_comes_later_does_not_bring_absorbed_rows_back"),
+    ),
+    Mutation(
+        "a new partition is in the epoch of the others",
+        "serving/sql/20_state.sql",
+        "coalesce(max(p.epoch), 1)",
+        "coalesce(min(1), 1)",
+        _test("layer/test_serving_readers.py::test_a_partition_that_comes_later_does_not_bring_absorbed_rows_back"),
+    ),
+    Mutation(
+        "rows of days are a view's own",
+        "contract/views.py",
+        "in names and not view.by_day:",
+        "in names and False:",
+        _test("unit/test_kernel.py::test_by_day_makes_a_view_of_whole_days_that_readers_have_too"),
+    ),
+    Mutation("epoch increment", "serving/sql/50_batch.sql", "max(every.epoch) + 1", "max(every.epoch)"),
     Mutation(
         "rescued offsets are skipped",
         "serving/sql/50_batch.sql",
-        "SET next_offset = c.next_offset, epoch",
-        "SET next_offset = p.next_offset, epoch",
+        "SET next_offset = c.next_offset,",
+        "SET next_offset = p.next_offset,",
     ),
     Mutation(
         "planned on the live generation",
@@ -1022,5 +1072,19 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "register.tidy(group)",
         "pass",
         _test("unit/test_forget_sources.py"),
+    ),
+    Mutation(
+        "one run has the turn",
+        "serving/sql/52_turn.sql",
+        "IF NOT pg_try_advisory_lock(x'7475726e'::int, 1) THEN",
+        "IF false THEN",
+        _test("layer/test_serving_turn.py::test_one_session_has_the_turn_and_gives_it_back_when_it_ends"),
+    ),
+    Mutation(
+        "a run that nobody computes ends",
+        "batch/watch.py",
+        "if self._lacks.too_long:",
+        "if False:",
+        _test("unit/test_watch.py"),
     ),
 )

@@ -16,7 +16,7 @@ INTERLEAVINGS = 2_400
     [
         ("commit_range", "position_before <> first_offset", "false"),
         ("commit_range", "judged_generation <> live_generation", "false"),
-        ("begin_run", "epoch = p.epoch + 1", "epoch = p.epoch"),
+        ("begin_run", "max(every.epoch) + 1", "max(every.epoch)"),
         ("write_task", "IF NOT written", "IF false"),
         ("publish", "<> planned.base_generation", "< 0"),
         ("add_rejects", "FROM unnest(rejects) AS n", "FROM unnest(rejects) AS n WHERE layer <> 'batch'"),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ case $1 in
     ps) cat "$here/containers" ;;
     image) [[ -e $here/built ]] ;;
     compose) [[ $2 == version ]] || env >"$here/environment" ;;
+    exec) "$here/console" "$@" ;;
 esac
 """
 COMMANDS = (
@@ -224,3 +227,59 @@ def test_what_images_copy_does_not_depend_on_the_clones_umask():
     copies = [line for line in lines if line.startswith("COPY ") and not line.startswith("COPY --from=")]
     assert len(copies) > 10
     assert [line for line in copies if not line.startswith("COPY --chmod=0755 ")] == []
+
+
+@pytest.fixture
+def console(checkout: Checkout) -> Callable[[str], None]:
+    """A stack with a container that stays, in which Python does what is said."""
+
+    def stays(python: str) -> None:
+        checkout.contains(
+            f"running False {checkout.folder}/compose\tkafka\tb1", f"running False {checkout.folder}/compose\tconsole\tc1"
+        )
+        (checkout.bin / "console").write_text(f'#!/bin/bash\nhere=$(dirname "$0")\n{python}\n')
+        (checkout.bin / "console").chmod(0o755)
+
+    return stays
+
+
+def test_a_question_starts_no_container(checkout: Checkout, console: Callable[[str], None]):
+    console("cat; echo answer; exit 7")
+    done = subprocess.run(
+        ["compose/engine", "ask", "-m", "serving", "query", "select 'a  b'"], cwd=checkout.folder, input="in\n", text=True,
+        env={"PATH": f"{checkout.bin}:{os.environ['PATH']}", "BRAID_TOPIC": "mine"}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (7, "in\nanswer\n", "")
+    lists, asked = checkout.asked()
+    assert lists.startswith("ps --all ")
+    # What this shell sets wins, as it does for a container that is started.
+    assert re.fullmatch(r"exec --interactive (--env \w+ )+c1 python -X call=[\d-]+ -m serving query select 'a  b'", asked)
+    assert "--env BRAID_TOPIC " in asked
+
+
+def test_without_a_container_that_stays_one_is_started(checkout: Checkout):
+    folder = f"{checkout.folder}/compose"
+    for others in ("", f"exited False {folder}\tconsole\tc1\n", f"running True {folder}\tconsole\tc1\n"):
+        checkout.contains(*f"{others}running False {folder}\ttimescaledb\tb1".split("\n"))
+        assert checkout.run("make", "query", SQL="select 1").returncode == 0
+        assert checkout.asked()[-1].endswith(" run --rm -T --no-deps tools -m serving query --format table select 1")
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "INT"), (signal.SIGTERM, "TERM")])
+def test_a_signal_ends_the_question_in_the_container(
+    checkout: Checkout, console: Callable[[str], None], number: int, name: str
+):
+    # The client of a container ends when what runs there does, not before.
+    console('if [[ $3 == pkill ]]; then echo end >"$here/pipe"; else echo begun; read -r <"$here/pipe"; exit 130; fi')
+    os.mkfifo(checkout.bin / "pipe")
+    asking = subprocess.Popen(
+        ["compose/engine", "ask", "-m", "serving", "query", "select pg_sleep(60)"], cwd=checkout.folder, text=True,
+        env={"PATH": f"{checkout.bin}:{os.environ['PATH']}"}, stdout=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert asking.stdout
+    assert asking.stdout.readline() == "begun\n"
+    os.killpg(asking.pid, signal.SIGINT) if number == signal.SIGINT else asking.send_signal(number)
+    asking.communicate(timeout=60)
+    assert asking.returncode in (130, 128 + number)
+    call = next(line.split("call=")[1].split()[0] for line in checkout.asked() if " python " in line)
+    assert checkout.asked()[-1] == f"exec c1 pkill -{name} -f -- -X call={call}"

@@ -110,5 +110,5 @@ def test_every_container_has_a_memory_limit_and_every_java_process_ends_when_its
     starts = [
         line for line in lines if re.search(r"java=\(|exec java|childopts|extraJavaOptions|SPARK_DAEMON_JAVA_OPTS", line)
     ]
-    assert len(starts) == 9
+    assert len(starts) == 10
     assert [line for line in starts if "ExitOnOutOfMemoryError" not in line] == []

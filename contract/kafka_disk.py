@@ -1,0 +1,106 @@
+"""How much disk Kafka's log of the topic may take, and takes: sums, and one look at the broker's volume where that is here.
+
+Kafka deletes whole segments, the oldest first, once a partition without its oldest segment has `retention.bytes`. So a
+partition takes at most that and one segment, and a budget is shared out with both.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+FOLDER = Path("/var/lib/braid/kafka")
+"""The broker's log.dirs; who looks there has its volume at the broker's own place, read-only."""
+RETENTION_BYTES, SEGMENT_BYTES, RETENTION_MS = "retention.bytes", "segment.bytes", "retention.ms"
+_SEGMENTS = 8
+_LARGEST_SEGMENT_BYTES = 1 << 30
+_SMALLEST_SEGMENT_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class LogLimits:
+    """What the topic's settings say of each partition; retention_bytes is None where only time limits it."""
+
+    retention_bytes: int | None
+    segment_bytes: int
+    retention_ms: int | None
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, str]) -> Self:
+        """As Kafka tells them; -1 is no limit there."""
+        retention_bytes, retention_ms = int(config[RETENTION_BYTES]), int(config[RETENTION_MS])
+        return cls(
+            None if retention_bytes < 0 else retention_bytes,
+            int(config[SEGMENT_BYTES]),
+            None if retention_ms < 0 else retention_ms,
+        )
+
+    def budget_bytes(self, partitions: int) -> int | None:
+        """The most that so many partitions take; None: no limit."""
+        return None if self.retention_bytes is None else (self.retention_bytes + self.segment_bytes) * partitions
+
+
+def shared_out(budget_bytes: int, partitions: int) -> tuple[int, int]:
+    """retention.bytes and segment.bytes of each partition: all stay within the budget, with segments under way."""
+    share = budget_bytes // partitions
+    segment = min(_LARGEST_SEGMENT_BYTES, max(_SMALLEST_SEGMENT_BYTES, share // _SEGMENTS))
+    return max(share - segment, segment), segment
+
+
+@dataclass(frozen=True)
+class LogDisk:
+    """The disk that the broker's log is on, and what each partition of the topic takes of it."""
+
+    size_bytes: int
+    free_bytes: int
+    log_bytes: Mapping[int, int]
+
+    @property
+    def half_of_free(self) -> int:
+        """The budget if nobody sets one: the log grows into it without changing it."""
+        return (self.free_bytes + sum(self.log_bytes.values())) // 2
+
+
+def log_disk(topic: str, cluster_id: str | None, folder: Path = FOLDER) -> LogDisk | None:
+    """None where the log of this cluster is not in the folder: a broker elsewhere has a disk of its own."""
+    try:
+        properties = (folder / "meta.properties").read_text(encoding="utf-8")
+        disk = os.statvfs(folder)
+        parts = {
+            int(found[1]): path
+            for path in folder.iterdir()
+            if (found := re.fullmatch(rf"{re.escape(topic)}-(\d+)", path.name))
+        }
+    except OSError:
+        return None
+    # guard: the disk is the broker's
+    if cluster_id is None or f"cluster.id={cluster_id}" not in properties.splitlines():
+        return None
+    return LogDisk(
+        # As df says it: what is kept for root or others is none of the disk.
+        (disk.f_blocks - disk.f_bfree + disk.f_bavail) * disk.f_frsize,
+        disk.f_bavail * disk.f_frsize,
+        {partition: _taken_bytes(path) for partition, path in sorted(parts.items())},
+    )
+
+
+def unarchived_bytes(log_bytes: int, first_offset: int, archived_offset: int, high_watermark: int) -> int:
+    """About how much of a partition's log no file of the archive has yet: records are taken to be of one size."""
+    offsets = high_watermark - first_offset
+    missing = high_watermark - max(first_offset, archived_offset)
+    return 0 if offsets <= 0 or missing <= 0 else -(-log_bytes * missing // offsets)
+
+
+def _taken_bytes(folder: Path) -> int:
+    taken = 0
+    # Kafka deletes segments meanwhile. Index files are made larger than what is in them, so blocks count.
+    with suppress(FileNotFoundError):
+        for path in folder.iterdir():
+            with suppress(FileNotFoundError):
+                taken += path.stat().st_blocks * 512
+    return taken

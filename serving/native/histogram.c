@@ -1,0 +1,251 @@
+/*
+ * Histograms: sorted bigint[] of `bin << 48 | count`, as contract/sketches/histogram.py has them.
+ *
+ * A state keeps the first histogram as it is, since most groups of a merged view have one row. From the second one on it
+ * counts in a window of bins around those that it has met; a bin that was not met has -1, because a count may be 0.
+ */
+#include "braid.h"
+
+#include <math.h>
+
+#include "catalog/pg_type.h"
+#include "common/int.h"
+#include "libpq/pqformat.h"
+#include "utils/array.h"
+#include "utils/fmgrprotos.h"
+
+#define COUNT_BITS 48
+#define COUNT_MASK ((INT64CONST(1) << COUNT_BITS) - 1)
+#define NO_ENTRY PG_INT64_MAX
+#define ZERO_BIN (-321)
+#define BINS_PER_OCTAVE 32.0
+#define MARGIN_BINS 64
+
+typedef struct Histogram
+{
+	ArrayType *only; /* the one histogram so far, or null */
+	int64 *counts;
+	int first_bin;
+	int bins;
+} Histogram;
+
+static int64 *entries_of(ArrayType *array, int *count)
+{
+	if (ARR_ELEMTYPE(array) != INT8OID)
+		elog(ERROR, "a histogram is a bigint[]");
+	*count = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+	return (int64 *) ARR_DATA_PTR(array);
+}
+
+/* The window becomes so large that it has the bin, and some around it. */
+static void widen(Histogram *state, MemoryContext context, int bin)
+{
+	int first = bin - MARGIN_BINS, after = bin + MARGIN_BINS;
+	int64 *wider;
+
+	if (state->counts)
+	{
+		first = Min(first, state->first_bin);
+		after = Max(after, state->first_bin + state->bins);
+	}
+	wider = MemoryContextAlloc(context, sizeof(int64) * (after - first));
+	memset(wider, 0xff, sizeof(int64) * (after - first));
+	if (state->counts)
+	{
+		memcpy(wider + (state->first_bin - first), state->counts, sizeof(int64) * state->bins);
+		pfree(state->counts);
+	}
+	state->counts = wider;
+	state->first_bin = first;
+	state->bins = after - first;
+}
+
+static void add_count(Histogram *state, MemoryContext context, int bin, int64 more)
+{
+	int64 *count;
+
+	if (bin < state->first_bin || bin >= state->first_bin + state->bins)
+		widen(state, context, bin);
+	count = &state->counts[bin - state->first_bin];
+	if (pg_add_s64_overflow(Max(*count, 0), more, count))
+		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("bigint out of range")));
+}
+
+static void add_array(Histogram *state, MemoryContext context, ArrayType *array)
+{
+	int count;
+	int64 *entries = entries_of(array, &count);
+	bits8 *nulls = ARR_NULLBITMAP(array);
+
+	for (int i = 0; i < count; i++)
+	{
+		if (nulls && !(nulls[i / 8] & (1 << (i % 8))))
+			continue;
+		if (*entries != NO_ENTRY)
+			add_count(state, context, (int) (*entries >> COUNT_BITS), *entries & COUNT_MASK);
+		entries++;
+	}
+}
+
+static ArrayType *array_of(Histogram *state)
+{
+	int met = 0;
+	int64 *entry;
+	ArrayType *array;
+	Size size;
+
+	for (int i = 0; i < state->bins; i++)
+		met += state->counts[i] >= 0;
+	if (met == 0)
+		return construct_empty_array(INT8OID);
+	size = ARR_OVERHEAD_NONULLS(1) + sizeof(int64) * met;
+	array = palloc0(size);
+	SET_VARSIZE(array, size);
+	array->ndim = 1;
+	array->elemtype = INT8OID;
+	ARR_DIMS(array)[0] = met;
+	ARR_LBOUND(array)[0] = 1;
+	entry = (int64 *) ARR_DATA_PTR(array);
+	for (int i = 0; i < state->bins; i++)
+		if (state->counts[i] >= 0)
+			*entry++ = (int64) ((uint64) (int64) (state->first_bin + i) << COUNT_BITS) + state->counts[i];
+	return array;
+}
+
+static void gather(Histogram *state, MemoryContext context, ArrayType *array)
+{
+	if (state->only == NULL && state->counts == NULL)
+	{
+		state->only = MemoryContextAlloc(context, VARSIZE(array));
+		memcpy(state->only, array, VARSIZE(array));
+		return;
+	}
+	if (state->only)
+	{
+		ArrayType *first = state->only;
+
+		state->only = NULL;
+		add_array(state, context, first);
+		pfree(first);
+		/* An empty histogram was met, and the next one must not be taken for the first. */
+		if (state->counts == NULL)
+			widen(state, context, 0);
+	}
+	add_array(state, context, array);
+}
+
+PG_FUNCTION_INFO_V1(braid_histogram_gather);
+Datum braid_histogram_gather(PG_FUNCTION_ARGS)
+{
+	MemoryContext context = aggregate_context(fcinfo);
+	Histogram *state = PG_ARGISNULL(0) ? NULL : (Histogram *) PG_GETARG_POINTER(0);
+
+	if (!PG_ARGISNULL(1))
+	{
+		if (state == NULL)
+			state = MemoryContextAllocZero(context, sizeof(Histogram));
+		gather(state, context, PG_GETARG_ARRAYTYPE_P(1));
+	}
+	if (state == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_POINTER(state);
+}
+
+PG_FUNCTION_INFO_V1(braid_histogram_settle);
+Datum braid_histogram_settle(PG_FUNCTION_ARGS)
+{
+	Histogram *state;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	state = (Histogram *) PG_GETARG_POINTER(0);
+	PG_RETURN_ARRAYTYPE_P(state->only ? state->only : array_of(state));
+}
+
+PG_FUNCTION_INFO_V1(braid_histogram_combine);
+Datum braid_histogram_combine(PG_FUNCTION_ARGS)
+{
+	MemoryContext context = aggregate_context(fcinfo);
+	Histogram *state = PG_ARGISNULL(0) ? NULL : (Histogram *) PG_GETARG_POINTER(0);
+
+	if (!PG_ARGISNULL(1))
+	{
+		Histogram *more = (Histogram *) PG_GETARG_POINTER(1);
+
+		if (state == NULL)
+			state = MemoryContextAllocZero(context, sizeof(Histogram));
+		gather(state, context, more->only ? more->only : array_of(more));
+	}
+	if (state == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_POINTER(state);
+}
+
+PG_FUNCTION_INFO_V1(braid_histogram_serialize);
+Datum braid_histogram_serialize(PG_FUNCTION_ARGS)
+{
+	Histogram *state = (Histogram *) PG_GETARG_POINTER(0);
+	ArrayType *array = state->only ? state->only : array_of(state);
+	bytea *bytes = palloc(VARHDRSZ + VARSIZE(array));
+
+	SET_VARSIZE(bytes, VARHDRSZ + VARSIZE(array));
+	memcpy(VARDATA(bytes), array, VARSIZE(array));
+	PG_RETURN_BYTEA_P(bytes);
+}
+
+PG_FUNCTION_INFO_V1(braid_histogram_deserialize);
+Datum braid_histogram_deserialize(PG_FUNCTION_ARGS)
+{
+	bytea *bytes = PG_GETARG_BYTEA_PP(0);
+	Histogram *state = palloc0(sizeof(Histogram));
+
+	state->only = palloc(VARSIZE_ANY_EXHDR(bytes));
+	memcpy(state->only, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
+	PG_RETURN_POINTER(state);
+}
+
+PG_FUNCTION_INFO_V1(braid_histogram_add);
+Datum braid_histogram_add(PG_FUNCTION_ARGS)
+{
+	Histogram state = {0};
+
+	add_array(&state, CurrentMemoryContext, PG_GETARG_ARRAYTYPE_P(0));
+	add_array(&state, CurrentMemoryContext, PG_GETARG_ARRAYTYPE_P(1));
+	PG_RETURN_ARRAYTYPE_P(array_of(&state));
+}
+
+/* As approx_percentile in sql/10_sketches.sql, operation by operation, so that the last bit is the same. */
+PG_FUNCTION_INFO_V1(braid_histogram_percentile);
+Datum braid_histogram_percentile(PG_FUNCTION_ARGS)
+{
+	float8 fraction = PG_GETARG_FLOAT8(0);
+	int count;
+	ArrayType *array = PG_GETARG_ARRAYTYPE_P(1);
+	int64 *entries = entries_of(array, &count);
+	int64 remaining = 0;
+
+	if (!(fraction >= 0 && fraction <= 1))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("approx_percentile takes a fraction from 0 to 1, not %s; the 95th percentile is 0.95",
+						DatumGetCString(DirectFunctionCall1(float8out, Float8GetDatum(fraction))))));
+	if (ARR_HASNULL(array))
+		PG_RETURN_NULL();
+	for (int i = 0; i < count; i++)
+		if (pg_add_s64_overflow(remaining, entries[i] & COUNT_MASK, &remaining))
+			ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("bigint out of range")));
+	remaining = Max(1, (int64) rint(ceil(fraction * (float8) remaining)));
+	for (int i = 0; i < count; i++)
+	{
+		remaining -= entries[i] & COUNT_MASK;
+		if (remaining <= 0)
+		{
+			int64 bin = entries[i] >> COUNT_BITS;
+			float8 low = pow(2, (float8) bin / BINS_PER_OCTAVE), high = pow(2, (float8) (bin + 1) / BINS_PER_OCTAVE);
+
+			/* The value with the least worst relative error in a bin (low, high]. */
+			PG_RETURN_FLOAT8(bin <= ZERO_BIN ? 0 : 2 * low * high / (low + high));
+		}
+	}
+	PG_RETURN_NULL();
+}

@@ -1,0 +1,325 @@
+/*
+ * Questions that a view answers from fewer rows than it has, with the same result. A view in SQL cannot know what it is asked.
+ *
+ * 1. A question that asks a view only for sums of all of its rows is answered from the view's rows of days.
+ *
+ * `SELECT site, sum(views), rollup(visitors) FROM site_traffic GROUP BY site` reads a row a minute of all of history, where
+ * site_traffic_by_day has one a day, with the same columns. Sums and sketches of either are the same to the byte, since
+ * measures merge in any grouping. So where nothing else is asked of the view (no bucket, no count of rows, no measure
+ * outside of such a sum) its rows of days take its place, as they would if the question had named them.
+ *
+ * 2. A question for the first or last few rows by bucket needs none beyond the bucket in which the batch rows alone are so many:
+ * each of them is a row of the view. `SELECT * FROM page_traffic ORDER BY bucket DESC LIMIT 5` gets
+ * `bucket >= (SELECT bucket FROM serving.page_traffic_batch ORDER BY bucket DESC LIMIT 1 OFFSET 4)` in addition, with the
+ * conditions of the question, and both halves are read by an index instead of merged from their beginning.
+ *
+ * The planner's hook sees the query after views were expanded, whatever way it came: prepared, in a function, in a view.
+ */
+#include "braid.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/stratnum.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "datatype/timestamp.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/planner.h"
+#include "optimizer/tlist.h"
+#include "parser/parsetree.h"
+#include "rewrite/rewriteManip.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+#define OWNER "braid_owner"
+#define SUFFIX "_by_day"
+#define BATCH_SUFFIX "_batch"
+#define MOST_ROWS 100000
+#define BUCKET 1 /* the first column of every view */
+
+static planner_hook_type next_planner = NULL;
+static bool is_on = true;
+
+/* Whether an expression uses more of the view than its keys, and what else it may. */
+typedef struct Uses
+{
+	int varno;
+	Oid view;
+	bool allows_sums;
+	bool allows_bucket;
+	bool more;
+} Uses;
+
+/* sum(bigint) of PostgreSQL, rollup and hll_merge of ours: their result does not depend on how the rows were merged before. */
+static bool is_sum(Oid function)
+{
+	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	bool found = false;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(tuple);
+		const char *name = NameStr(proc->proname);
+		char *schema = get_namespace_name(proc->pronamespace);
+
+		found = strcmp(name, "sum") == 0 ? strcmp(schema, "pg_catalog") == 0
+				: strcmp(name, "rollup") == 0 || strcmp(name, "hll_merge") == 0 || strcmp(name, "hll_union_agg") == 0
+				? strcmp(schema, "public") == 0
+				: false;
+		ReleaseSysCache(tuple);
+	}
+	return found;
+}
+
+/* Texts are keys; every other column but the bucket is a measure or a part of one. */
+static bool is_key(Oid view, AttrNumber column) { return get_atttype(view, column) == TEXTOID; }
+
+static bool uses_walker(Node *node, Uses *uses)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Aggref))
+	{
+		Aggref *aggregate = (Aggref *) node;
+		TargetEntry *argument = list_length(aggregate->args) == 1 ? linitial(aggregate->args) : NULL;
+		Var *var = argument && IsA(argument->expr, Var) ? (Var *) argument->expr : NULL;
+
+		if (!uses->allows_sums || aggregate->agglevelsup != 0 || var == NULL || var->varlevelsup != 0 || var->varno != uses->varno ||
+			var->varattno <= BUCKET || is_key(uses->view, var->varattno) || aggregate->aggdistinct || aggregate->aggorder ||
+			!is_sum(aggregate->aggfnoid))
+			uses->more = true;
+		return uses->more || uses_walker((Node *) aggregate->aggfilter, uses);
+	}
+	if (IsA(node, Var))
+	{
+		Var *var = (Var *) node;
+
+		if (var->varlevelsup != 0 || var->varno != uses->varno || var->varattno < BUCKET ||
+			!(var->varattno == BUCKET ? uses->allows_bucket : is_key(uses->view, var->varattno)))
+			uses->more = true;
+		return uses->more;
+	}
+	if (IsA(node, Query) || IsA(node, SubLink) || IsA(node, GroupingFunc))
+	{
+		uses->more = true;
+		return true;
+	}
+	return expression_tree_walker(node, uses_walker, uses);
+}
+
+static bool is_ours(Oid view)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(view));
+	Oid owner = get_role_oid(OWNER, true);
+	bool ours = HeapTupleIsValid(tuple) && OidIsValid(owner) && ((Form_pg_class) GETSTRUCT(tuple))->relowner == owner &&
+				((Form_pg_class) GETSTRUCT(tuple))->relkind == RELKIND_VIEW;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return ours;
+}
+
+static bool have_the_same_columns(TupleDesc one, TupleDesc other)
+{
+	if (one->natts != other->natts)
+		return false;
+	for (int i = 0; i < one->natts; i++)
+		if (strcmp(NameStr(TupleDescAttr(one, i)->attname), NameStr(TupleDescAttr(other, i)->attname)) != 0 ||
+			TupleDescAttr(one, i)->atttypid != TupleDescAttr(other, i)->atttypid)
+			return false;
+	return true;
+}
+
+/* Whoever asks may not be let into the schema, as by a view of somebody else's: then the text below would be refused. */
+static bool may_name(Oid schema)
+{
+	return OidIsValid(schema) && object_aclcheck(NamespaceRelationId, schema, GetUserId(), ACL_USAGE) == ACLCHECK_OK;
+}
+
+/* The view of the view's rows of days, locked, or InvalidOid: its name says so, and both are of the serving layer. */
+static Oid days_of(Oid view)
+{
+	char *name = get_rel_name(view);
+	Relation fine, coarse;
+	bool alike;
+	Oid days;
+
+	if (!is_ours(view) || !may_name(get_rel_namespace(view)) || strlen(name) + strlen(SUFFIX) >= NAMEDATALEN)
+		return InvalidOid;
+	days = get_relname_relid(psprintf("%s" SUFFIX, name), get_rel_namespace(view));
+	if (!OidIsValid(days) || !is_ours(days))
+		return InvalidOid;
+	/* It may be taken away this very moment. */
+	coarse = try_relation_open(days, AccessShareLock);
+	if (coarse == NULL)
+		return InvalidOid;
+	fine = relation_open(view, NoLock);
+	alike = have_the_same_columns(RelationGetDescr(fine), RelationGetDescr(coarse));
+	relation_close(fine, NoLock);
+	relation_close(coarse, NoLock);
+	return alike ? days : InvalidOid;
+}
+
+/* A query of the owner's view in text, as the rewriter makes it. Whoever may read a view may read this of it. */
+static Query *rewritten(const char *text)
+{
+	Query *query = linitial_node(Query, pg_analyze_and_rewrite_fixedparams(linitial(pg_parse_query(text)), text, NULL, 0, NULL));
+
+	linitial_node(RTEPermissionInfo, query->rteperminfos)->requiredPerms = 0;
+	return query;
+}
+
+/* Nothing of the expression but keys, sums and, if it may, the bucket is of the view; and it is the same for equal rows. */
+static bool is_known(Node *expression, Uses *uses)
+{
+	if (contain_volatile_functions(expression))
+		return false;
+	uses_walker(expression, uses);
+	return !uses->more;
+}
+
+/* Takes the rows of days where only sums are asked for. */
+static void choose_days(Query *query, RangeTblEntry *entry, int varno)
+{
+	Uses uses = {.varno = varno, .view = entry->relid, .allows_sums = true};
+	Oid days;
+
+	if (!(query->hasAggs || query->groupClause || (query->distinctClause && !query->hasWindowFuncs)) ||
+		!is_known((Node *) query->targetList, &uses) || !is_known(query->jointree->quals, &uses) ||
+		!is_known(query->havingQual, &uses))
+		return;
+	days = days_of(entry->relid);
+	if (OidIsValid(days))
+		entry->subquery = rewritten(psprintf("SELECT * FROM %s", quote_qualified_identifier(
+			get_namespace_name(get_rel_namespace(days)), get_rel_name(days))));
+}
+
+/* A number of LIMIT or OFFSET, or -1 where it is not plain. */
+static int64 plain_number(Node *expression)
+{
+	Const *number = (Const *) eval_const_expressions(NULL, copyObject(expression));
+
+	return IsA(number, Const) && !number->constisnull ? DatumGetInt64(number->constvalue) : -1;
+}
+
+/* How many rows LIMIT and OFFSET ask for together, or -1 where that is not plain or much. */
+static int64 rows_asked(Query *query)
+{
+	int64 limit = query->limitCount ? plain_number(query->limitCount) : -1;
+	int64 offset = query->limitOffset ? plain_number(query->limitOffset) : 0;
+
+	return limit < 0 || limit > MOST_ROWS || offset < 0 || offset > MOST_ROWS ? -1 : limit + offset;
+}
+
+/* Bounds the bucket where the rows that are first or last by it are asked for. */
+static void bound_bucket(Query *query, RangeTblEntry *entry, int varno)
+{
+	Uses uses = {.varno = varno, .view = entry->relid, .allows_bucket = true};
+	TypeCacheEntry *type;
+	int64 rows = rows_asked(query);
+	char *batch;
+	Oid serving;
+	SortGroupClause *first;
+	Var *bucket;
+	bool newest;
+	Query *bound;
+	SubLink *asked;
+	CoalesceExpr *known;
+	Node *quals;
+
+	if (rows < 1 || query->hasAggs || query->groupClause || query->distinctClause || query->hasWindowFuncs ||
+		query->hasTargetSRFs || query->sortClause == NIL || !is_ours(entry->relid) ||
+		!is_known(query->jointree->quals, &uses) || contain_volatile_functions((Node *) query->targetList))
+		return;
+	type = lookup_type_cache(TIMESTAMPTZOID, TYPECACHE_LT_OPR | TYPECACHE_GT_OPR | TYPECACHE_BTREE_OPFAMILY);
+	first = linitial_node(SortGroupClause, query->sortClause);
+	bucket = (Var *) get_sortgroupclause_expr(first, query->targetList);
+	if (!IsA(bucket, Var) || bucket->varno != varno || bucket->varlevelsup != 0 || bucket->varattno != BUCKET ||
+		(first->sortop != type->lt_opr && first->sortop != type->gt_opr))
+		return;
+	batch = psprintf("%s" BATCH_SUFFIX, get_rel_name(entry->relid));
+	serving = get_namespace_oid("serving", true);
+	if (!may_name(serving) || !OidIsValid(get_relname_relid(batch, serving)))
+		return;
+	newest = first->sortop == type->gt_opr;
+	bound = rewritten(psprintf("SELECT bucket FROM serving.%s ORDER BY bucket %s LIMIT 1 OFFSET " INT64_FORMAT,
+							   quote_identifier(batch), newest ? "DESC" : "ASC", rows - 1));
+	quals = copyObject(query->jointree->quals);
+	ChangeVarNodes(quals, varno, 1, 0);
+	bound->jointree->quals = quals;
+	asked = makeNode(SubLink);
+	asked->subLinkType = EXPR_SUBLINK;
+	asked->subselect = (Node *) bound;
+	asked->location = -1;
+	known = makeNode(CoalesceExpr);
+	known->coalescetype = TIMESTAMPTZOID;
+	known->args = list_make2(asked, makeConst(TIMESTAMPTZOID, -1, InvalidOid, sizeof(TimestampTz),
+											  TimestampTzGetDatum(newest ? DT_NOBEGIN : DT_NOEND), false, FLOAT8PASSBYVAL));
+	known->location = -1;
+	query->jointree->quals = make_and_qual(
+		query->jointree->quals,
+		(Node *) make_opclause(get_opfamily_member(type->btree_opf, TIMESTAMPTZOID, TIMESTAMPTZOID,
+												   newest ? BTGreaterEqualStrategyNumber : BTLessEqualStrategyNumber),
+							   BOOLOID, false, copyObject((Expr *) bucket), (Expr *) known, InvalidOid, InvalidOid));
+	query->hasSubLinks = true;
+}
+
+/* Looks at this level of a question, if it asks one view of ours and nothing else. */
+static void choose(Query *query)
+{
+	RangeTblRef *only = list_length(query->jointree->fromlist) == 1 ? linitial(query->jointree->fromlist) : NULL;
+	RangeTblEntry *entry;
+
+	if (query->commandType != CMD_SELECT || query->hasSubLinks || query->rowMarks || query->setOperations || only == NULL ||
+		!IsA(only, RangeTblRef))
+		return;
+	entry = rt_fetch(only->rtindex, query->rtable);
+	if (entry->rtekind != RTE_SUBQUERY || !OidIsValid(entry->relid) || entry->lateral || entry->tablesample)
+		return;
+	choose_days(query, entry, only->rtindex);
+	bound_bucket(query, entry, only->rtindex);
+}
+
+static bool choose_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		/* From the inside out: what is put in here is not looked at. */
+		query_tree_walker((Query *) node, choose_walker, context, 0);
+		choose((Query *) node);
+		return false;
+	}
+	return expression_tree_walker(node, choose_walker, context);
+}
+
+static PlannedStmt *planner_of_questions(Query *query, const char *text, int options, ParamListInfo parameters)
+{
+	if (is_on)
+		choose_walker((Node *) query, NULL);
+	return next_planner ? next_planner(query, text, options, parameters)
+						: standard_planner(query, text, options, parameters);
+}
+
+void install_questions(void)
+{
+	DefineCustomBoolVariable("braid.fewer_rows", "Lets views answer from fewer rows where that gives the same result.", NULL,
+							 &is_on, true, PGC_USERSET, 0, NULL, NULL, NULL);
+	MarkGUCPrefixReserved("braid");
+	next_planner = planner_hook;
+	planner_hook = planner_of_questions;
+}

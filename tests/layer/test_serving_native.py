@@ -1,0 +1,216 @@
+"""The server's module: the same bytes as SQL and Python, and questions that are answered from rows of days."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import psycopg
+import pytest
+
+import serving.migrate
+from contract.settings import Settings
+from contract.sketches import hll
+from contract.sketches.hash import hash_texts
+from serving.database import Connection, connect
+from serving.migrate import migrate
+from tests.fixtures.handoff import assert_merged, commit, full_run
+from tests.fixtures.pageviews import events
+from tests.layer.test_serving_sketches import merged, random_histograms
+
+_SKETCHES = Path(serving.migrate.__file__).parent / "sql" / "10_sketches.sql"
+_NATIVE_SUMS = {"rollup(bigint[])", "rollup(hll)", "hll_merge(hll)"}
+_OWN_NAMES = r"(?:public|serving)\.(rollup|hll_merge|distinct_count|histogram_\w+|approx_percentile|seen\w*)\b"
+
+
+@pytest.fixture
+def owner(database: Settings) -> Iterator[Connection]:
+    """Schema `plain` has the forms in SQL, as a server without the module has them in `public`."""
+    with connect(database, "postgres") as connection:
+        connection.execute("CREATE SCHEMA plain")
+        connection.execute(re.sub(_OWN_NAMES, r"plain.\1", _SKETCHES.read_text(encoding="utf-8")).encode())
+        yield connection
+
+
+def native_sums(connection: Connection) -> set[str]:
+    """The aggregates that the module's functions make, and of what."""
+    rows = connection.execute(
+        "SELECT aggfnoid::regprocedure::text FROM pg_aggregate WHERE aggtransfn::regproc::text LIKE '%native%'"
+    )
+    return {name for (name,) in rows}
+
+
+def sketches(seed: int, number: int) -> list[str]:
+    chance = random.Random(seed)
+    sizes = [0, 1, 2, 638, 639, 640, 700, 30_000]
+    return [
+        "\\x" + hll.encode(hll.entries_of(hash_texts([f"{n} {i}" for i in range(size)]))).hex()
+        for n, size in enumerate(chance.choice([chance.choice(sizes), chance.randrange(60)]) for _ in range(number))
+    ]
+
+
+def test_the_server_has_the_module(owner: Connection) -> None:
+    assert native_sums(owner) == _NATIVE_SUMS
+
+
+@pytest.mark.parametrize(("seed", "number"), [(1, 1), (2, 2), (3, 40), (4, 300)])
+def test_the_module_has_the_bytes_of_sql_and_python(owner: Connection, seed: int, number: int) -> None:
+    histograms = random_histograms(seed, number)
+    owner.execute("CREATE TEMP TABLE part (n int, latency bigint[], visitors hll)")
+    with owner.cursor().copy("COPY part FROM STDIN") as copy:
+        for row in zip(range(number), histograms, sketches(seed, number), strict=True):
+            copy.write_row(row)
+    whole = owner.execute("SELECT rollup(latency), plain.rollup(latency) FROM part").fetchone()
+    assert whole == (merged(histograms), merged(histograms))
+    for groups in (1, 2, 7, 1_000):
+        differing = owner.execute(
+            "SELECT count(*) FROM (SELECT rollup(latency) AS a, plain.rollup(latency) AS b, rollup(visitors)::text AS c, "
+            "hll_merge(visitors)::text AS d, plain.rollup(visitors)::text AS e FROM part GROUP BY n %% %s) AS x "
+            "WHERE a IS DISTINCT FROM b OR c <> e OR d <> e",
+            [groups],
+        ).fetchone()
+        assert differing == (0,)
+    differing = owner.execute(
+        "SELECT count(*) FROM part AS a JOIN part AS b ON b.n = (a.n + 1) %% %s "
+        "WHERE histogram_add(a.latency, b.latency) <> plain.histogram_add(a.latency, b.latency)",
+        [number],
+    ).fetchone()
+    assert differing == (0,)
+    answers = owner.execute(
+        "SELECT approx_percentile(f, latency), plain.approx_percentile(f, latency) FROM part, "
+        "unnest('{0,0.001,0.5,0.95,0.999,1}'::float8[]) AS f"
+    ).fetchall()
+    assert [one for one, other in answers if one != other] == []
+
+
+@pytest.mark.parametrize(
+    "histograms",
+    [
+        ["{}", "{}"],
+        ["{}", "{-90353467675901951}"],
+        ["{281474976710657}", "{281474976710657,9223090561878065152}", "{-9223372036854775807}"],
+        ["{281474976710656}", "{281474976710656}"],
+        ["{562949953421313,281474976710657,281474976710658}", "{281474976710657}"],
+        ["{281474976710657,NULL}", "{844424930131969}", "{1125899906842625}"],
+        [
+            "{" + ",".join(str((b << 48) + 1) for b in range(-400, 900)) + "}",
+            "{" + ",".join(str((b << 48) + 2) for b in range(30)) + "}",
+        ],
+    ],
+)
+def test_odd_histograms_add_up_alike(owner: Connection, histograms: list[str]) -> None:
+    # The forms in SQL sort a group of many rows as a whole, whatever was in it; empty ones make it many.
+    everything = histograms + ["{" + ",".join(str((b << 48) + 1) for b in range(30)) + "}"] * 2
+    row = owner.execute("SELECT rollup(one::bigint[]) FROM unnest(%s::text[]) AS t (one)", [everything]).fetchone()
+    # A null is no entry.
+    entries = [int(entry) for one in everything for entry in re.findall(r"-?[0-9]+", one)]
+    compact = owner.execute("SELECT plain.histogram_compact(%s::bigint[])", [entries]).fetchone()
+    assert row
+    assert compact
+    assert row[0] == compact[0]
+
+
+def test_parallel_workers_give_the_same_bytes(owner: Connection) -> None:
+    owner.execute(
+        "CREATE TABLE part AS SELECT n % 3 AS rest, ARRAY[((n % 300)::bigint << 48) + n % 9 + 1] AS latency, "
+        "hll_add(hll_empty(11, 5, 0, 1), hll_hash_text(n::text)) AS visitors FROM generate_series(1, 30000) AS n"
+    )
+    owner.execute("ANALYZE part")
+    query = "SELECT rest, rollup(latency), rollup(visitors)::text FROM part GROUP BY 1 ORDER BY 1"
+    alone = owner.execute(query.encode()).fetchall()
+    owner.execute("SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0")
+    assert "Partial" in str(owner.execute(f"EXPLAIN {query}".encode()).fetchall())
+    assert owner.execute(query.encode()).fetchall() == alone
+
+
+def test_what_is_no_sketch_of_ours_is_refused(owner: Connection) -> None:
+    other = "SELECT rollup(hll_add(hll_empty(12, 5, 0, 1), hll_hash_text(t))) FROM unnest('{a,b}'::text[]) AS t"
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=r"sketches of the type hll\(11, 5, 0, 1\)"):
+        owner.execute(other)
+
+
+def test_a_server_without_the_module_has_the_forms_in_sql(
+    database: Settings, speed: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = events(1, 0, 0, 300)
+    commit(speed, frame[:200])
+    monkeypatch.setattr(serving.migrate, "MODULE", "no_such_module")
+    assert migrate(database)
+    assert not migrate(database)
+    commit(speed, frame[200:])
+    with connect(database, "reader") as reader:
+        assert native_sums(reader) == set()
+        assert_merged(reader, frame)
+    monkeypatch.undo()
+    assert migrate(database)
+    with connect(database, "reader") as reader:
+        assert native_sums(reader) == _NATIVE_SUMS
+        assert_merged(reader, frame)
+
+
+def reads_days(connection: Connection, statement: bytes) -> bool:
+    """Whether the plan is of a view of days, which alone puts speed rows into other buckets than their own."""
+    return "date_bin" in str(connection.execute(b"EXPLAIN (VERBOSE) " + statement).fetchall())
+
+
+@pytest.mark.parametrize(
+    ("query", "of_days"),
+    [
+        ("SELECT sum(views), distinct_count(rollup(visitors)) FROM site_traffic WHERE site = 'demo'", True),
+        (
+            "SELECT site, sum(views) AS n FROM page_traffic GROUP BY site HAVING sum(errors) > 1 ORDER BY n DESC LIMIT 1",
+            True,
+        ),
+        ("SELECT page, rollup(latency) FROM page_traffic WHERE page LIKE '/%' GROUP BY page", True),
+        ("SELECT sum(views) FILTER (WHERE site = 'shop'), sum(batch_views), sum(speed_views) FROM site_traffic", True),
+        ("SELECT DISTINCT site FROM page_traffic", True),
+        ("WITH s AS (SELECT sum(bytes_sent) AS b FROM site_traffic) SELECT b FROM s", True),
+        ("SELECT site, sum(sum(views)) OVER () FROM site_traffic GROUP BY site", True),
+        ("SELECT count(*) FROM site_traffic", False),
+        ("SELECT max(views) FROM site_traffic", False),
+        ("SELECT sum(views) FROM site_traffic WHERE views > 2", False),
+        ("SELECT sum(views * 2) FROM site_traffic", False),
+        ("SELECT sum(DISTINCT views) FROM site_traffic", False),
+        ("SELECT sum(views) FROM site_traffic HAVING count(*) > 1", False),
+        ("SELECT sum(views) FROM site_traffic WHERE bucket > '2026-11-20 12:00'", False),
+        ("SELECT time_bucket('1 hour', bucket) AS h, sum(views) FROM site_traffic GROUP BY h", False),
+        ("SELECT sum(views) FROM site_traffic WHERE random() < 2", False),
+        ("SELECT sum(a.views) FROM site_traffic AS a JOIN site_traffic AS b USING (site)", False),
+        ("SELECT sum(views) FROM site_traffic WHERE site IN (SELECT site FROM page_traffic)", False),
+        ("SELECT site, views FROM site_traffic", False),
+    ],
+)
+def test_sums_of_all_rows_are_read_from_rows_of_days(
+    database: Settings, speed: Connection, batch: Connection, reader: Connection, query: str, of_days: bool
+) -> None:
+    frame = events(1, 0, 0, 900, days=5)
+    commit(speed, frame[:600])
+    full_run(batch, frame[:600])
+    commit(speed, frame[600:])
+    statement = query.encode()
+    answer = reader.execute(statement).fetchall()
+    assert reads_days(reader, statement) == of_days
+    reader.execute("SET braid.fewer_rows = off")
+    assert sorted(map(str, reader.execute(statement).fetchall())) == sorted(map(str, answer))
+    assert not reads_days(reader, statement)
+
+
+def test_a_prepared_question_follows_what_comes_and_whoever_may_ask_the_view_may_ask_it(
+    database: Settings, speed: Connection, batch: Connection, reader: Connection
+) -> None:
+    frame = events(1, 0, 0, 900, days=5)
+    commit(speed, frame[:600])
+    reader.execute("PREPARE asked (text) AS SELECT sum(views) FROM site_traffic WHERE site = $1")
+    for end in (600, 750, 900):
+        if end > 600:
+            commit(speed, frame[end - 150 : end])
+        full_run(batch, frame[:end])
+        expected = frame[:end].filter(pl.col("site") == "demo").height
+        for _ in range(6):
+            assert reader.execute("EXECUTE asked ('demo')").fetchone() == (expected,)
+    with connect(database, "postgres") as owner:
+        owner.execute("REVOKE SELECT ON site_traffic_by_day FROM reader")
+    assert reader.execute("SELECT sum(views) FROM site_traffic").fetchone() == (900,)

@@ -1,0 +1,148 @@
+"""Questions that the server's module answers from fewer rows: random ones, asked with and without it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import polars as pl
+import pytest
+
+from contract.settings import Settings
+from contract.views import VIEWS, View, with_rollups
+from serving.database import Connection, connect
+from serving.migrate import MODULE
+from serving.rollback import rollback
+from tests.fixtures.handoff import commit, full_run
+from tests.fixtures.pageviews import events
+
+_SUMS = (
+    "sum(views)",
+    "sum(errors) FILTER (WHERE site = 'shop')",
+    "sum(bytes_sent)",
+    "distinct_count(rollup(visitors))",
+    "hll_merge(visitors)::text",
+    "rollup(latency)",
+    "sum(batch_views) + sum(speed_views)",
+)
+_OTHERS = (
+    # None of these may be answered from rows of days.
+    "count(*)",
+    "max(views)",
+    "sum(views * 2)",
+    "min(bucket)",
+    "sum(DISTINCT views)",
+)
+_CONDITIONS = (
+    "true",
+    "site = 'shop'",
+    "site IN ('demo', 'nowhere')",
+    "left(site, 1) = 's'",
+    "bucket >= '2026-11-20 06:00'",
+    "bucket < '2026-11-20 06:00'",
+    "views > 1",
+    "random() < 2",
+    "site IN (SELECT site FROM site_traffic WHERE views > 2)",
+)
+_WRAPPED = (
+    "{0}",
+    "SELECT * FROM ({0}) AS x",
+    "WITH x AS MATERIALIZED ({0}) SELECT * FROM x",
+    "SELECT * FROM ({0}) AS x UNION ALL SELECT * FROM ({0}) AS y",
+    "SELECT x.* FROM generate_series(1, 2) AS n CROSS JOIN LATERAL ({0}) AS x",
+    "SELECT (SELECT count(*) FROM ({0}) AS x)",
+)
+
+
+def of_sums(chance: random.Random, view: View) -> str:
+    groups = [*view.keys, "date_trunc('hour', bucket)"]
+    by = chance.sample(groups, chance.randint(0, 2))
+    asked = [*by, *chance.sample(_SUMS, chance.randint(1, 2))]
+    if chance.random() < 0.4:
+        asked.append(chance.choice(_OTHERS))
+    if chance.random() < 0.2:
+        asked.append("sum(sum(views)) OVER ()")
+    question = f"SELECT {', '.join(f'{part} AS c{n}' for n, part in enumerate(asked))} FROM {view.name}"
+    question += f" WHERE {chance.choice(_CONDITIONS)}"
+    if by:
+        question += f" GROUP BY {chance.choice(['', '', 'CUBE '])}({', '.join(by)})"
+    if chance.random() < 0.3:
+        question += f" HAVING sum(errors) > {chance.randint(0, 20)}"
+    return question
+
+
+def of_first_rows(chance: random.Random, view: View) -> str:
+    # With all keys in the order, or it would be open which rows these are.
+    order = [f"bucket {chance.choice(['', 'DESC'])}", *view.keys]
+    if chance.random() < 0.2:
+        order.insert(0, "views DESC")
+    rows = f"{chance.choice(['', f'OFFSET {chance.randint(0, 9)} '])}"
+    limit = chance.choice([f"LIMIT {chance.choice([0, 1, 5, 40, 100_000])}", "FETCH FIRST 3 ROWS WITH TIES"])
+    columns = ", ".join(["bucket", *view.keys, "views", "visitors::text AS visitors", "latency"])
+    return f"SELECT {columns} FROM {view.name} WHERE {chance.choice(_CONDITIONS)} ORDER BY {', '.join(order)} {rows}{limit}"
+
+
+def questions(seed: str, number: int) -> Sequence[str]:
+    chance = random.Random(seed)
+    views = with_rollups(VIEWS)
+    asked = [chance.choice([of_sums, of_first_rows])(chance, chance.choice(views)) for _ in range(number)]
+    return [chance.choice(_WRAPPED).format(question) for question in asked]
+
+
+def answers(reader: Connection, question: str) -> tuple[list[str], str]:
+    """The rows in an order of their own, and the plan."""
+    rows = reader.execute(question.encode(), prepare=False).fetchall()
+    plan = reader.execute(f"EXPLAIN (VERBOSE, COSTS OFF) {question}".encode(), prepare=False).fetchall()
+    return sorted(map(str, rows)), str(plan)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_questions_have_the_same_answers_without_the_module(
+    speed: Connection, batch: Connection, reader: Connection, seed: int
+) -> None:
+    frame, other = events(seed, 0, 0, 600, days=5), events(seed, 2, 0, 200, days=9)
+    changed = 0
+    for state in ("fresh rows alone", "a run", "fresh rows", "another run", "gone back"):
+        match state:
+            case "fresh rows alone":
+                commit(speed, frame[:200])
+            case "a run":
+                full_run(batch, frame[:200])
+            case "fresh rows":
+                commit(speed, other)
+                commit(speed, frame[200:])
+            case "another run":
+                full_run(batch, pl.concat([frame, other]))
+            case _:
+                rollback(batch)
+        for question in questions(f"{seed} {state}", 40):
+            reader.execute("SET braid.fewer_rows = on")
+            rows, plan = answers(reader, question)
+            reader.execute("SET braid.fewer_rows = off")
+            whole_rows, whole_plan = answers(reader, question)
+            assert (question, rows) == (question, whole_rows)
+            changed += plan != whole_plan
+    # Or nothing was tried.
+    assert changed > 40
+
+
+def test_a_question_of_somebody_who_is_not_let_into_our_schemas_is_answered_as_ever(
+    database: Settings, speed: Connection, batch: Connection
+) -> None:
+    frame = events(1, 0, 0, 300)
+    commit(speed, frame)
+    full_run(batch, frame)
+    with connect(database, "postgres") as owner, owner.transaction(force_rollback=True):
+        owner.execute(f"LOAD '{MODULE}'")
+        owner.execute("CREATE ROLE stranger")
+        owner.execute(
+            "CREATE SCHEMA theirs CREATE VIEW newest AS SELECT * FROM site_traffic ORDER BY bucket DESC, site LIMIT 3"
+        )
+        owner.execute("CREATE VIEW theirs.total AS SELECT sum(views) AS views FROM site_traffic")
+        owner.execute("GRANT USAGE ON SCHEMA theirs TO stranger")
+        owner.execute("GRANT SELECT ON theirs.newest, theirs.total TO stranger")
+        questions = ("SELECT views FROM theirs.total", "SELECT bucket, site, views FROM theirs.newest")
+        asked = [owner.execute(question).fetchall() for question in questions]
+        owner.execute("SET LOCAL ROLE stranger")
+        assert [owner.execute(question).fetchall() for question in questions] == asked
+        assert asked[0] == [(300,)]
