@@ -388,7 +388,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "pass",
         _test("unit/test_ingest_archive.py"),
     ),
-    Mutation("a run waits for its cut", "batch/run.py", "archive.wait_for(cut)", "pass"),
+    Mutation("a run waits for its cut", "batch/run.py", "archive.wait_for(cut, progress.advanced)", "pass"),
     Mutation(
         "a set clock neither holds nor hurries a file",
         "ingest/archive.py",
