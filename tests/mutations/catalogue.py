@@ -92,6 +92,13 @@ MUTATIONS = (
         _test("unit/test_disk_budget.py"),
     ),
     Mutation(
+        "a master that takes no runs is not up",
+        "serving/status.py",
+        'if page["status"] != "ALIVE":',
+        "if False:",
+        _test("unit/test_disk_budget.py"),
+    ),
+    Mutation(
         "what is left of a day is not the day",
         "serving/disk.py",
         "if came and first == ends[partition].first_offset > 0:",

@@ -225,6 +225,14 @@ def test_a_figure_that_is_not_told_is_not_known_and_no_server_is_down_for_it(mon
     assert archive_bytes(nobody, 1) is None
 
 
+@pytest.mark.parametrize("state", ["ALIVE", "STANDBY", "RECOVERING"])
+def test_a_spark_master_that_takes_no_runs_is_not_up(state: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(status_module, "read_page", lambda settings: {"status": state, "aliveworkers": 1})
+    health = status_module._spark(SETTINGS).health
+    assert (health.up, health.detail == "1 workers") == (state == "ALIVE",) * 2
+    assert health.up or f"is {state} (it takes no runs)" in health.detail
+
+
 def test_what_is_left_of_less_than_a_day_is_not_taken_for_a_day(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(disk_module, "AdminClient", Refusing)
     hours = {0: 6.0}
