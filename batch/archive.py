@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -84,8 +84,11 @@ class Archive:
         """What was said to be forgotten, and which of it the files keep to."""
         return said(self.root, self._entries(forgotten_files.folder(self.root)), self.read)
 
-    def wait_for(self, cut: Mapping[int, int]) -> None:
-        """Return once every partition is archived up to its cut; ArchiveBehind if it stands still below it for too long."""
+    def wait_for(self, cut: Mapping[int, int], advanced: Callable[[], None] = lambda: None) -> None:
+        """Return once every partition is archived up to its cut; ArchiveBehind if it stands still below it for too long.
+
+        `advanced` is called when the archive has come nearer to that.
+        """
         standstill = Standstill(self._settings.batch_wait_s, time.monotonic)
         while True:
             listed = self.next_offsets()
@@ -94,7 +97,8 @@ class Archive:
             if not behind:
                 return
             # Only what is missing counts: traffic after the cut goes on to be archived, and brings the run nothing.
-            standstill.see(sum(min(archived[partition], offset) for partition, offset in cut.items()))
+            if standstill.see(sum(min(archived[partition], offset) for partition, offset in cut.items())):
+                advanced()
             if standstill.too_long:
                 partition = behind[0]
                 raise ArchiveBehind.cut(partition, archived[partition], cut[partition], standstill.stood_s)

@@ -61,15 +61,16 @@ def audit(
     settings: Settings, say: Callable[[str], None], only: str | None = None, progress: Progress | None = None
 ) -> Report:
     """Every check of CHECKS, or one, also after one has failed; one that cannot be made has a finding that says why."""
+    progress = progress or Progress()
     archive = Archive(settings)
-    files = ArchiveAudit(settings, archive, say)
+    files = ArchiveAudit(settings, archive, say, progress.advanced)
     checks: dict[str, Callable[[], Check]] = {
         "archive": files.run,
         "positions": lambda: _positions(settings, archive),
         "ledger": lambda: check_ledger(_ledger(settings)),
-        "recompute": lambda: _recompute(settings, archive, files.unusable, say, progress or Progress()),
+        "recompute": lambda: _recompute(settings, archive, files.unusable, say, progress),
     }
-    return Report([_made(settings, name, checks[name]) for name in CHECKS if only in (None, name)])
+    return Report([_made(settings, name, checks[name], progress) for name in CHECKS if only in (None, name)])
 
 
 def check_positions(
@@ -174,7 +175,8 @@ def check_recompute(
     return check
 
 
-def _made(settings: Settings, name: str, make: Callable[[], Check]) -> Check:
+def _made(settings: Settings, name: str, make: Callable[[], Check], progress: Progress) -> Check:
+    progress.step(f"checking {name}")
     try:
         return make()
     except (PySparkException, Py4JError) as error:
@@ -260,7 +262,7 @@ def _recompute(
         cut = {partition: point.next_offset for partition, point in begun.cut.items()}
         say(f"recompute: run {begun.run_id} below {sum(cut.values()):,} offsets, waiting for the archive")
         progress.step("waiting for the archive")
-        archive.wait_for(cut)
+        archive.wait_for(cut, progress.advanced)
         if damaged := sorted({piece.file for piece in archive.slices(cut)} & unusable):
             path = damaged[0].path(settings.archive_root, MASTER)
             raise ArchiveDamaged.of(path, "no recompute can be right without it")

@@ -26,10 +26,15 @@ _PLACE = ("partition", "offset")
 
 
 class ArchiveAudit:
-    """Reads the whole archive, one copy of one file at a time. No file may hold what is forgotten."""
+    """Reads the whole archive, one copy of one file at a time. No file may hold what is forgotten.
 
-    def __init__(self, settings: Settings, archive: Archive, say: Callable[[str], None]) -> None:
-        self._settings, self._archive, self._say = settings, archive, say
+    `advanced` is called for each file.
+    """
+
+    def __init__(
+        self, settings: Settings, archive: Archive, say: Callable[[str], None], advanced: Callable[[], None] = lambda: None
+    ) -> None:
+        self._settings, self._archive, self._say, self._advanced = settings, archive, say, advanced
         self._check = Check("archive")
         self._files = self._rows = self._bytes = self._copies_missing = 0
         self._hosts: dict[str, str] = {}
@@ -118,6 +123,7 @@ class ArchiveAudit:
         """What the file's range holds, if every copy says so and is whole; what is wrong is noted otherwise."""
         path = file.path(self._settings.archive_root, dataset)
         self._files += 1
+        self._advanced()
         self._report()
         try:
             copies = self._archive.copies(path)

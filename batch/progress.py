@@ -20,6 +20,9 @@ class Progress:
     def planned(self, tasks: int) -> None:
         """The step has so many tasks; it may turn out later that there are more."""
 
+    def advanced(self) -> None:
+        """The step has come nearer to its end, by whatever counts where it has no tasks."""
+
     @contextmanager
     def on_spark(self, spark: SparkContext) -> Iterator[None]:
         """Within the block the tasks of each step are Spark's. Raises the reason if the watcher broke them off."""

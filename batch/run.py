@@ -90,6 +90,7 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False, prog
     A run that fails, or is interrupted, is marked so and leaves the published views as they are.
     """
     progress = progress or Progress()
+    progress.step("beginning")
     started = time.monotonic()
     archive = Archive(settings)
     kind: Kind = "full" if full else "incremental"
@@ -148,7 +149,7 @@ def _compute_and_publish(
     say(f"run {begun.run_id}: cut at {sum(cut.values()):,} offsets in {len(cut)} partitions, waiting for the archive")
     progress.step("waiting for the archive")
     # guard: a run waits for its cut
-    archive.wait_for(cut)
+    archive.wait_for(cut, progress.advanced)
     require_one_log(settings, archive)
     is_full = begun.kind == "full"
     known = {} if is_full else {partition: point.next_offset for partition, point in begun.base.items()}

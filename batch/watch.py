@@ -25,9 +25,10 @@ from serving.standstill import Standstill
 from serving.turn import duration, record_progress, take_turn
 
 EXECUTOR_WAIT_S = 75.0
-"""A run bears so long that it has no executor, unless another application of the master's has them."""
+"""A run bears so long that it has no executor, or that nobody hears of those it has, unless another application of the
+master's has the cores."""
 SAY_EVERY_S = 30.0
-_LOOK_EVERY_S, _TELL_EVERY_S, _AGAIN_S = 2.0, 5.0, 2.0
+_LOOK_EVERY_S, _TELL_EVERY_S, _AGAIN_S, _ASK_EVERY_S = 2.0, 5.0, 2.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,9 @@ class Counted:
 class Watch(Progress):
     """Beside the run, until the block ends: the database is told how far it is, and `say` when it comes no further.
 
-    `turn` is the session that has the turn, None for an audit, which takes none. If that session is lost, another one takes
-    the turn if it is free. Jobs of a run that is marked as ended, or that has no executor for too long, are cancelled.
+    `turn` is the session that has the turn, None for an audit, which takes none. It is kept until the block ends. If it is
+    lost, another one takes the turn as soon as that is free. Jobs of a run that is marked as ended, or that nobody computes
+    for too long, are cancelled.
     """
 
     def __init__(
@@ -52,15 +54,17 @@ class Watch(Progress):
         turn: Connection | None = None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settings, self._say, self._turn, self._has_turn = settings, say, turn, turn is not None
+        self._settings, self._say, self._turn = settings, say, turn
         self._clock_s = clock_s
         self._run_id = 0
-        self._step, self._tasks, self._done = "beginning", 0, 0
+        self._step, self._tasks, self._done, self._counts = "", 0, 0, False
         self._spark: SparkContext | None = None
         self._given_up: BraidError | None = None
         self._ended, self._changed = Event(), Event()
-        self._stands, self._lacks = Standstill(SAY_EVERY_S, clock_s), Standstill(EXECUTOR_WAIT_S, clock_s)
+        self._stands = Standstill(SAY_EVERY_S, clock_s)
         self._position, self._say_at_s = 0, SAY_EVERY_S
+        self._executors, self._heard, self._asked_s = 0, dict[str, Any](), float("-inf")
+        self._has_executor()
         self._threads = [Thread(target=body, daemon=True) for body in (self._look, self._tell)]
 
     def __enter__(self) -> Self:
@@ -82,20 +86,24 @@ class Watch(Progress):
         self._advanced()
 
     def step(self, name: str) -> None:
-        self._step, self._tasks, self._done = name, 0, 0
+        self._step, self._tasks, self._done, self._counts = name, 0, 0, False
         if self._spark:
             # Its tasks are counted by this.
             self._spark.setJobGroup(name, name)
         self._advanced()
 
     def planned(self, tasks: int) -> None:
-        self._tasks = tasks
+        self._tasks, self._counts = tasks, True
         self._changed.set()
+
+    def advanced(self) -> None:
+        self._done, self._counts = self._done + 1, True
+        self._advanced()
 
     @contextmanager
     def on_spark(self, spark: SparkContext) -> Iterator[None]:
-        self._spark = spark
-        self._lacks = Standstill(EXECUTOR_WAIT_S, self._clock_s)
+        self._spark, self._executors = spark, 0
+        self._has_executor()
         try:
             yield
         except (PySparkException, Py4JError):
@@ -105,33 +113,60 @@ class Watch(Progress):
         finally:
             self._spark = None
 
-    def see(self, counted: Counted, spark: SparkContext) -> None:
+    def see(self, now: Counted, spark: SparkContext) -> None:
         """Of Spark this is so now."""
-        if counted.tasks_done != self._done:
-            self._done = counted.tasks_done
+        if now.tasks_done != self._done:
+            self._done = now.tasks_done
             self._advanced()
-        if counted.executors or not is_standalone(self._settings):
-            self._lacks = Standstill(EXECUTOR_WAIT_S, self._clock_s)
-            return
+            self._has_executor()
+        # Spark knows an executor for up to two minutes after it was last heard of.
+        came, self._executors = now.executors > self._executors, now.executors
+        # guard: an executor that is not heard of computes nothing
+        if came or not is_standalone(self._settings) or (now.executors and self._workers_live()):
+            self._has_executor()
         # guard: a run that nobody computes ends
         if self._lacks.too_long:
-            reason, passes = why_no_executor(self._settings, str(spark.applicationId))
+            reason, passes = self._why_no_executor(spark)
             if passes:
-                self._lacks = Standstill(EXECUTOR_WAIT_S, self._clock_s)
+                self._has_executor()
             else:
                 self._give_up(NoExecutor.of_run(self._run_id, self._lacks.stood_s, reason))
 
-    def sign(self, executors: int | None) -> None:
-        """Say what is waited for, if nothing has come for a while."""
-        if self._stands.stood_s < self._say_at_s:
+    def sign(self) -> None:
+        """Say what is waited for, if nothing has come for a while. Where nothing is counted, say only for how long."""
+        if not self._step or self._stands.stood_s < self._say_at_s:
             return
         self._say_at_s += SAY_EVERY_S
+        whose = f"run {self._run_id}: " if self._run_id else ""
         tasks = f", {self._done} of {self._tasks} tasks done" if self._tasks else ""
+        stood = f"{', no advance' if self._counts else ''} for {duration(self._stands.stood_s)}"
         without = ""
-        spark = self._spark
-        if executors == 0 and spark and is_standalone(self._settings):
-            without = f"; no executor of Spark: {why_no_executor(self._settings, str(spark.applicationId))[0]}"
-        self._say(f"run {self._run_id}: {self._step}{tasks}, no advance for {duration(self._stands.stood_s)}{without}")
+        if (spark := self._spark) and is_standalone(self._settings) and self._lacks.stood_s >= SAY_EVERY_S:
+            without = f"; no executor of Spark: {self._why_no_executor(spark)[0]}"
+        self._say(f"{whose}{self._step}{tasks}{stood}{without}")
+
+    def _has_executor(self) -> None:
+        self._lacks = Standstill(EXECUTOR_WAIT_S, self._clock_s)
+
+    def _workers_live(self) -> bool:
+        """Whether the master has heard of a worker since it was asked last, which is now and then.
+
+        Executors need no master: one that does not answer says nothing against them.
+        """
+        if self._clock_s() - self._asked_s < _ASK_EVERY_S:
+            return False
+        self._asked_s = self._clock_s()
+        try:
+            page = read_page(self._settings)
+        except (requests.RequestException, ValueError):
+            return True
+        before, self._heard = self._heard, heartbeats(page)
+        return page.get("status") != "ALIVE" or any(before.get(name) != at for name, at in self._heard.items())
+
+    def _why_no_executor(self, spark: SparkContext) -> tuple[str, bool]:
+        if self._executors:
+            return "the master hears of no worker any more, and no task ends", False
+        return why_no_executor(self._settings, str(spark.applicationId))
 
     def _advanced(self) -> None:
         self._position += 1
@@ -144,42 +179,42 @@ class Watch(Progress):
 
     def _look(self) -> None:
         while not self._ended.wait(_LOOK_EVERY_S):
-            executors = None
             # Spark may be ending.
             with suppress(Py4JError, OSError, AttributeError, TypeError):
                 if spark := self._spark:
-                    counted = _counted(spark, self._step)
-                    executors = counted.executors
-                    self.see(counted, spark)
+                    self.see(counted(spark, self._step), spark)
                     if self._given_up:
                         # Each time: it may have been between two jobs.
+                        # guard: the job of a run that has ended is broken off
                         spark.cancelAllJobs()
-            self.sign(executors)
+            self.sign()
 
     def _tell(self) -> None:
-        while not self._ended.is_set():
-            try:
-                with self._session() as connection:
-                    while not self._ended.is_set():
-                        if self._run_id:
-                            record_progress(connection, self._run_id, self._step, self._done, self._tasks)
-                        self._changed.wait(_TELL_EVERY_S)
-                        self._changed.clear()
-            except RunRefused as refusal:
-                # It was published, or it is of no use any more.
-                self._give_up(refusal)
-                return
-            except (BraidError, psycopg.Error):
-                self._ended.wait(_AGAIN_S)
-
-    def _session(self) -> Connection:
-        if self._turn is not None:
-            first, self._turn = self._turn, None
-            return first
-        connection = connect(self._settings, "batch")
-        if self._has_turn:
-            take_turn(connection, self._run_id or None)
-        return connection
+        connection, lacks_turn = self._turn, False
+        try:
+            while not self._ended.is_set():
+                try:
+                    # guard: what is refused in a session does not end it
+                    if connection is None or connection.closed:
+                        connection = connect(self._settings, "batch")
+                        lacks_turn = self._turn is not None
+                    # guard: a turn that was lost is asked for until it is free
+                    if lacks_turn:
+                        lacks_turn = not take_turn(connection, self._run_id or None)
+                    if self._run_id:
+                        record_progress(connection, self._run_id, self._step, self._done, self._tasks)
+                    self._changed.wait(_TELL_EVERY_S)
+                    self._changed.clear()
+                except RunRefused as refusal:
+                    # It was published, or it is of no use any more. Until it has cleared up it keeps the turn.
+                    self._give_up(refusal)
+                    # guard: a published run keeps the turn until it has cleared up
+                    self._ended.wait()
+                except (BraidError, psycopg.Error):
+                    self._ended.wait(_AGAIN_S)
+        finally:
+            if connection is not None:
+                connection.close()
 
 
 def why_no_executor(settings: Settings, application: str) -> tuple[str, bool]:
@@ -208,7 +243,13 @@ def judged(page: dict[str, Any], application: str) -> tuple[str, bool]:
     return f"none of {page['aliveworkers']} workers has the memory and cores for one", False
 
 
-def _counted(spark: SparkContext, group: str) -> Counted:
+def heartbeats(page: dict[str, Any]) -> dict[str, Any]:
+    """When the master heard of each worker last, by its own clock."""
+    return {one["id"]: one["lastheartbeat"] for one in page.get("workers", ()) if one.get("state") == "ALIVE"}
+
+
+def counted(spark: SparkContext, group: str) -> Counted:
+    """Of the jobs of a group, up to now."""
     tracker = spark.statusTracker()
     jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(group)]
     stages = [tracker.getStageInfo(stage) for stage in {stage for job in jobs if job for stage in job.stageIds}]

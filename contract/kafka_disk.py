@@ -1,7 +1,7 @@
 """How much disk Kafka's log of the topic may take, and takes: sums, and one look at the broker's volume where that is here.
 
-Kafka deletes whole segments, the oldest first, once a partition without its oldest segment has `retention.bytes`. So a
-partition takes at most that and one segment, and a budget is shared out with both.
+Kafka deletes a whole segment, the oldest, once those behind it have `retention.bytes`. So a partition takes that and one
+segment, and a budget is shared out with both. Kafka looks every five minutes: what comes in between is on top of it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LogLimits:
         )
 
     def budget_bytes(self, partitions: int) -> int | None:
-        """The most that so many partitions take; None: no limit."""
+        """What so many partitions take, but for what comes until Kafka looks again; None: no limit."""
         return None if self.retention_bytes is None else (self.retention_bytes + self.segment_bytes) * partitions
 
 
@@ -54,11 +54,13 @@ def shared_out(budget_bytes: int, partitions: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class LogDisk:
-    """The disk that the broker's log is on, and what each partition of the topic takes of it."""
+    """The disk that the broker's log is on, what each partition of the topic takes of it, and the records in its segments,
+    in bytes by first offset."""
 
     size_bytes: int
     free_bytes: int
     log_bytes: Mapping[int, int]
+    segments: Mapping[int, Mapping[int, int]]
 
     @property
     def half_of_free(self) -> int:
@@ -86,14 +88,15 @@ def log_disk(topic: str, cluster_id: str | None, folder: Path = FOLDER) -> LogDi
         (disk.f_blocks - disk.f_bfree + disk.f_bavail) * disk.f_frsize,
         disk.f_bavail * disk.f_frsize,
         {partition: _taken_bytes(path) for partition, path in sorted(parts.items())},
+        {partition: _segments(path) for partition, path in sorted(parts.items())},
     )
 
 
-def unarchived_bytes(log_bytes: int, first_offset: int, archived_offset: int, high_watermark: int) -> int:
-    """About how much of a partition's log no file of the archive has yet: records are taken to be of one size."""
-    offsets = high_watermark - first_offset
-    missing = high_watermark - max(first_offset, archived_offset)
-    return 0 if offsets <= 0 or missing <= 0 else -(-log_bytes * missing // offsets)
+def bytes_behind(segments: Mapping[int, int], offset: int) -> int:
+    """What stands behind the segment that holds an offset: Kafka deletes the offset once that is `retention.bytes`."""
+    # guard: an offset is deleted with its segment
+    holding = max((first for first in segments if first <= offset), default=min(segments, default=0))
+    return sum(size_bytes for first, size_bytes in segments.items() if first > holding)
 
 
 def _taken_bytes(folder: Path) -> int:
@@ -104,3 +107,13 @@ def _taken_bytes(folder: Path) -> int:
             with suppress(FileNotFoundError):
                 taken += path.stat().st_blocks * 512
     return taken
+
+
+def _segments(folder: Path) -> dict[int, int]:
+    found = {}
+    with suppress(FileNotFoundError):
+        for path in folder.iterdir():
+            if named := re.fullmatch(r"(\d{20})\.log", path.name):
+                with suppress(FileNotFoundError):
+                    found[int(named[1])] = path.stat().st_size
+    return found

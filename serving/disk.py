@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import hdfs
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType  # type: ignore[attr-defined]
+from requests import RequestException
 
-from contract.errors import BraidError, EngineUnavailable
+from contract.errors import BraidError
 from contract.extent import Extent
-from contract.kafka_disk import LogDisk, LogLimits, log_disk, unarchived_bytes
+from contract.kafka_disk import LogDisk, LogLimits, bytes_behind, log_disk
 from contract.log_position import LogPosition
 from contract.settings import Settings
 from serving.log_ends import LogEnds, came_at
@@ -26,15 +28,19 @@ _LAG_NEAR = 0.5
 _LAG_OFFSETS = 0.1
 """Of a log: below this its age is not looked up, for that takes a fetch."""
 _DAY = timedelta(days=1)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class KafkaLog:
-    """What limits the topic's log, what it takes where that can be seen, and how many offsets came in the last 24 hours."""
+    """What limits the topic's log, what it takes where that can be seen, and how many offsets came in the last 24 hours.
 
-    limits: LogLimits
+    Of a log that has not kept so much, as many as come in 24 hours at its pace. None of what Kafka does not tell.
+    """
+
+    limits: LogLimits | None
     disk: LogDisk | None
-    day_offsets: int
+    day_offsets: int | None
 
 
 @dataclass(frozen=True)
@@ -55,30 +61,55 @@ class Disk:
 
 
 def kafka_log(settings: Settings, ends: Mapping[int, LogEnds]) -> KafkaLog:
-    """Raises EngineUnavailable."""
-    try:
-        admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0})
+    """What Kafka tells of it: a broker that refuses one of these questions may be well."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0})
+
+    def limits() -> LogLimits:
         resource = ConfigResource(ResourceType.TOPIC, settings.topic)
         answer = admin.describe_configs([resource], request_timeout=_ANSWER_S)[resource].result(_ANSWER_S)
-        since = OffsetSpec.for_timestamp(int((time.time() - _DAY.total_seconds()) * 1000))
-        places = {TopicPartition(settings.topic, partition): since for partition in ends}
-        asked = admin.list_offsets(places, request_timeout=_ANSWER_S)
-        # No offset: no record is so young.
-        came = {place.partition: one.result().offset for place, one in asked.items()}
-        cluster_id = admin.list_topics(settings.topic, timeout=_ANSWER_S).cluster_id
-    except KafkaException as error:
-        raise EngineUnavailable.at("Kafka", settings.kafka_bootstrap, error.args[0].str()) from error
+        return LogLimits.of_config({name: entry.value for name, entry in answer.items()})
+
     return KafkaLog(
-        LogLimits.of_config({name: entry.value for name, entry in answer.items()}),
-        log_disk(settings.topic, cluster_id),
-        sum(max(0, ends[partition].high_watermark - first) for partition, first in came.items() if first >= 0),
+        _told(limits),
+        _told(lambda: log_disk(settings.topic, admin.list_topics(settings.topic, timeout=_ANSWER_S).cluster_id)),
+        _told(lambda: _day_offsets(settings, admin, ends)),
     )
 
 
-def archive_bytes(settings: Settings, timeout_s: float) -> int:
-    """What the archive takes with all copies, files that were merged away included. Raises what the client raises."""
+def _told(ask: Callable[[], _T]) -> _T | None:
+    try:
+        return ask()
+    # guard: a figure that is not told is no server that is down
+    except (KafkaException, TimeoutError):
+        return None
+
+
+def _day_offsets(settings: Settings, admin: AdminClient, ends: Mapping[int, LogEnds]) -> int | None:
+    since = OffsetSpec.for_timestamp(int((time.time() - _DAY.total_seconds()) * 1000))
+    places = {TopicPartition(settings.topic, partition): since for partition in ends}
+    asked = admin.list_offsets(places, request_timeout=_ANSWER_S)
+    offsets = 0.0
+    # No offset: no record is so young.
+    for partition, first in ((place.partition, one.result(_ANSWER_S).offset) for place, one in asked.items()):
+        came = max(0, ends[partition].high_watermark - first) if first >= 0 else 0
+        # guard: what is left of a day is not the day
+        if came and first == ends[partition].first_offset > 0:
+            age = _age(settings, partition, first)
+            if age is None or age <= timedelta():
+                return None
+            offsets += came * max(1.0, _DAY / age)
+        else:
+            offsets += came
+    return round(offsets)
+
+
+def archive_bytes(settings: Settings, timeout_s: float) -> int | None:
+    """What the archive takes with all copies, files that were merged away included; None if the NameNode does not tell."""
     client = hdfs.InsecureClient(settings.webhdfs_url, timeout=timeout_s)
-    found = client.content(settings.archive_root, strict=False)
+    try:
+        found = client.content(settings.archive_root, strict=False)
+    except (hdfs.HdfsError, RequestException):
+        return None
     return int(found["spaceConsumed"]) if found else 0
 
 
@@ -94,21 +125,32 @@ def disk(
     seen = log.disk if log else None
     taken = sum(seen.log_bytes.values()) if seen else None
     offsets = sum(end.high_watermark - end.first_offset for end in ends.values())
+    limits, day_offsets = (log.limits, log.day_offsets) if log else (None, None)
     found = Disk(
         kafka_bytes=taken,
-        kafka_budget_bytes=log.limits.budget_bytes(len(ends)) if log else None,
-        kafka_day_bytes=taken * log.day_offsets // offsets if log and taken is not None and offsets else None,
+        kafka_budget_bytes=limits.budget_bytes(len(ends)) if limits else None,
+        kafka_day_bytes=taken * day_offsets // offsets
+        if taken is not None and day_offsets is not None and offsets
+        else None,
         archive_bytes=archived_bytes,
         archive_day_bytes=(
-            archived_bytes * log.day_offsets // archived_offsets if log and archived_bytes and archived_offsets else None
+            archived_bytes * day_offsets // archived_offsets
+            if archived_bytes and day_offsets is not None and archived_offsets
+            else None
         ),
         free_bytes=seen.free_bytes if seen else None,
         size_bytes=seen.size_bytes if seen else None,
         warnings=[],
     )
     found.warnings.extend(_full(found))
-    if log and extents is not None:
-        found.warnings.extend(_lags(settings, log, ends, extents))
+    # Where the broker's disk is elsewhere, whoever has it limits it.
+    if limits and limits.retention_bytes is None and (seen or settings.kafka_disk_mb):
+        found.warnings.append(
+            "nothing but time limits Kafka's log: `make up` gives it a budget of the disk, and `make logs S=topic` says why "
+            "it has none"
+        )
+    if limits and extents is not None:
+        found.warnings.extend(_lags(settings, limits, seen, ends, extents))
     return found
 
 
@@ -117,8 +159,8 @@ def _full(found: Disk) -> list[str]:
     taken, budget = found.kafka_bytes, found.kafka_budget_bytes
     if taken is not None and budget is not None and taken >= _NEAR * budget:
         told.append(
-            f"Kafka's log takes {taken >> 20:,} of the {budget >> 20:,} MB that it may: it keeps fewer days than its time "
-            "allows; BRAID_KAFKA_DISK_MB gives it more"
+            f"Kafka's log takes {taken >> 20:,} of the {budget >> 20:,} MB that it may: when those are taken, it keeps "
+            "fewer days than its time allows; BRAID_KAFKA_DISK_MB gives it more"
         )
     if found.free_bytes is not None and found.size_bytes and found.size_bytes - found.free_bytes >= _NEAR * found.size_bytes:
         told.append(
@@ -128,20 +170,26 @@ def _full(found: Disk) -> list[str]:
     return told
 
 
-def _lags(settings: Settings, log: KafkaLog, ends: Mapping[int, LogEnds], extents: Mapping[int, Extent]) -> list[str]:
+def _lags(
+    settings: Settings,
+    limits: LogLimits,
+    seen: LogDisk | None,
+    ends: Mapping[int, LogEnds],
+    extents: Mapping[int, Extent],
+) -> list[str]:
     """Of which partitions Kafka may soon delete what the archive has not got."""
     told = []
     for partition, end in sorted(ends.items()):
         archived = extents.get(partition, Extent(partition, LogPosition(0))).go_on(end.first_offset).log_offset
         missing = end.high_watermark - archived
         reasons = []
-        kept, log_bytes = log.limits.retention_bytes, log.disk.log_bytes.get(partition) if log.disk else None
-        if kept is not None and log_bytes is not None:
-            unarchived = unarchived_bytes(log_bytes, end.first_offset, archived, end.high_watermark)
+        kept, segments = limits.retention_bytes, seen.segments.get(partition) if seen else None
+        if kept is not None and segments is not None and missing > 0:
+            unarchived = bytes_behind(segments, archived)
             # guard: a lag that nears what retention leaves is said
             if unarchived >= _LAG_NEAR * kept:
                 reasons.append(f"some {unarchived >> 20:,} MB of the {kept >> 20:,} MB that Kafka keeps")
-        limit_ms = log.limits.retention_ms
+        limit_ms = limits.retention_ms
         if limit_ms is not None and missing > _LAG_OFFSETS * (end.high_watermark - end.first_offset):
             age = _age(settings, partition, max(archived, end.first_offset))
             if age is not None and age >= _LAG_NEAR * timedelta(milliseconds=limit_ms):

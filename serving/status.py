@@ -11,7 +11,7 @@ from typing import Any
 from confluent_kafka.admin import AdminClient
 from psycopg.rows import dict_row
 
-from contract.errors import BraidError
+from contract.errors import BraidError, EngineUnavailable
 from contract.extent import Extent
 from contract.log_position import LogPosition
 from contract.settings import Settings
@@ -250,7 +250,11 @@ def _spark(settings: Settings) -> _Probe:
     def ask() -> tuple[str, dict[str, Any]]:
         if not is_standalone(settings):
             return f"{settings.spark_master} is not a standalone master: not asked", {}
-        return f"{read_page(settings)['aliveworkers']} workers", {}
+        page = read_page(settings)
+        # guard: a master that takes no runs is not up
+        if page["status"] != "ALIVE":
+            raise EngineUnavailable.for_now("Spark", settings.spark_master, f"is {page['status']}", "it takes no runs")
+        return f"{page['aliveworkers']} workers", {}
 
     return _probe("Spark master", address, ask)
 

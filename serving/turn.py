@@ -13,8 +13,9 @@ from serving.database import Connection, answering, one_value, refusing
 
 @dataclass(frozen=True)
 class GoingOn:
-    """A run that has not ended, as its driver told it last: at which `step`, how many of the step's tasks have ended (0 of
-    0: it has none), for how long it has not come further, and for how long its driver has said nothing."""
+    """A run that has not ended, as its driver told it last: at which `step`, how many of the step's tasks have ended (of 0:
+    it has none, and something else was counted), for how long it has not come further, and for how long its driver has said
+    nothing."""
 
     run_id: int
     kind: str

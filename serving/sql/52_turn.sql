@@ -3,10 +3,13 @@
 
 -- True if the caller's session has the turn from now on, until it ends. Whoever has it knows that no driver of another run
 -- lives, so runs that have not ended are marked; audits take no turn. kept_run_id: the caller's own run, if it has begun.
+-- Who is refused has waited until whoever got the turn before had marked them, so it sees none of a dead driver's.
 CREATE OR REPLACE FUNCTION serving.take_turn(kept_run_id bigint) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    -- guard: who is refused sees no dead run
+    PERFORM pg_advisory_xact_lock(x'7475726e'::int, 2);
     -- guard: one run has the turn
     IF NOT pg_try_advisory_lock(x'7475726e'::int, 1) THEN
         RETURN false;

@@ -2,6 +2,18 @@
 RESET ROLE;
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA serving FROM PUBLIC;
+-- Whoever may take an advisory lock may keep runs and merges waiting for ever. The functions that need one are the owner's;
+-- to let go of one, as connection pools do, stays free.
+DO $$
+DECLARE one regprocedure;
+BEGIN
+    FOR one IN SELECT oid FROM pg_proc
+        WHERE pronamespace = 'pg_catalog'::regnamespace AND proname ~ '^pg_(try_)?advisory_(xact_)?lock' LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', one);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO braid_owner', one);
+    END LOOP;
+END
+$$;
 GRANT USAGE ON SCHEMA public, serving TO reader, speed, batch;
 
 GRANT SELECT ON public.catalogue, public.replay_cover, public.sources TO reader;

@@ -6,10 +6,12 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
-from tests.drill.faults import BATCH, Faults
+from tests.drill.faults import BATCH, BatchRun, Faults
+from tests.fixtures.eventually import eventually
 from tests.fixtures.stack import Stack
 
 
@@ -62,6 +64,29 @@ def test_a_run_names_the_archive_that_stands_still(stack: Stack, faults: Faults)
 def test_a_run_whose_worker_is_frozen_says_that_it_has_no_executor(stack: Stack, faults: Faults):
     with faults.frozen("spark-worker"):
         ends(stack, 1, r"run \d+ waited \d+ s for an executor of Spark and got none: ", *BATCH, "batch")
+
+
+@pytest.mark.usefixtures("with_events")
+def test_a_run_whose_worker_is_frozen_while_it_computes_says_that_it_has_no_executor(stack: Stack, faults: Faults):
+    last = stack.ask("SELECT max(run_id) FROM runs")[0][0] or 0
+    batch = BatchRun(faults)
+    eventually(lambda: _assert(stack.ask("SELECT max(run_id) FROM runs")[0][0] > last), within_s=60)
+    # Its task waits for one that has the same claim, and lets go of it when the worker is frozen.
+    claim = f"day={datetime.now(UTC).date()} page_traffic/0"
+    with faults.held("INSERT INTO serving.run_task VALUES (%s, %s)", last + 1, claim):
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%serving.write_task%'"
+        )
+        eventually(lambda: _assert(faults.owner_asks(waiting)[0][0] > 0 and not batch.has_ended), within_s=120)
+        with faults.frozen("spark-worker"):
+            status, said = batch.finish()
+    assert status == 1, said
+    assert re.search(r"run \d+ waited \d+ s for an executor of Spark and got none: ", said), said
+    assert "Traceback" not in said
+
+
+def _assert(true: bool) -> None:
+    assert true
 
 
 def test_who_waits_for_the_speed_layer_says_where_it_stands_still(stack: Stack, faults: Faults):

@@ -255,6 +255,19 @@ def test_a_question_starts_no_container(checkout: Checkout, console: Callable[[s
     # What this shell sets wins, as it does for a container that is started.
     assert re.fullmatch(r"exec --interactive (--env \w+ )+c1 python -X call=[\d-]+ -m serving query select 'a  b'", asked)
     assert "--env BRAID_TOPIC " in asked
+    # A name that is not set would be taken out of the container's own.
+    assert "SPARK_MASTER" not in asked
+    checkout.run("compose/engine", "ask", "-c", "", SPARK_MASTER="")
+    assert "--env SPARK_MASTER " in checkout.asked()[-1]
+
+
+def test_an_answer_that_does_not_fit_into_memory_is_told(checkout: Checkout, console: Callable[[str], None]):
+    console("echo half; exit 137  # as the kernel ends it")
+    done = checkout.run("make", "--silent", "query", SQL="select 1")
+    assert done.stdout == "half\n"
+    said = done.stderr.splitlines()[0]
+    assert "the container 'console' has no memory for so much at once, or was ended. Ask for less" in said
+    assert "tools -m serving …' has twice as much" in said
 
 
 def test_without_a_container_that_stays_one_is_started(checkout: Checkout):
@@ -265,12 +278,17 @@ def test_without_a_container_that_stays_one_is_started(checkout: Checkout):
         assert checkout.asked()[-1].endswith(" run --rm -T --no-deps tools -m serving query --format table select 1")
 
 
-@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "INT"), (signal.SIGTERM, "TERM")])
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "INT"), (signal.SIGTERM, "TERM"), (signal.SIGHUP, "HUP")])
 def test_a_signal_ends_the_question_in_the_container(
     checkout: Checkout, console: Callable[[str], None], number: int, name: str
 ):
-    # The client of a container ends when what runs there does, not before.
-    console('if [[ $3 == pkill ]]; then echo end >"$here/pipe"; else echo begun; read -r <"$here/pipe"; exit 130; fi')
+    # The client of a container ends when what runs there does, not before; at first nothing runs there that could be found.
+    console(
+        """if [[ $3 == pkill ]]; then
+            if [[ ! -e $here/late ]]; then touch "$here/late"; exit 1; fi
+            echo end >"$here/pipe"
+        else echo begun; read -r <"$here/pipe"; exit 130; fi"""
+    )
     os.mkfifo(checkout.bin / "pipe")
     asking = subprocess.Popen(
         ["compose/engine", "ask", "-m", "serving", "query", "select pg_sleep(60)"], cwd=checkout.folder, text=True,
@@ -282,4 +300,4 @@ def test_a_signal_ends_the_question_in_the_container(
     asking.communicate(timeout=60)
     assert asking.returncode in (130, 128 + number)
     call = next(line.split("call=")[1].split()[0] for line in checkout.asked() if " python " in line)
-    assert checkout.asked()[-1] == f"exec c1 pkill -{name} -f -- -X call={call}"
+    assert checkout.asked()[-2:] == [f"exec c1 pkill -{name} -f -- -X call={call}"] * 2

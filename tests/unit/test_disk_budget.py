@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import Future
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from rich.console import Console
 
-from contract.errors import EngineUnavailable
+from contract.errors import ArchiveDamaged, EngineUnavailable
 from contract.extent import Extent
-from contract.kafka_disk import LogDisk, LogLimits, log_disk, shared_out, unarchived_bytes
+from contract.kafka_disk import LogDisk, LogLimits, bytes_behind, log_disk, shared_out
 from contract.log_position import LogPosition
 from contract.settings import Settings
-from ingest.topic_budget import LogExtent, refusal
-from serving.disk import Disk, KafkaLog, disk
+from ingest.topic_budget import Log, LogExtent, refusal
+from serving import disk as disk_module
+from serving import status as status_module
+from serving.disk import Disk, KafkaLog, archive_bytes, disk, kafka_log
 from serving.log_ends import LogEnds
 from serving.report import print_status
 from serving.status import Status
@@ -48,7 +55,9 @@ def broker(folder: Path) -> Path:
     folder.joinpath("meta.properties").write_text("#made\ncluster.id=mine\nversion=1\n")
     for name, size_bytes in (("pageviews-0", 8_192), ("pageviews-1", 4_096), ("pageviews-0-0", 65_536)):
         (folder / name).mkdir()
-        (folder / name / "00000000000000000000.log").write_bytes(os.urandom(size_bytes))
+        (folder / name / "00000000000000000000.log").write_bytes(os.urandom(size_bytes - 4_096))
+        (folder / name / "00000000000000000070.log").write_bytes(os.urandom(4_096))
+        (folder / name / "00000000000000000009.log.deleted").touch()
         with (folder / name / "00000000000000000000.index").open("wb") as index:
             index.truncate(10 * MB)  # a broker makes it so large, and nothing is in it
     return folder
@@ -58,6 +67,7 @@ def test_the_log_takes_what_is_written_of_its_own_topic(tmp_path: Path):
     found = log_disk("pageviews", "mine", broker(tmp_path))
     assert found
     assert found.log_bytes == {0: 8_192, 1: 4_096}
+    assert found.segments == {0: {0: 4_096, 70: 4_096}, 1: {0: 0, 70: 4_096}}
     assert 0 < found.free_bytes < found.size_bytes
     assert found.half_of_free == (found.free_bytes + 12_288) // 2
 
@@ -68,36 +78,67 @@ def test_another_clusters_disk_is_not_measured(tmp_path: Path):
     assert log_disk("pageviews", "mine", tmp_path / "nothing") is None
 
 
-@pytest.mark.parametrize(
-    ("first", "archived", "high", "expected"),
-    [(0, 0, 0, 0), (10, 10, 20, 1_000), (10, 15, 20, 500), (10, 20, 20, 0), (10, 25, 20, 0), (10, 3, 20, 1_000)],
-)
-def test_what_is_not_archived_is_a_share_of_the_log(first: int, archived: int, high: int, expected: int):
-    assert unarchived_bytes(1_000, first, archived, high) == expected
+def kept_by_kafka(segments: dict[int, int], retention_bytes: int) -> int:
+    """The first offset that a broker keeps, as it deletes: one segment after the other."""
+    left = sorted(segments)
+    while sum(segments[first] for first in left[1:]) >= retention_bytes:
+        left.pop(0)
+    return left[0]
+
+
+@pytest.mark.parametrize("retention_bytes", [1, 400, 1_000, 1_001, 2_499, 2_500])
+def test_what_stands_behind_an_offset_says_whether_a_limit_deletes_it(retention_bytes: int):
+    # Records of the first two segments are large, and those of the last one small: their average says little.
+    segments = {100: 1_000, 110: 1_000, 120: 500, 900: 400, 1_000: 600}
+    for offset in range(100, 1_100):
+        is_deleted = kept_by_kafka(segments, retention_bytes) > max(first for first in segments if first <= offset)
+        assert (bytes_behind(segments, offset) >= retention_bytes) == is_deleted, offset
+    # What Kafka has deleted itself, and what is not there yet.
+    assert (bytes_behind(segments, 5), bytes_behind(segments, 5_000), bytes_behind({}, 5)) == (2_500, 0, 0)
+
+
+def ends_at(offset: int, topic_id: str | None = "this") -> Any:
+    return lambda partition: Extent(partition, LogPosition(offset, topic_id))
+
+
+def down(partition: int) -> Extent:
+    raise EngineUnavailable.at("HDFS", "http://namenode:9870", "refused")
+
+
+def damaged(partition: int) -> Extent:
+    raise ArchiveDamaged.of("/braid/x", "it has no footer")
 
 
 def test_a_log_is_not_cut_below_what_the_archive_lacks():
-    log = LogDisk(100 * GB, 50 * GB, {0: 10 * GB, 1: GB})
+    """8 GB of 200 records, then 2 GB of 800: by the average record 800 to 1,000 are 2 GB."""
+    segments = {0: {0: 4 * GB, 100: 4 * GB, 200: GB, 600: GB}, 1: {0: GB}}
     ends = {0: LogExtent(0, 1_000), 1: LogExtent(0, 1_000)}
-
-    def ends_at(offset: int) -> Any:
-        return lambda partition: Extent(partition, LogPosition(offset))
-
-    def down(partition: int) -> Extent:
-        raise EngineUnavailable.at("HDFS", "http://namenode:9870", "refused")
-
-    assert refusal(2 * GB, log, ends, ends_at(900)) is None
-    assert refusal(2 * GB, log, ends, ends_at(800)) is None
-    said = refusal(2 * GB, log, ends, ends_at(799)) or ""
-    assert "of partition 0 the archive lacks 201 offsets, some 2,058 MB, and 2,048 MB would be kept" in said
-    assert "the archive cannot be asked what it has: " in (refusal(2 * GB, log, ends, down) or "")
+    log = Log("this", ends, MB, LogDisk(100 * GB, 50 * GB, {0: 10 * GB, 1: GB}, segments))
+    assert refusal(2 * GB, log, ends_at(200)) is None
+    said = refusal(2 * GB, log, ends_at(199)) or ""
+    assert "of partition 0 the archive lacks 801 offsets, with up to 2,048 MB behind the first of them, and 2,048 MB" in said
+    # Nobody reads there as far as its numbers say.
+    assert "lacks 1,000 offsets" in (refusal(2 * GB, log, ends_at(900, "another")) or "")
+    assert refusal(2 * GB, log, ends_at(900, None)) is None
+    for unknown in (down, damaged):
+        assert ", because the archive cannot be asked what it has: " in (refusal(2 * GB, log, unknown) or "")
     # Nothing is deleted, so nobody is asked.
-    assert refusal(10 * GB, log, ends, down) is None
+    assert refusal(6 * GB + 1, log, down) is None
+
+
+def test_where_the_brokers_disk_is_elsewhere_each_record_is_taken_to_be_as_long_as_it_may_be():
+    log = Log("this", {0: LogExtent(0, 10_000)}, MB, None)
+    assert refusal(2 * GB, log, ends_at(10_000 - 2_047)) is None
+    said = refusal(2 * GB, log, ends_at(10_000 - 2_048)) or ""
+    assert "of partition 0 the archive lacks 2,048 offsets, with up to 2,048 MB behind" in said
+    assert ", because the archive cannot be asked" in (refusal(2 * GB, log, down) or "")
+    assert refusal(10 * GB, log, down) is None
 
 
 def found(archived: int, free_bytes: int = 50 * GB, log_bytes: int = 4 * GB, age_days: float = 0, **changed: Any) -> Disk:
     limits = LogLimits(changed.get("retention_bytes", 9 * GB), GB, 7 * DAY_MS)
-    log = KafkaLog(limits, LogDisk(100 * GB, free_bytes, {0: log_bytes}), day_offsets=200)
+    segments = dict.fromkeys(range(1000, 2000, 125), log_bytes // 8)
+    log = KafkaLog(limits, LogDisk(100 * GB, free_bytes, {0: log_bytes}, {0: segments}), day_offsets=200)
     return disk(SETTINGS, log, {0: LogEnds(1_000, 2_000, 2_000)}, {0: Extent(0, LogPosition(archived))}, 400 * MB)
 
 
@@ -120,19 +161,19 @@ def test_a_budget_and_a_disk_that_are_nearly_used_up_are_said():
 
 
 def test_an_archive_that_nears_what_retention_leaves_is_said(monkeypatch: pytest.MonkeyPatch):
-    # 4 GB are 1,000 offsets, and 5 GB are kept: half of that are 625.
-    assert found(1_376, retention_bytes=5 * GB).warnings == []
-    said = " ".join(found(1_375, retention_bytes=5 * GB).warnings)
-    assert "partition 0: the archive lacks 625 offsets, some 2,560 MB of the 5,120 MB that Kafka keeps" in said
+    # Segments are of 512 MB and 125 offsets, and 5 GB are kept: five segments are half of that.
+    assert found(1_375, retention_bytes=5 * GB).warnings == []
+    said = " ".join(found(1_374, retention_bytes=5 * GB).warnings)
+    assert "partition 0: the archive lacks 626 offsets, some 2,560 MB of the 5,120 MB that Kafka keeps" in said
     assert "BRAID_KAFKA_DISK_MB" in said
     # Where bytes do not limit it, or are not known, age does.
-    from datetime import UTC, datetime, timedelta
-
     for days, warned in ((3.4, 0), (3.6, 1)):
         first = datetime.now(UTC) - timedelta(days=days)
         monkeypatch.setattr("serving.disk.came_at", lambda settings, partition, offset, first=first: first)
-        assert len(found(1_800, retention_bytes=None).warnings) == warned
-    assert "the first 3.6 days old, and Kafka keeps 7.0 days" in found(1_800, retention_bytes=None).warnings[0]
+        assert len(found(1_800, retention_bytes=None).warnings) == 1 + warned
+    unlimited, lags = found(1_800, retention_bytes=None).warnings
+    assert "nothing but time limits Kafka's log: `make up` gives it a budget" in unlimited
+    assert "the first 3.6 days old, and Kafka keeps 7.0 days" in lags
 
 
 def test_where_the_brokers_disk_is_elsewhere_nothing_is_made_up():
@@ -140,6 +181,76 @@ def test_where_the_brokers_disk_is_elsewhere_nothing_is_made_up():
     of = disk(SETTINGS, log, {0: LogEnds(0, 10, 10)}, {0: Extent(0, LogPosition(10))}, None)
     assert of == Disk(None, None, None, None, None, None, None, [])
     assert disk(SETTINGS, None, {}, None, None) == of
+    # Nobody asked for a limit there, unless somebody did.
+    asked = disk(replace(SETTINGS, kafka_disk_mb=5), log, {}, {}, None)
+    assert ["nothing but time limits" in warning for warning in asked.warnings] == [True]
+
+
+class Refusing:
+    """A client of a broker that answers some questions, and not others."""
+
+    came: ClassVar[dict[int, int]] = {}
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        pass
+
+    def list_topics(self, topic: str, timeout: float) -> SimpleNamespace:
+        return SimpleNamespace(cluster_id="mine")
+
+    def describe_configs(self, resources: list[Any], request_timeout: float) -> dict[Any, Future[Any]]:
+        refused = Future[Any]()
+        refused.set_exception(KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)))
+        return dict.fromkeys(resources, refused)
+
+    def list_offsets(self, asked: dict[Any, Any], request_timeout: float) -> dict[Any, Future[Any]]:
+        told = {place: Future[Any]() for place in asked}
+        for place, answer in told.items():
+            if place.partition in self.came:
+                answer.set_result(SimpleNamespace(offset=self.came[place.partition]))
+            else:
+                answer.set_exception(TimeoutError())
+        return told
+
+
+def test_a_figure_that_is_not_told_is_not_known_and_no_server_is_down_for_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(disk_module, "AdminClient", Refusing)
+    for name in ("log_ends", "open_transactions"):
+        monkeypatch.setattr(status_module, name, lambda *arguments: {0: LogEnds(0, 10, 10)} if len(arguments) == 1 else [])
+    probe = status_module._kafka(SETTINGS)
+    assert probe.health.up
+    assert probe.answer["log"] == KafkaLog(None, None, None)
+    of = disk(SETTINGS, probe.answer["log"], {0: LogEnds(0, 10, 10)}, {0: Extent(0, LogPosition(10))}, 100)
+    assert of == Disk(None, None, None, 100, None, None, None, [])
+    nobody = replace(SETTINGS, webhdfs_url="http://127.0.0.1:9")
+    assert archive_bytes(nobody, 1) is None
+
+
+@pytest.mark.parametrize("state", ["ALIVE", "STANDBY", "RECOVERING"])
+def test_a_spark_master_that_takes_no_runs_is_not_up(state: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(status_module, "read_page", lambda settings: {"status": state, "aliveworkers": 1})
+    health = status_module._spark(SETTINGS).health
+    assert (health.up, health.detail == "1 workers") == (state == "ALIVE",) * 2
+    assert health.up or f"is {state} (it takes no runs)" in health.detail
+
+
+def test_what_is_left_of_less_than_a_day_is_not_taken_for_a_day(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(disk_module, "AdminClient", Refusing)
+    hours = {0: 6.0}
+
+    def came_at(settings: Settings, partition: int, offset: int) -> datetime | None:
+        return datetime.now(UTC) - timedelta(hours=hours[partition]) if partition in hours else None
+
+    monkeypatch.setattr("serving.disk.came_at", came_at)
+
+    def day_offsets(**came: int) -> int | None:
+        monkeypatch.setattr(Refusing, "came", {int(name[1:]): first for name, first in came.items()})
+        return kafka_log(SETTINGS, {0: LogEnds(500, 900, 900), 1: LogEnds(0, 300, 300), 2: LogEnds(7, 9, 9)}).day_offsets
+
+    # Of partition 0 the last six hours are left. Partition 1 has all that ever came, and 2 nothing that is young.
+    assert day_offsets(p0=500, p1=0, p2=-1) == 4 * 400 + 300
+    assert day_offsets(p0=600, p1=100, p2=-1) == 300 + 200
+    # Nobody says how old the first record is.
+    assert day_offsets(p0=600, p1=100, p2=7) is None
 
 
 def test_status_shows_disk_and_warnings():

@@ -59,12 +59,15 @@ class World:
     """By how much the time of day was set."""
     said: list[str] = field(default_factory=list)
 
+    beats: list[float] = field(default_factory=list)
+
     def archiver(self, settings: Settings = SETTINGS, writer: Worker | None = None) -> Archiver:
         files = ArchiveFiles(self.store, settings.archive_root)
         clocks = (lambda: self.clock_s, lambda: self.clock_s + self.step_s)
         connect, topic = lambda: MemoryConsumer(self.topic), self.topic.described
         arguments = (settings, connect, topic, files, self, self.said.append, *clocks)
-        archiver = Archiver(*arguments, writer)  # type: ignore[arg-type]
+        beat = lambda: self.beats.append(self.clock_s)  # noqa: E731
+        archiver = Archiver(*arguments, writer, beat=beat)  # type: ignore[arg-type]
         archiver.start()
         return archiver
 
@@ -102,6 +105,15 @@ class World:
                 rows = self.frame(path)["offset"].to_list()
                 offsets += [offset for offset in rows if part.first_offset <= offset < part.next_offset]
         return offsets
+
+
+def test_an_archiver_that_has_much_to_do_beats_before_each_step():
+    world = World(MemoryTopic({0: [event(number) for number in range(100)]}))
+    archiver = world.archiver()
+    for _ in range(5):
+        world.pass_s(1)
+        archiver.step()
+    assert world.beats == [1_763_712_001.0 + second for second in range(5)]
 
 
 def test_a_file_is_written_when_it_is_full_or_old_and_its_name_is_its_offsets():

@@ -10,7 +10,8 @@ import pytest
 import requests
 from py4j.protocol import Py4JError
 
-from batch import watch
+from batch import archive, watch
+from batch.archive import Archive
 from batch.watch import EXECUTOR_WAIT_S, Counted, Watch, judged
 from contract.errors import NoExecutor
 from contract.settings import Settings
@@ -92,8 +93,8 @@ def test_a_run_without_executor_ends_with_the_reason_and_not_while_another_one_h
     with pytest.raises(NoExecutor) as ended:
         lose_all()
     assert str(ended.value) == (
-        f"run 7 waited {EXECUTOR_WAIT_S + 1:.0f} s for an executor of Spark and got none: the master does not know the run any more, it was "
-        "started anew; nothing was published, `make status` shows what is up, `make batch` starts again"
+        f"run 7 waited {EXECUTOR_WAIT_S + 1:.0f} s for an executor of Spark and got none: the master does not know the run "
+        "any more, it was started anew; nothing was published, `make status` shows what is up, `make batch` starts again"
     )
 
 
@@ -115,7 +116,12 @@ def test_what_comes_no_further_says_so_every_thirty_seconds_and_what_advances_sa
     watched.step("waiting for the archive")
     for _ in range(35):
         clock.now_s += 2
-        watched.sign(None)
+        watched.advanced()
+        watched.sign()
+    assert said == []
+    for _ in range(35):
+        clock.now_s += 2
+        watched.sign()
     assert said == [
         "run 7: waiting for the archive, no advance for 30 s",
         "run 7: waiting for the archive, no advance for 1 min 0 s",
@@ -128,14 +134,86 @@ def test_what_comes_no_further_says_so_every_thirty_seconds_and_what_advances_sa
         for done in range(3):
             clock.now_s += 29
             watched.see(Counted(done, 1), spark)
-            watched.sign(1)
+            watched.sign()
         assert said == []
         clock.now_s += 31
-        watched.sign(0)
+        watched.see(Counted(done, 0), spark)
+        watched.sign()
     assert said == [
         "run 7: computing, 2 of 61 tasks done, no advance for 31 s; no executor of Spark: the master at spark://master:7077 "
         "does not answer (refused)"
     ]
+
+
+def test_what_counts_nothing_is_not_said_to_stand_still_and_what_has_not_begun_says_nothing():
+    clock, said = Clock(), list[str]()
+    watched = Watch(SETTINGS, said.append, clock_s=clock)
+    for step in (None, "checking the ledger", "publishing"):
+        if step:
+            watched.step(step)
+        clock.now_s += 31
+        watched.sign()
+        watched.begun(7) if step == "checking the ledger" else None
+    assert said == ["checking the ledger for 31 s", "run 7: publishing for 31 s"]
+
+
+def test_a_run_whose_workers_are_not_heard_of_ends_though_spark_knows_their_executors(monkeypatch: pytest.MonkeyPatch):
+    """A frozen worker's executors are lost to Spark only after 60 to 120 s."""
+    clock = Clock()
+    heard = {"w-1": 1, "w-2": 1}
+    answers = [True]
+
+    def read(settings: Settings) -> dict[str, Any]:
+        if not answers[-1]:
+            raise requests.ConnectionError("refused")
+        workers = [{"id": name, "state": "ALIVE", "lastheartbeat": at} for name, at in heard.items()]
+        return PAGE | {"workers": [*workers, {"id": "w-3", "state": "DEAD", "lastheartbeat": clock.now_s}]}
+
+    monkeypatch.setattr(watch, "read_page", read)
+    watched = Watch(SETTINGS, lambda line: None, clock_s=clock)
+    watched.begun(7)
+    spark: Any = Spark()
+    done = 0
+
+    def pass_s(seconds: int) -> None:
+        for _ in range(seconds // 2):
+            clock.now_s += 2
+            watched.see(Counted(done, 2), spark)
+
+    def freeze() -> None:
+        nonlocal done
+        with watched.on_spark(spark):
+            watched.step("computing")
+            pass_s(60)
+            # One of them is heard of: a task that takes long is none that nobody computes.
+            heard["w-2"] += 15
+            pass_s(60)
+            # A task ends, whoever was heard of.
+            done += 1
+            pass_s(60)
+            # Executors need no master.
+            answers.append(False)
+            pass_s(200)
+            answers.append(True)
+            # That one worker is not there any more is no sign of the other.
+            del heard["w-2"]
+            pass_s(90)
+            raise Py4JError("cancelled")
+
+    with pytest.raises(
+        NoExecutor, match=r"run 7 waited 7[67] s .*: the master hears of no worker any more, and no task ends;"
+    ):
+        freeze()
+
+
+def test_an_archive_that_comes_nearer_to_the_cut_says_so(monkeypatch: pytest.MonkeyPatch):
+    listed = iter([{0: 3}, {0: 3}, {0: 3, 1: 9}, {0: 7, 1: 9}, {0: 7, 1: 11}, {0: 8, 1: 12}])
+    monkeypatch.setattr(Archive, "next_offsets", lambda self: next(listed))
+    monkeypatch.setattr(archive, "_POLL_S", 0)
+    advances = []
+    Archive(SETTINGS).wait_for({0: 8, 1: 9}, lambda: advances.append(None))
+    # What comes behind the cut brings it no nearer.
+    assert len(advances) == 3
 
 
 def test_a_run_that_goes_on_is_told_in_one_line():
