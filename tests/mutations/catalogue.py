@@ -112,6 +112,13 @@ MUTATIONS = (
         more=(("serving/schema_speed.py", "            RETURNING *\n        ), merged", "        ), merged"),),
     ),
     Mutation(
+        "a merge waits for nobody",
+        "serving/schema_speed.py",
+        "IF NOT pg_try_advisory_xact_lock({lock}) THEN",
+        "PERFORM pg_advisory_xact_lock({lock});\n    IF false THEN",
+        _test("layer/test_serving_commits.py::test_a_merge_beside_another_one_does_nothing_and_does_not_wait_for_it"),
+    ),
+    Mutation(
         "merged rows stay in their epoch",
         "serving/schema_speed.py",
         "SELECT partition, epoch, {group}",
