@@ -113,6 +113,35 @@ def test_odd_histograms_add_up_alike(owner: Connection, histograms: list[str]) -
     assert row[0] == compact[0]
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        # Nobody's events make any of these.
+        "approx_percentile(0.5, '{NULL}')",
+        "approx_percentile(0.5, '{281474976710657,NULL,562949953421315}')",
+        "approx_percentile(0, '{281474976710656}')",
+        "approx_percentile(0.5, ARRAY[(16383::bigint << 48) + 1])",
+        "approx_percentile(0.5, ARRAY[(16384::bigint << 48) + 1])",
+        "approx_percentile(0.5, ARRAY[(32767::bigint << 48) + 1])",
+        "approx_percentile(0.5, '{-9223372036854775807}')",
+        "approx_percentile(0.5, array_fill(281474976710655, '{32768}'))",
+        "approx_percentile(1, array_fill(281474976710655, '{32768}'))",
+        "approx_percentile(0.5, array_fill(281474976710655, '{32769}'))",
+        "histogram_add('{281474976710655}', '{281474976710655}')",
+        "histogram_add('{9223372036854775806}', '{9223372036854775806}')",
+        "rollup(h) FROM (VALUES ('{9223372036854775806}'::bigint[]), ('{9223372036854775806}')) AS v (h)",
+    ],
+)
+def test_where_numbers_end_both_forms_answer_or_refuse_alike(owner: Connection, call: str) -> None:
+    def told(schema: str) -> object:
+        try:
+            return owner.execute(f"SELECT {schema}.{call}".encode()).fetchone()
+        except psycopg.errors.NumericValueOutOfRange as error:
+            return error.diag.message_primary
+
+    assert told("public") == told("plain")
+
+
 def test_parallel_workers_give_the_same_bytes(owner: Connection) -> None:
     owner.execute(
         "CREATE TABLE part AS SELECT n % 3 AS rest, ARRAY[((n % 300)::bigint << 48) + n % 9 + 1] AS latency, "
