@@ -136,14 +136,16 @@ def commit_range(
     return True
 
 
-def merge_appended(connection: Connection, partition: int, least_rows: int, most_rows: int = MERGED_ROWS) -> int:
+def merge_appended(connection: Connection, partition: int, least_rows: int, most_rows: int = MERGED_ROWS) -> int | None:
     """Rows that commits of the partition appended are merged where there are so many; no merged view changes. Role speed.
 
-    Returns how many were merged: at most `most_rows`, and if it is so many, another call may find more. Each commit appends
-    its rows, because merging them at once takes ten times as long.
+    Returns how many were merged: at most `most_rows`, and if it is so many, another call may find more. None: others merge
+    or delete rows at this moment, and nothing was looked at. Each commit appends its rows, because merging them at once
+    takes ten times as long.
     """
     with answering(connection):
-        return int(one_value(connection, "SELECT serving.merge_appended(%s, %s, %s)", [partition, least_rows, most_rows]))
+        merged = one_value(connection, "SELECT serving.merge_appended(%s, %s, %s)", [partition, least_rows, most_rows])
+    return None if merged is None else int(merged)
 
 
 def begin_run(

@@ -111,7 +111,6 @@ def _schema(database: Connection, views: Sequence[View], contended: list[str]) -
         database.execute("LOCK TABLE serving.speed_progress IN EXCLUSIVE MODE")
     stored = stored_versions(database, views)
     database.execute(script(stored, native).encode())
-    _preload_module(database, native)
     versions = [
         {
             "view_name": view.name,
@@ -133,16 +132,6 @@ def _has_module(database: Connection) -> bool:
         database.execute(sql.SQL("LOAD {}").format(sql.Literal(MODULE)))
         return True
     return False
-
-
-def _preload_module(database: Connection, native: bool) -> None:
-    """Readers' sessions have it from their beginning, or their first question would be planned without it."""
-    setting = (
-        sql.SQL("SET session_preload_libraries = {}").format(sql.Literal(MODULE))
-        if native
-        else sql.SQL("RESET session_preload_libraries")
-    )
-    database.execute(sql.SQL("ALTER ROLE reader IN DATABASE {} {}").format(sql.Identifier(database.info.dbname), setting))
 
 
 def _lock_views(database: Connection, contended: list[str]) -> None:

@@ -36,7 +36,8 @@ from serving.stored_view import StoredView
 _CHUNK_DAYS = 90
 DRIFT_ROWS = 1_000
 """So many rows that differ are kept of a run and view."""
-_NATIVE_FILE = "15_native.sql"
+_NATIVE = "_native.sql"
+"""The files whose functions are of our module end so."""
 _CATALOGUE_PLACE, _SHOWN_PLACE = "30", "72"
 # The last two are columns of older schemas, which a migration drops.
 _RESERVED = {"partition", "epoch", "run_id", "kept_run_id", "day", "level", "keys_digest", "first_offset"}
@@ -64,7 +65,7 @@ def script(views: Sequence[StoredView], native: bool = False) -> str:
     texts = [
         (file.name, file.read_text(encoding="utf-8"))
         for file in files
-        if file.name.endswith(".sql") and (native or file.name != _NATIVE_FILE)
+        if file.name.endswith(".sql") and (native or not file.name.endswith(_NATIVE))
     ]
     texts.append((f"{_CATALOGUE_PLACE}_views.sql (generated from contract/views.py)", catalogue_sql(views)))
     shown = "".join(shown_sql(view) for view in views if view.shown)

@@ -104,7 +104,7 @@ def _merge_appended(views: Sequence[StoredView]) -> sql.Composed:
 -- Rows of a partition that came in many commits become one a key and epoch, which no reader notices. Takes at most most_rows
 -- rows, whatever their keys are, and returns how many it took: if it is so many, there may be more. Rows of epochs that the
 -- live run has absorbed stay as they are: readers pass over them, and few are ever read again. Garbage collection deletes
--- rows in another order, so the two exclude each other.
+-- rows in another order, so the two exclude each other; this one does not wait, and returns null.
 CREATE OR REPLACE FUNCTION serving.merge_appended(of_partition int, least_rows int, most_rows int) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 AS $function$
@@ -121,7 +121,10 @@ DECLARE
         FROM serving.speed_progress AS p LEFT JOIN serving.live_cut AS c ON c.partition = p.partition
         WHERE p.partition = of_partition);
 BEGIN
-    PERFORM pg_advisory_xact_lock({lock});
+    -- guard: a merge waits for nobody
+    IF NOT pg_try_advisory_xact_lock({lock}) THEN
+        RETURN NULL;
+    END IF;
 {statements}
     RETURN taken;
 END

@@ -27,16 +27,17 @@ class MergeBolt(DatabaseBolt):
     def process(self, tup: Tuple) -> None:
         """Merge the rows of a partition once enough were appended; what cannot be merged now is merged with later ones."""
         partition, rows = tup.values
+        enough = self.settings.speed_merge_rows
         self._appended[partition] += rows
-        if self._appended[partition] < self.settings.speed_merge_rows:
+        if self._appended[partition] < enough:
             return
         self._appended[partition] = 0
         give_up_s = time.monotonic() + _PATIENCE_S
         try:
-            while merge_appended(self.database(), partition, self.settings.speed_merge_rows) == MERGED_ROWS:
-                if time.monotonic() > give_up_s:
+            while (merged := merge_appended(self.database(), partition, enough)) in (None, MERGED_ROWS):
+                if merged is None or time.monotonic() > give_up_s:
                     # The next commit of the partition goes on with it.
-                    self._appended[partition] = self.settings.speed_merge_rows
+                    self._appended[partition] = enough
                     break
         except (psycopg.Error, BraidError) as error:
             self.logger.warning("rows of partition %s are not merged now: %s", partition, error)

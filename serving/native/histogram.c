@@ -3,6 +3,9 @@
  *
  * A state keeps the first histogram as it is, since most groups of a merged view have one row. From the second one on it
  * counts in a window of bins around those that it has met; a bin that was not met has -1, because a count may be 0.
+ *
+ * The forms in SQL give the same bytes where no bin counts 2^48, as bins of events never do: what goes beyond that, they carry
+ * into the next bin earlier or later.
  */
 #include "braid.h"
 
@@ -29,11 +32,22 @@ typedef struct Histogram
 	int bins;
 } Histogram;
 
+static void refuse_overflow(const char *message)
+{
+	ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("%s", message)));
+}
+
+/* The entries of the array, one after the other; a null is none, and takes no place. */
 static int64 *entries_of(ArrayType *array, int *count)
 {
+	bits8 *nulls = ARR_NULLBITMAP(array);
+	int items = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+
 	if (ARR_ELEMTYPE(array) != INT8OID)
 		elog(ERROR, "a histogram is a bigint[]");
-	*count = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+	*count = items;
+	for (int i = 0; nulls && i < items; i++)
+		*count -= !(nulls[i / 8] & (1 << (i % 8)));
 	return (int64 *) ARR_DATA_PTR(array);
 }
 
@@ -68,23 +82,17 @@ static void add_count(Histogram *state, MemoryContext context, int bin, int64 mo
 		widen(state, context, bin);
 	count = &state->counts[bin - state->first_bin];
 	if (pg_add_s64_overflow(Max(*count, 0), more, count))
-		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("bigint out of range")));
+		refuse_overflow("bigint out of range");
 }
 
 static void add_array(Histogram *state, MemoryContext context, ArrayType *array)
 {
 	int count;
 	int64 *entries = entries_of(array, &count);
-	bits8 *nulls = ARR_NULLBITMAP(array);
 
 	for (int i = 0; i < count; i++)
-	{
-		if (nulls && !(nulls[i / 8] & (1 << (i % 8))))
-			continue;
-		if (*entries != NO_ENTRY)
-			add_count(state, context, (int) (*entries >> COUNT_BITS), *entries & COUNT_MASK);
-		entries++;
-	}
+		if (entries[i] != NO_ENTRY)
+			add_count(state, context, (int) (entries[i] >> COUNT_BITS), entries[i] & COUNT_MASK);
 }
 
 static ArrayType *array_of(Histogram *state)
@@ -107,8 +115,9 @@ static ArrayType *array_of(Histogram *state)
 	ARR_LBOUND(array)[0] = 1;
 	entry = (int64 *) ARR_DATA_PTR(array);
 	for (int i = 0; i < state->bins; i++)
-		if (state->counts[i] >= 0)
-			*entry++ = (int64) ((uint64) (int64) (state->first_bin + i) << COUNT_BITS) + state->counts[i];
+		if (state->counts[i] >= 0 &&
+			pg_add_s64_overflow((int64) ((uint64) (int64) (state->first_bin + i) << COUNT_BITS), state->counts[i], entry++))
+			refuse_overflow("bigint out of range");
 	return array;
 }
 
@@ -223,18 +232,20 @@ Datum braid_histogram_percentile(PG_FUNCTION_ARGS)
 	ArrayType *array = PG_GETARG_ARRAYTYPE_P(1);
 	int64 *entries = entries_of(array, &count);
 	int64 remaining = 0;
+	float8 rank;
 
 	if (!(fraction >= 0 && fraction <= 1))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("approx_percentile takes a fraction from 0 to 1, not %s; the 95th percentile is 0.95",
 						DatumGetCString(DirectFunctionCall1(float8out, Float8GetDatum(fraction))))));
-	if (ARR_HASNULL(array))
-		PG_RETURN_NULL();
 	for (int i = 0; i < count; i++)
 		if (pg_add_s64_overflow(remaining, entries[i] & COUNT_MASK, &remaining))
-			ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("bigint out of range")));
-	remaining = Max(1, (int64) rint(ceil(fraction * (float8) remaining)));
+			refuse_overflow("bigint out of range");
+	rank = ceil(fraction * (float8) remaining);
+	if (!FLOAT8_FITS_IN_INT64(rank))
+		refuse_overflow("bigint out of range");
+	remaining = Max(1, (int64) rank);
 	for (int i = 0; i < count; i++)
 	{
 		remaining -= entries[i] & COUNT_MASK;
@@ -243,6 +254,8 @@ Datum braid_histogram_percentile(PG_FUNCTION_ARGS)
 			int64 bin = entries[i] >> COUNT_BITS;
 			float8 low = pow(2, (float8) bin / BINS_PER_OCTAVE), high = pow(2, (float8) (bin + 1) / BINS_PER_OCTAVE);
 
+			if (isinf(2 * low * high))
+				refuse_overflow("value out of range: overflow");
 			/* The value with the least worst relative error in a bin (low, high]. */
 			PG_RETURN_FLOAT8(bin <= ZERO_BIN ? 0 : 2 * low * high / (low + high));
 		}

@@ -45,6 +45,8 @@
 #include "utils/typcache.h"
 
 #define OWNER "braid_owner"
+#define SHOWN "public"
+#define INTERNAL "serving"
 #define SUFFIX "_by_day"
 #define BATCH_SUFFIX "_batch"
 #define MOST_ROWS 100000
@@ -73,11 +75,10 @@ static bool is_sum(Oid function)
 	{
 		Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(tuple);
 		const char *name = NameStr(proc->proname);
-		char *schema = get_namespace_name(proc->pronamespace);
 
-		found = strcmp(name, "sum") == 0 ? strcmp(schema, "pg_catalog") == 0
+		found = strcmp(name, "sum") == 0 ? proc->pronamespace == PG_CATALOG_NAMESPACE
 				: strcmp(name, "rollup") == 0 || strcmp(name, "hll_merge") == 0 || strcmp(name, "hll_union_agg") == 0
-				? strcmp(schema, "public") == 0
+				? proc->pronamespace == get_namespace_oid(SHOWN, true)
 				: false;
 		ReleaseSysCache(tuple);
 	}
@@ -98,7 +99,7 @@ static bool uses_walker(Node *node, Uses *uses)
 		Var *var = argument && IsA(argument->expr, Var) ? (Var *) argument->expr : NULL;
 
 		if (!uses->allows_sums || aggregate->agglevelsup != 0 || var == NULL || var->varlevelsup != 0 || var->varno != uses->varno ||
-			var->varattno <= BUCKET || is_key(uses->view, var->varattno) || aggregate->aggdistinct || aggregate->aggorder ||
+			var->varattno <= BUCKET || is_key(uses->view, var->varattno) || aggregate->aggdistinct ||
 			!is_sum(aggregate->aggfnoid))
 			uses->more = true;
 		return uses->more || uses_walker((Node *) aggregate->aggfilter, uses);
@@ -120,16 +121,30 @@ static bool uses_walker(Node *node, Uses *uses)
 	return expression_tree_walker(node, uses_walker, uses);
 }
 
-static bool is_ours(Oid view)
+/* Whether it is a view that the serving layer has made: of its owner, and in its schema. */
+static bool is_ours(Oid view, const char *schema)
 {
 	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(view));
 	Oid owner = get_role_oid(OWNER, true);
-	bool ours = HeapTupleIsValid(tuple) && OidIsValid(owner) && ((Form_pg_class) GETSTRUCT(tuple))->relowner == owner &&
-				((Form_pg_class) GETSTRUCT(tuple))->relkind == RELKIND_VIEW;
+	bool ours = false;
 
 	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_class found = (Form_pg_class) GETSTRUCT(tuple);
+
+		ours = OidIsValid(owner) && found->relowner == owner && found->relkind == RELKIND_VIEW &&
+			   found->relnamespace == get_namespace_oid(schema, true);
 		ReleaseSysCache(tuple);
+	}
 	return ours;
+}
+
+/* The view of that name that the serving layer has made, or InvalidOid. */
+static Oid view_of_ours(const char *name, const char *schema)
+{
+	Oid view = get_relname_relid(name, get_namespace_oid(schema, true));
+
+	return OidIsValid(view) && is_ours(view, schema) ? view : InvalidOid;
 }
 
 static bool have_the_same_columns(TupleDesc one, TupleDesc other)
@@ -144,8 +159,10 @@ static bool have_the_same_columns(TupleDesc one, TupleDesc other)
 }
 
 /* Whoever asks may not be let into the schema, as by a view of somebody else's: then the text below would be refused. */
-static bool may_name(Oid schema)
+static bool may_name(const char *name)
 {
+	Oid schema = get_namespace_oid(name, true);
+
 	return OidIsValid(schema) && object_aclcheck(NamespaceRelationId, schema, GetUserId(), ACL_USAGE) == ACLCHECK_OK;
 }
 
@@ -157,10 +174,10 @@ static Oid days_of(Oid view)
 	bool alike;
 	Oid days;
 
-	if (!is_ours(view) || !may_name(get_rel_namespace(view)) || strlen(name) + strlen(SUFFIX) >= NAMEDATALEN)
+	if (!is_ours(view, SHOWN) || !may_name(SHOWN) || strlen(name) + strlen(SUFFIX) >= NAMEDATALEN)
 		return InvalidOid;
-	days = get_relname_relid(psprintf("%s" SUFFIX, name), get_rel_namespace(view));
-	if (!OidIsValid(days) || !is_ours(days))
+	days = view_of_ours(psprintf("%s" SUFFIX, name), SHOWN);
+	if (!OidIsValid(days))
 		return InvalidOid;
 	/* It may be taken away this very moment. */
 	coarse = try_relation_open(days, AccessShareLock);
@@ -173,12 +190,12 @@ static Oid days_of(Oid view)
 	return alike ? days : InvalidOid;
 }
 
-/* A query of the owner's view in text, as the rewriter makes it. Whoever may read a view may read this of it. */
+/* A query of one view in text, as the rewriter makes it, with its owner's rights: whoever may read a view may read this of it. */
 static Query *rewritten(const char *text)
 {
 	Query *query = linitial_node(Query, pg_analyze_and_rewrite_fixedparams(linitial(pg_parse_query(text)), text, NULL, 0, NULL));
 
-	linitial_node(RTEPermissionInfo, query->rteperminfos)->requiredPerms = 0;
+	linitial_node(RTEPermissionInfo, query->rteperminfos)->checkAsUser = get_role_oid(OWNER, false);
 	return query;
 }
 
@@ -203,8 +220,7 @@ static void choose_days(Query *query, RangeTblEntry *entry, int varno)
 		return;
 	days = days_of(entry->relid);
 	if (OidIsValid(days))
-		entry->subquery = rewritten(psprintf("SELECT * FROM %s", quote_qualified_identifier(
-			get_namespace_name(get_rel_namespace(days)), get_rel_name(days))));
+		entry->subquery = rewritten(psprintf("SELECT * FROM %s", quote_qualified_identifier(SHOWN, get_rel_name(days))));
 }
 
 /* A number of LIMIT or OFFSET, or -1 where it is not plain. */
@@ -231,7 +247,6 @@ static void bound_bucket(Query *query, RangeTblEntry *entry, int varno)
 	TypeCacheEntry *type;
 	int64 rows = rows_asked(query);
 	char *batch;
-	Oid serving;
 	SortGroupClause *first;
 	Var *bucket;
 	bool newest;
@@ -240,8 +255,8 @@ static void bound_bucket(Query *query, RangeTblEntry *entry, int varno)
 	CoalesceExpr *known;
 	Node *quals;
 
-	if (rows < 1 || query->hasAggs || query->groupClause || query->distinctClause || query->hasWindowFuncs ||
-		query->hasTargetSRFs || query->sortClause == NIL || !is_ours(entry->relid) ||
+	if (rows < 1 || query->groupClause || query->distinctClause || query->hasWindowFuncs ||
+		query->hasTargetSRFs || query->sortClause == NIL || !is_ours(entry->relid, SHOWN) ||
 		!is_known(query->jointree->quals, &uses) || contain_volatile_functions((Node *) query->targetList))
 		return;
 	type = lookup_type_cache(TIMESTAMPTZOID, TYPECACHE_LT_OPR | TYPECACHE_GT_OPR | TYPECACHE_BTREE_OPFAMILY);
@@ -251,12 +266,11 @@ static void bound_bucket(Query *query, RangeTblEntry *entry, int varno)
 		(first->sortop != type->lt_opr && first->sortop != type->gt_opr))
 		return;
 	batch = psprintf("%s" BATCH_SUFFIX, get_rel_name(entry->relid));
-	serving = get_namespace_oid("serving", true);
-	if (!may_name(serving) || !OidIsValid(get_relname_relid(batch, serving)))
+	if (!may_name(INTERNAL) || !OidIsValid(view_of_ours(batch, INTERNAL)))
 		return;
 	newest = first->sortop == type->gt_opr;
-	bound = rewritten(psprintf("SELECT bucket FROM serving.%s ORDER BY bucket %s LIMIT 1 OFFSET " INT64_FORMAT,
-							   quote_identifier(batch), newest ? "DESC" : "ASC", rows - 1));
+	bound = rewritten(psprintf("SELECT bucket FROM %s ORDER BY bucket %s LIMIT 1 OFFSET " INT64_FORMAT,
+							   quote_qualified_identifier(INTERNAL, batch), newest ? "DESC" : "ASC", rows - 1));
 	quals = copyObject(query->jointree->quals);
 	ChangeVarNodes(quals, varno, 1, 0);
 	bound->jointree->quals = quals;

@@ -111,6 +111,10 @@ BEGIN
     FOREACH entry IN ARRAY histogram LOOP
         remaining := remaining + (entry & 281474976710655);
     END LOOP;
+    IF remaining IS NULL THEN
+        -- A null is no entry.
+        RETURN public.approx_percentile(fraction, array_remove(histogram, NULL));
+    END IF;
     remaining := greatest(1, ceil(fraction * remaining));
     FOREACH entry IN ARRAY histogram LOOP
         remaining := remaining - (entry & 281474976710655);

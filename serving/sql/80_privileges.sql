@@ -22,7 +22,7 @@ GRANT SELECT ON public.ledger, public.log_positions, public.lost_offsets, public
 GRANT SELECT (topic, partition, "offset", kafka_time, reason, detail, value_bytes) ON public.quarantine TO reader;
 GRANT EXECUTE ON FUNCTION serving.histogram_compact, serving.histogram_gather, serving.histogram_settle TO reader, braid_owner;
 -- Functions in a view are called as whoever asks it, who may be anybody that was let read it.
-GRANT EXECUTE ON FUNCTION serving.absorbed_floor TO PUBLIC;
+GRANT EXECUTE ON FUNCTION serving.absorbed_floor, serving.read_absorbed_floor TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION serving.positions, serving.require_catalogue TO speed, batch;
 GRANT EXECUTE ON FUNCTION serving.commit_range, serving.merge_appended, serving.filtered_days, serving.ask_filters TO speed;

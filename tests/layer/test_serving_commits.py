@@ -79,14 +79,30 @@ def test_a_call_merges_no_more_rows_than_it_may_and_the_next_one_goes_on(
 
         before = rows()
         assert before > 60
-        taken = [merge_appended(speed, 0, least_rows=2, most_rows=50)]
+        taken = [merge_appended(speed, 0, least_rows=2, most_rows=50) or 0]
         assert before - 50 <= rows() <= before
         while taken[-1] == 50:
-            taken.append(merge_appended(speed, 0, least_rows=2, most_rows=50))
+            taken.append(merge_appended(speed, 0, least_rows=2, most_rows=50) or 0)
             assert_merged(reader, frame)
     assert len(taken) > 3
     assert max(taken) == 50
     merge_appended(speed, 0, least_rows=1)
+    assert_merged(reader, frame)
+
+
+def test_a_merge_beside_another_one_does_nothing_and_does_not_wait_for_it(
+    speed: Connection, reader: Connection, database: Settings
+) -> None:
+    frame = events(1, 0, 0, 300)
+    for first in range(0, 300, 100):
+        commit(speed, frame[first : first + 100])
+    # One that waits ends with an error.
+    speed.execute("SET lock_timeout = '10s'")
+    with connect(database, "speed") as other, other.transaction():
+        assert merge_appended(other, 1, least_rows=1) == 0
+        assert merge_appended(speed, 0, least_rows=1) is None
+        assert_merged(reader, frame)
+    assert merge_appended(speed, 0, least_rows=1)
     assert_merged(reader, frame)
 
 

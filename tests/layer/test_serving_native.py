@@ -113,6 +113,35 @@ def test_odd_histograms_add_up_alike(owner: Connection, histograms: list[str]) -
     assert row[0] == compact[0]
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        # Nobody's events make any of these.
+        "approx_percentile(0.5, '{NULL}')",
+        "approx_percentile(0.5, '{281474976710657,NULL,562949953421315}')",
+        "approx_percentile(0, '{281474976710656}')",
+        "approx_percentile(0.5, ARRAY[(16383::bigint << 48) + 1])",
+        "approx_percentile(0.5, ARRAY[(16384::bigint << 48) + 1])",
+        "approx_percentile(0.5, ARRAY[(32767::bigint << 48) + 1])",
+        "approx_percentile(0.5, '{-9223372036854775807}')",
+        "approx_percentile(0.5, array_fill(281474976710655, '{32768}'))",
+        "approx_percentile(1, array_fill(281474976710655, '{32768}'))",
+        "approx_percentile(0.5, array_fill(281474976710655, '{32769}'))",
+        "histogram_add('{281474976710655}', '{281474976710655}')",
+        "histogram_add('{9223372036854775806}', '{9223372036854775806}')",
+        "rollup(h) FROM (VALUES ('{9223372036854775806}'::bigint[]), ('{9223372036854775806}')) AS v (h)",
+    ],
+)
+def test_where_numbers_end_both_forms_answer_or_refuse_alike(owner: Connection, call: str) -> None:
+    def told(schema: str) -> object:
+        try:
+            return owner.execute(f"SELECT {schema}.{call}".encode()).fetchone()
+        except psycopg.errors.NumericValueOutOfRange as error:
+            return error.diag.message_primary
+
+    assert told("public") == told("plain")
+
+
 def test_parallel_workers_give_the_same_bytes(owner: Connection) -> None:
     owner.execute(
         "CREATE TABLE part AS SELECT n % 3 AS rest, ARRAY[((n % 300)::bigint << 48) + n % 9 + 1] AS latency, "
@@ -171,6 +200,13 @@ def reads_days(connection: Connection, statement: bytes) -> bool:
         ("SELECT site, sum(sum(views)) OVER () FROM site_traffic GROUP BY site", True),
         ("SELECT count(*) FROM site_traffic", False),
         ("SELECT max(views) FROM site_traffic", False),
+        ("SELECT min(views) FROM site_traffic", False),
+        ("SELECT count(views) FROM site_traffic", False),
+        ("SELECT avg(views) FROM site_traffic", False),
+        ("SELECT bit_or(views) FROM site_traffic", False),
+        ("SELECT rollup(latency ORDER BY bucket) FROM site_traffic", False),
+        ("SELECT page FROM page_traffic GROUP BY page", True),
+        ("SELECT site FROM site_traffic", False),
         ("SELECT sum(views) FROM site_traffic WHERE views > 2", False),
         ("SELECT sum(views * 2) FROM site_traffic", False),
         ("SELECT sum(DISTINCT views) FROM site_traffic", False),
@@ -181,6 +217,8 @@ def reads_days(connection: Connection, statement: bytes) -> bool:
         ("SELECT sum(a.views) FROM site_traffic AS a JOIN site_traffic AS b USING (site)", False),
         ("SELECT sum(views) FROM site_traffic WHERE site IN (SELECT site FROM page_traffic)", False),
         ("SELECT site, views FROM site_traffic", False),
+        ("SELECT DISTINCT site, count(*) OVER () FROM site_traffic", False),
+        ("SELECT DISTINCT site, rank() OVER (ORDER BY site) FROM site_traffic", False),
     ],
 )
 def test_sums_of_all_rows_are_read_from_rows_of_days(
@@ -196,6 +234,84 @@ def test_sums_of_all_rows_are_read_from_rows_of_days(
     reader.execute("SET braid.fewer_rows = off")
     assert sorted(map(str, reader.execute(statement).fetchall())) == sorted(map(str, answer))
     assert not reads_days(reader, statement)
+
+
+def test_the_bound_of_absorbed_rows_is_looked_up_once_in_a_statement(
+    database: Settings, speed: Connection, batch: Connection
+) -> None:
+    frame = events(1, 0, 0, 300)
+    commit(speed, frame[:10])
+    full_run(batch, frame[:10])
+    commit(speed, frame[10:])
+    with connect(database, "postgres") as owner, owner.transaction():
+        owner.execute(
+            "SET LOCAL track_functions = 'all'; SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off"
+        )
+
+        def calls(explain: str) -> int:
+            """So many since the transaction began."""
+            plan = str(owner.execute(f"{explain} SELECT * FROM page_traffic".encode()).fetchall())
+            assert "Filter: (epoch > serving.absorbed_floor())" in plan
+            row = owner.execute("SELECT pg_stat_get_xact_function_calls('serving.read_absorbed_floor'::regproc)").fetchone()
+            assert row
+            return int(row[0])
+
+        planning = calls("EXPLAIN")
+        assert planning
+        assert calls("EXPLAIN ANALYZE") == 2 * planning + 1
+
+
+def test_what_is_only_called_a_sum_is_not_answered_from_rows_of_days(database: Settings, speed: Connection) -> None:
+    commit(speed, events(1, 0, 0, 900, days=5))
+    with connect(database, "postgres") as owner:
+        owner.execute(
+            "LOAD 'braid'; CREATE SCHEMA theirs; CREATE AGGREGATE theirs.sum(bigint) (sfunc = int8larger, stype = bigint);"
+            "CREATE AGGREGATE theirs.rollup(bigint) (sfunc = int8larger, stype = bigint)"
+        )
+        for name in ("sum", "rollup"):
+            question = f"SELECT theirs.{name}(views) FROM site_traffic".encode()
+            assert not reads_days(owner, question)
+            assert owner.execute(question).fetchone() == owner.execute("SELECT max(views) FROM site_traffic").fetchone()
+        assert reads_days(owner, b"SELECT sum(views) FROM site_traffic")
+
+
+def test_views_that_have_only_the_names_of_ours_are_asked_as_they_are(
+    database: Settings, speed: Connection, batch: Connection
+) -> None:
+    frame = events(1, 0, 0, 900, days=5)
+    commit(speed, frame)
+    full_run(batch, frame)
+    with connect(database, "postgres") as owner:
+        copied = "SELECT bucket, site, views, errors FROM site_traffic"
+        owner.execute(f"CREATE VIEW four AS {copied}; CREATE VIEW four_by_day AS {copied} WHERE false".encode())
+        owner.execute("LOAD 'braid'; CREATE SCHEMA tenant AUTHORIZATION braid_owner; SET ROLE braid_owner")
+        # Of the same owner, with the same names and columns, and with rows that are older than the newest of all.
+        for name in ("site_traffic", "site_traffic_by_day"):
+            owner.execute(
+                f"CREATE VIEW tenant.{name} AS SELECT * FROM public.{name} WHERE site = 'demo' "
+                "AND bucket < '2026-11-19'".encode()
+            )
+        # In our schema, and not of days: other columns, fewer, other types, and no view; `four` is of another owner.
+        for name in ("one", "two", "three", "five"):
+            owner.execute(f"CREATE VIEW {name} AS {copied}".encode())
+        owner.execute("CREATE VIEW one_by_day AS SELECT bucket, site, errors, views FROM site_traffic")
+        owner.execute("CREATE VIEW two_by_day AS SELECT bucket, site, views FROM site_traffic")
+        owner.execute("CREATE VIEW three_by_day AS SELECT bucket, site, views, errors::int FROM site_traffic")
+        owner.execute(f"CREATE TABLE five_by_day AS {copied} WHERE false; RESET ROLE".encode())
+        for question in (
+            "SELECT sum(views) FROM tenant.site_traffic",
+            "SELECT bucket, views FROM tenant.site_traffic ORDER BY bucket DESC LIMIT 3",
+            "SELECT sum(views) FROM one",
+            "SELECT sum(errors) FROM two",
+            "SELECT sum(errors) FROM three",
+            "SELECT sum(views) FROM four",
+            "SELECT sum(views) FROM five",
+        ):
+            owner.execute("SET braid.fewer_rows = on")
+            answer = owner.execute(question.encode()).fetchall()
+            owner.execute("SET braid.fewer_rows = off")
+            assert owner.execute(question.encode()).fetchall() == answer
+            assert answer[0][-1] is not None, question
 
 
 def test_a_prepared_question_follows_what_comes_and_whoever_may_ask_the_view_may_ask_it(

@@ -39,7 +39,9 @@ def make_older(owner: Connection) -> None:
         owner.execute(
             sql.SQL("CREATE INDEX {} ON {} (partition, level, epoch)").format(sql.Identifier(f"{name}_level_epoch"), table)
         )
-    owner.execute("DROP FUNCTION serving.absorbed_floor, serving.add_partitions, serving.merge_appended")
+    owner.execute(
+        "DROP FUNCTION serving.absorbed_floor, serving.read_absorbed_floor, serving.add_partitions, serving.merge_appended"
+    )
     owner.execute("CREATE FUNCTION serving.merge_appended(int, int) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint'")
     owner.execute("COMMENT ON SCHEMA serving IS 'the schema before'")
 

@@ -241,6 +241,15 @@ def test_a_partition_that_comes_later_does_not_bring_absorbed_rows_back(
         "SELECT * FROM {} WHERE views > 1 ORDER BY bucket DESC, {} LIMIT 5",
         "SELECT bucket, sum(views) FROM {} GROUP BY bucket ORDER BY bucket DESC LIMIT 5",
         "SELECT * FROM {} ORDER BY views DESC, bucket, {} LIMIT 5",
+        "SELECT DISTINCT bucket FROM {} ORDER BY bucket DESC LIMIT 5",
+        "SELECT bucket FROM {} GROUP BY bucket ORDER BY bucket DESC LIMIT 5",
+        "SELECT bucket, count(*) OVER () FROM {} ORDER BY bucket DESC, {} LIMIT 5",
+        "SELECT bucket, generate_series(1, views::int - 1) FROM {} ORDER BY bucket DESC, {} LIMIT 5",
+        "SELECT count(*) FROM (SELECT FROM {} ORDER BY bucket DESC, {} LIMIT 5) AS x",
+        "SELECT o.s, x.bucket FROM (VALUES ('demo'), ('shop')) AS o (s) "
+        "CROSS JOIN LATERAL (SELECT bucket FROM {} WHERE site = o.s ORDER BY bucket DESC LIMIT 1) AS x",
+        "SELECT o.b, x.bucket FROM (VALUES ('2026-11-19'::timestamptz), ('2026-11-21')) AS o (b) "
+        "CROSS JOIN LATERAL (SELECT bucket FROM {} ORDER BY o.b, bucket DESC LIMIT 1) AS x",
     ],
 )
 def test_the_newest_rows_are_the_same_as_of_a_whole_view(
@@ -260,16 +269,48 @@ def test_the_newest_rows_are_the_same_as_of_a_whole_view(
             full_run(batch, frame[:known])
 
 
-def test_a_question_for_the_newest_rows_reads_no_more_than_their_buckets(
+def test_a_prepared_number_of_newest_rows_is_that_of_each_call(
     speed: Connection, batch: Connection, reader: Connection
 ) -> None:
     frame = events(1, 0, 0, 900, days=5)
     commit(speed, frame)
     full_run(batch, frame)
-    query = b"EXPLAIN SELECT * FROM site_traffic WHERE site = 'demo' ORDER BY bucket DESC LIMIT 5"
-    assert "bucket >= COALESCE" in str(reader.execute(query).fetchall())
+    reader.execute(
+        "PREPARE newest (int, int) AS SELECT bucket, site FROM site_traffic ORDER BY bucket DESC, site LIMIT $1 OFFSET $2"
+    )
     reader.execute("SET braid.fewer_rows = off")
-    assert "bucket >= COALESCE" not in str(reader.execute(query).fetchall())
+    everything = reader.execute("SELECT bucket, site FROM site_traffic ORDER BY bucket DESC, site").fetchall()
+    reader.execute("SET braid.fewer_rows = on")
+    for mode in ("force_custom_plan", "force_generic_plan", "auto"):
+        reader.execute(f"SET plan_cache_mode = {mode}".encode())
+        for limit, offset in ((1, 0), (7, 3), (200, 0), (0, 0), (1_000_000, 0), (3, 90)):
+            asked = reader.execute(f"EXECUTE newest ({limit}, {offset})".encode()).fetchall()
+            assert asked == everything[offset : offset + limit]
+
+
+@pytest.mark.parametrize(
+    ("question", "is_bounded"),
+    [
+        ("SELECT * FROM site_traffic WHERE site = 'demo' ORDER BY bucket DESC LIMIT 5", True),
+        ("SELECT views FROM site_traffic WHERE bucket > '2026-11-01' ORDER BY bucket, views DESC LIMIT 5 OFFSET 5", True),
+        ("SELECT bucket, random() FROM site_traffic ORDER BY bucket LIMIT 5", False),
+        ("SELECT * FROM site_traffic WHERE random() < 2 ORDER BY bucket LIMIT 5", False),
+        ("SELECT * FROM site_traffic WHERE views > 1 ORDER BY bucket LIMIT 5", False),
+        ("SELECT * FROM site_traffic ORDER BY date_trunc('hour', bucket) LIMIT 5", False),
+        ("SELECT * FROM site_traffic ORDER BY bucket", False),
+        ("SELECT * FROM site_traffic LIMIT 5", False),
+    ],
+)
+def test_a_question_for_the_newest_rows_reads_no_more_than_their_buckets(
+    speed: Connection, batch: Connection, reader: Connection, question: str, is_bounded: bool
+) -> None:
+    frame = events(1, 0, 0, 900, days=5)
+    commit(speed, frame)
+    full_run(batch, frame)
+    query = f"EXPLAIN {question}".encode()
+    assert ("= COALESCE((InitPlan" in str(reader.execute(query).fetchall())) == is_bounded
+    reader.execute("SET braid.fewer_rows = off")
+    assert "COALESCE((InitPlan" not in str(reader.execute(query).fetchall())
 
 
 @pytest.mark.usefixtures("cli")

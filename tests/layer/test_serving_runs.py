@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
@@ -16,6 +17,7 @@ from contract.views import VIEWS
 from serving.database import Connection, connect, one_row
 from serving.handoff import LEDGER_SCHEMA, Cut, begin_run, collect_garbage, fail_run, publish, vacuum, write_task
 from serving.rollback import rollback
+from tests.fixtures.eventually import eventually
 from tests.fixtures.handoff import TOPIC, assert_merged, batch_rows, commit, compute, full_run, ledger, ledger_of, parts
 from tests.fixtures.pageviews import PAGES, events, reject
 
@@ -103,6 +105,54 @@ def test_tasks_that_share_days_write_side_by_side(
     assert_merged(reader, frame)
     assert parts(reader) == (800, 0)
     assert ledger(reader)[0]["difference"] == 0
+
+
+def test_a_partition_that_comes_while_a_run_waits_to_begin_is_counted_once(
+    database: Settings, speed: Connection, batch: Connection, reader: Connection
+) -> None:
+    frame, first, second = events(1, 0, 0, 100), events(2, 7, 0, 100), events(2, 7, 100, 100)
+    is_counted, may_end = threading.Event(), threading.Event()
+
+    def count_the_new_one(connection: Connection) -> None:
+        commit(connection, first)
+        with connection.transaction():
+            commit(connection, second)
+            is_counted.set()
+            may_end.wait(60)
+
+    with connect(database, "speed") as other, connect(database, "postgres") as owner, ThreadPoolExecutor(2) as pool:
+
+        def blocking(waiting: Connection) -> list[int]:
+            query = "SELECT unnest(pg_blocking_pids(%s))"
+            return [pid for (pid,) in owner.execute(query, [waiting.info.backend_pid])]
+
+        def the_run_waits_for(holder: Connection) -> None:
+            assert begun.done() or holder.info.backend_pid in blocking(batch)
+
+        def the_new_one_waits_or_is_counted() -> None:
+            assert is_counted.is_set() or blocking(other)
+
+        try:
+            with speed.transaction():
+                commit(speed, frame)
+                begun = pool.submit(begin_run, batch, "full")
+                eventually(lambda: the_run_waits_for(speed), within_s=30)
+                counted = pool.submit(count_the_new_one, other)
+                eventually(the_new_one_waits_or_is_counted, within_s=30)
+            assert is_counted.wait(60)
+            eventually(lambda: the_run_waits_for(other), within_s=30)
+        finally:
+            may_end.set()
+        counted.result()
+        run = begun.result()
+    # As a worker does that has not heard that its commit came through.
+    assert not commit(speed, second)
+    everything = pl.concat([frame, first, second])
+    assert_merged(reader, everything)
+    cut = {partition: point.next_offset for partition, point in run.cut.items()}
+    below = everything.filter(pl.col("offset") < pl.col("partition").replace_strict(cut, default=0))
+    publish(batch, run.run_id, compute(batch, run, below), cut, [], TOPIC)
+    assert_merged(reader, everything)
 
 
 def test_of_two_runs_at_once_the_second_is_refused(speed: Connection, batch: Connection, reader: Connection) -> None:

@@ -161,6 +161,13 @@ MUTATIONS = (
         more=(("serving/schema_speed.py", "            RETURNING *\n        ), merged", "        ), merged"),),
     ),
     Mutation(
+        "a merge waits for nobody",
+        "serving/schema_speed.py",
+        "IF NOT pg_try_advisory_xact_lock({lock}) THEN",
+        "PERFORM pg_advisory_xact_lock({lock});\n    IF false THEN",
+        _test("layer/test_serving_commits.py::test_a_merge_beside_another_one_does_nothing_and_does_not_wait_for_it"),
+    ),
+    Mutation(
         "merged rows stay in their epoch",
         "serving/schema_speed.py",
         "SELECT partition, epoch, {group}",
@@ -194,6 +201,13 @@ MUTATIONS = (
         "in names and not view.by_day:",
         "in names and False:",
         _test("unit/test_kernel.py::test_by_day_makes_a_view_of_whole_days_that_readers_have_too"),
+    ),
+    Mutation(
+        "a run begins while nothing is committed",
+        "serving/sql/50_batch.sql",
+        "    LOCK TABLE serving.speed_progress IN EXCLUSIVE MODE;\n    PERFORM serving.add_partitions(archived_partitions);",
+        "    PERFORM serving.add_partitions(archived_partitions);\n    PERFORM FROM serving.speed_progress FOR UPDATE;",
+        _test("layer/test_serving_runs.py::test_a_partition_that_comes_while_a_run_waits_to_begin_is_counted_once"),
     ),
     Mutation("epoch increment", "serving/sql/50_batch.sql", "max(every.epoch) + 1", "max(every.epoch)"),
     Mutation(
