@@ -81,7 +81,7 @@ def catalogue_sql(views: Sequence[StoredView]) -> str:
         *speed_half(views),
         *map(_batch_table, views),
         _insert_rows(views),
-        _delete_run_day(views),
+        _delete_run_days(views),
         _compare_views(views),
     ]
     return sql.Composed(parts).join("\n").as_string() + "\n"
@@ -168,19 +168,24 @@ def _insert_rows(views: Sequence[StoredView]) -> sql.Composed:
     )
 
 
-def _delete_run_day(views: Sequence[StoredView]) -> sql.Composed:
+def _delete_run_days(views: Sequence[StoredView]) -> sql.Composed:
     statements = (
         sql.SQL(
             """    DELETE FROM {table}
-    WHERE run_id = of_run_id AND bucket >= of_day::timestamp AT TIME ZONE 'UTC'
-        AND bucket < (of_day + 1)::timestamp AT TIME ZONE 'UTC';
+    WHERE run_id = of_run_id AND bucket >= of_days[1]::timestamp AT TIME ZONE 'UTC'
+        AND bucket < (of_days[cardinality(of_days)] + 1)::timestamp AT TIME ZONE 'UTC'
+        -- guard: days between those that go stay
+        AND (bucket AT TIME ZONE 'UTC')::date = ANY (of_days);
     GET DIAGNOSTICS affected = ROW_COUNT;
     total := total + affected;"""
         ).format(table=batch_table(view))
         for view in views
     )
     return function(
-        "-- Deletes a run's rows of one day.", "delete_run_day(of_run_id bigint, of_day date)", "bigint", statements
+        "-- Deletes a run's rows of some days, which are in order.",
+        "delete_run_days(of_run_id bigint, of_days date[])",
+        "bigint",
+        statements,
     )
 
 
