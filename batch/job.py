@@ -10,7 +10,7 @@ from the worker's disk if some task of the run on that worker has had the file f
    and tells each share which of its hashes others have too.
 4. Each task folds the events of its share that have their hash alone; the few others are sent on whole, by range of hash.
 5. A task that has all such events of a range removes the repeats and folds the rest, and merges rows of some shares.
-6. The rows of a view and day are merged and written in one claimed transaction.
+6. The rows of a view on a block of days are merged and written in one claimed transaction.
 
 Between two exchanges a step has one Python function: with a cache between two of them Spark would start twice as many
 Python processes. So what the driver is to hear is sent to a partition of its own.
@@ -61,6 +61,9 @@ _TASK_HASHES = 4_000_000
 _TASK_BYTES = 256 << 20
 _TASK_SHARES = 32
 _WRITERS_PER_CORE = 16
+# So many events, on average, are on the days of a block: what a transaction costs is shared by thin days.
+_BLOCK_EVENTS = 200_000
+_BLOCKS_PER_CORE = 4
 
 Sent = tuple[int, Any]
 """The number of the task that is to have it, and what it is."""
@@ -104,7 +107,7 @@ def compute(
     with_filters: bool,
     planned: Callable[[int], None] = _nobody,
 ) -> list[DayCounts]:
-    """Write the rows of every view under the run, one claimed task a day and view; returns how events were judged.
+    """Write the rows of every view under the run, one claimed task a block of days and view; returns how events were judged.
 
     The slices hold all events of the days below the run's cut, and others, which are left out. The filters of the days are
     written too if the speed layer is to ask them. `planned` is told how many tasks that takes, and once more when it is
@@ -117,8 +120,8 @@ def compute(
     ranges = max(cores, -(-offsets_of(slices) // _TASK_HASHES))
     # Of what is sent back to shares, each has a partition, and the driver the last.
     driver = len(shares)
-    places = [(day, part) for day in days for part in PARTS]
-    writers = min(len(places), cores * _WRITERS_PER_CORE)
+    blocks = Blocks.of(days, max(cores * _BLOCKS_PER_CORE, -(-offsets_of(slices) // _BLOCK_EVENTS)))
+    writers = min(blocks.count * len(PARTS), cores * _WRITERS_PER_CORE)
     least_groups = max(cores, len(shares) // _TASK_SHARES)
     # To hash, to answer, the driver's, to fold, to merge, to write.
     planned(driver + ranges + 1 + driver + 1 + least_groups + writers)
@@ -131,8 +134,8 @@ def compute(
     planned(driver + ranges + 1 + driver + 1 + groups + writers)
     folded = partial(send_folded, settings, spark.broadcast(shares), wanted, groups)
     rows = answers.mapPartitionsWithIndex(folded).partitionBy(groups, int)
-    rows = rows.mapPartitions(partial(send_merged, {place: number % writers for number, place in enumerate(places)}))
-    return rows.partitionBy(writers, int).mapPartitions(partial(write, settings, run_id)).collect()
+    rows = rows.mapPartitions(partial(send_merged, blocks))
+    return rows.partitionBy(writers, int).mapPartitions(partial(write, settings, run_id, blocks)).collect()
 
 
 @dataclass(frozen=True)
@@ -203,8 +206,34 @@ def send_folded(
             yield number % groups, (part, packed(rows))
 
 
-def send_merged(writers: dict[tuple[date, str], int], sent: Iterable[Sent]) -> Iterator[Sent]:
-    """To each writer: rows of one of PARTS on a day, of all events of the group."""
+@dataclass(frozen=True)
+class Blocks:
+    """Which days are written together. Days that follow each other are in different blocks, since they are as busy.
+
+    That follows from the run's days alone, so a task that is tried again claims what the first try has claimed.
+    """
+
+    newest_first: Sequence[date]
+    count: int
+
+    @classmethod
+    def of(cls, days: Iterable[date], most: int) -> Blocks:
+        """At most so many, of at least one day each."""
+        newest_first = sorted(days, reverse=True)
+        return cls(newest_first, min(most, len(newest_first)))
+
+    def number(self, day: pl.Expr) -> pl.Expr:
+        """The number of the block that a day of the run is in."""
+        numbers = [number % self.count for number in range(len(self.newest_first))]
+        return day.replace_strict(self.newest_first, numbers, return_dtype=pl.Int64)
+
+    def name(self, number: int) -> str:
+        """What its tasks are called: by its newest day."""
+        return f"day={self.newest_first[number]}"
+
+
+def send_merged(blocks: Blocks, sent: Iterable[Sent]) -> Iterator[Sent]:
+    """To the writer of each block and one of PARTS: rows on its days, of all events of the group."""
     parts: dict[str, list[pl.DataFrame]] = {}
     for _, (part, content) in sent:
         parts.setdefault(part, []).append(unpacked(content))
@@ -212,22 +241,25 @@ def send_merged(writers: dict[tuple[date, str], int], sent: Iterable[Sent]) -> I
         for part, rows in fold(pl.concat(suspects)).items():
             parts.setdefault(part, []).append(rows)
     for part, frames in parts.items():
-        rows_and_day = merged(part, frames).with_columns(day_of(part).alias("of_day"))
-        for (day,), rows in rows_and_day.partition_by("of_day", as_dict=True, include_key=False).items():
-            yield writers[day, part], (day, part, packed(rows))
+        rows_and_block = merged(part, frames).with_columns(blocks.number(day_of(part)).alias("of_block"))
+        for (block,), rows in rows_and_block.partition_by("of_block", as_dict=True, include_key=False).items():
+            # One busy day's parts are of different tasks.
+            yield block * len(PARTS) + PARTS.index(part), (block, part, packed(rows))
 
 
-def write(settings: Settings, run_id: int, sent: Iterable[Sent]) -> Iterator[DayCounts]:
-    """Merge the rows of each view and day and write them as a task of the run; what the ledger has of the day."""
-    places: dict[tuple[date, str], list[bytes]] = {}
-    for _, (day, part, content) in sent:
-        places.setdefault((day, part), []).append(content)
-    for (day, part), contents in sorted(places.items()):
-        rows = merged(part, map(unpacked, contents))
-        views, ledger = ({}, rows) if part == LEDGER else (with_rollup(part, rows), pl.DataFrame(schema=LEDGER_SCHEMA))
-        with connect(settings, "batch") as connection:
-            write_task(connection, run_id, f"day={day} {part}", views, ledger)
-        yield from (DayCounts(**row) for row in ledger.iter_rows(named=True))
+def write(settings: Settings, run_id: int, blocks: Blocks, sent: Iterable[Sent]) -> Iterator[DayCounts]:
+    """Merge the rows of each block of days and view and write them as a task of the run; what the ledger has of the days."""
+    tasks: dict[tuple[int, str], list[bytes]] = {}
+    for _, (block, part, content) in sent:
+        tasks.setdefault((block, part), []).append(content)
+    if not tasks:
+        return
+    with connect(settings, "batch") as connection:
+        for (block, part), contents in sorted(tasks.items()):
+            rows = merged(part, map(unpacked, contents))
+            views, ledger = ({}, rows) if part == LEDGER else (with_rollup(part, rows), pl.DataFrame(schema=LEDGER_SCHEMA))
+            write_task(connection, run_id, f"{blocks.name(block)} {part}", views, ledger)
+            yield from (DayCounts(**row) for row in ledger.iter_rows(named=True))
 
 
 def _shares(spark: SparkContext, slices: Sequence[Slice]) -> list[list[Slice]]:

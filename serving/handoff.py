@@ -30,6 +30,7 @@ from serving.row_arrays import Argument, row_array, view_rows
 STORED_VALUE_BYTES = 4_096
 LEDGER_SCHEMA = pl.Schema({"day": pl.Date, "partition": pl.Int32, "counted": pl.Int64, "duplicate": pl.Int64})
 _GARBAGE_ROWS = 20_000
+_GARBAGE_EVENTS = 50_000
 _ARGUMENT_ROWS = 20_000
 ARGUMENT_BYTES = 4 << 20
 """So many rows of a view, or rejects, and so much of their contents, are one argument of a batch run's call: PostgreSQL
@@ -312,7 +313,9 @@ def collect_garbage(connection: Connection, keep_runs: int) -> dict[str, int]:
     """
     with answering(connection):
         pruned = one_value(connection, "SELECT serving.prune_publications(%s)", [keep_runs])
-    batch_rows = _until(connection, "SELECT serving.collect_run_day()", [], lambda deleted: deleted is None)
+    batch_rows = _until(
+        connection, "SELECT serving.collect_run_days(%s)", [_GARBAGE_EVENTS], lambda deleted: deleted is None
+    )
     speed_rows = _until(connection, "SELECT serving.collect_epochs(%s)", [_GARBAGE_ROWS], lambda deleted: deleted == 0)
     versions = _until(connection, "SELECT serving.drop_version()", [], lambda dropped: dropped == 0)
     return {"publications": pruned, "batch_rows": batch_rows, "speed_rows": speed_rows, "view_versions": versions}

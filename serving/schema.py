@@ -82,7 +82,7 @@ def catalogue_sql(views: Sequence[StoredView]) -> str:
         *speed_half(views),
         *map(_batch_table, views),
         _insert_rows(views),
-        _delete_run_day(views),
+        _delete_run_days(views),
         _compare_views(views),
     ]
     return sql.Composed(parts).join("\n").as_string() + "\n"
@@ -169,19 +169,24 @@ def _insert_rows(views: Sequence[StoredView]) -> sql.Composed:
     )
 
 
-def _delete_run_day(views: Sequence[StoredView]) -> sql.Composed:
+def _delete_run_days(views: Sequence[StoredView]) -> sql.Composed:
     statements = (
         sql.SQL(
             """    DELETE FROM {table}
-    WHERE run_id = of_run_id AND bucket >= of_day::timestamp AT TIME ZONE 'UTC'
-        AND bucket < (of_day + 1)::timestamp AT TIME ZONE 'UTC';
+    WHERE run_id = of_run_id AND bucket >= of_days[1]::timestamp AT TIME ZONE 'UTC'
+        AND bucket < (of_days[cardinality(of_days)] + 1)::timestamp AT TIME ZONE 'UTC'
+        -- guard: days between those that go stay
+        AND (bucket AT TIME ZONE 'UTC')::date = ANY (of_days);
     GET DIAGNOSTICS affected = ROW_COUNT;
     total := total + affected;"""
         ).format(table=batch_table(view))
         for view in views
     )
     return function(
-        "-- Deletes a run's rows of one day.", "delete_run_day(of_run_id bigint, of_day date)", "bigint", statements
+        "-- Deletes a run's rows of some days, which are in order.",
+        "delete_run_days(of_run_id bigint, of_days date[])",
+        "bigint",
+        statements,
     )
 
 
@@ -224,7 +229,7 @@ def _compare_view(view: StoredView) -> sql.Composed:
         SELECT {group}, a.{counted} IS NOT NULL AS of_speed, {sums}
         FROM base AS b FULL JOIN absorbed AS a USING ({group})
     ), compared AS MATERIALIZED (
-        SELECT bucket, d.of_speed, d.differs, {sizes}, {differences},
+        SELECT bucket, d.of_speed, d.differs, n.{counted} IS NULL AS is_gone, {sizes}, {differences},
             CASE WHEN d.differs THEN jsonb_build_object(VARIADIC ARRAY[{pairs}]::text[]) END AS keys,
             CASE WHEN NOT d.differs THEN NULL
                 WHEN coalesce(n.{counted}, 0) > coalesce(h.{counted}, 0) THEN 'dropped'
@@ -237,9 +242,14 @@ def _compare_view(view: StoredView) -> sql.Composed:
         ) AS n USING ({group})
         CROSS JOIN LATERAL (
             SELECT NOT ROW({had_row})::record *= ROW({new_row})::record AS differs, h.of_speed IS TRUE AS of_speed) AS d
+        -- Nearly all rows are equal: they are counted where they lie, and not copied.
+        WHERE d.of_speed OR d.differs
     ), whole AS (
         INSERT INTO serving.drift_view
-        SELECT of_run_id, {name}, count(*), count(cause), count(*) FILTER (WHERE cause = 'unexplained'),
+        SELECT of_run_id, {name}, count(*) FILTER (WHERE is_gone) + (
+            SELECT count(*) FROM {batch} AS b
+            WHERE b.run_id = of_run_id AND b.bucket >= compare_views.first_bucket AND b.bucket < compare_views.end_bucket),
+            count(cause), count(*) FILTER (WHERE cause = 'unexplained'),
             coalesce(sum(new_0 - coalesce(had_0, 0)) FILTER (WHERE cause = 'dropped'), 0),
             coalesce(sum(had_0 - new_0) FILTER (WHERE cause = 'repeated'), 0),
             ledger_difference, speed_counted, false_positive_rate
@@ -247,7 +257,7 @@ def _compare_view(view: StoredView) -> sql.Composed:
     ), buckets AS (
         INSERT INTO serving.drift_bucket
         SELECT of_run_id, {name}, bucket, count(*), ARRAY[{names}], ARRAY[{differing}], ARRAY[{had_sums}], ARRAY[{new_sums}]
-        FROM compared WHERE of_speed OR differs GROUP BY bucket
+        FROM compared GROUP BY bucket
     )
     INSERT INTO serving.drift_row
     SELECT of_run_id, {name}, c.bucket, c.keys, m.measure, m.speed_value, m.batch_value, c.cause

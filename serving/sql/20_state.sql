@@ -311,4 +311,4 @@ DROP FUNCTION IF EXISTS serving.open_staging(), serving.append_staged(int, bigin
     serving.add_rejects(serving.reject[]), serving.positions(int), serving.record_lost(jsonb), serving.merge_appended(int, int),
     serving.publish(bigint, date[], int[], bigint[]),
     serving.begin_run(text, text, int[], bigint[], int[], text[], int[], bigint[]),
-    serving.day_filter(bigint, date);
+    serving.day_filter(bigint, date), serving.collect_run_day(), serving.delete_run_day(bigint, date);

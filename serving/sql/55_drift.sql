@@ -5,6 +5,8 @@
 -- below the cut over from the speed layer, for then readers had less, or if readers have what is lost or forgotten by now. One snapshot: call it in REPEATABLE READ.
 CREATE OR REPLACE FUNCTION serving.compare(compared_run_id bigint, false_positive_rate double precision, OUT compared boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+-- The planner takes the days of the base for few, and would sort the rows of all runs to find theirs.
+SET enable_mergejoin = off
 AS $$
 DECLARE
     run serving.run;

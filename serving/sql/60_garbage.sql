@@ -28,26 +28,41 @@ BEGIN
 END
 $$;
 
--- Deletes one day of one run that no kept publication points to and that no running run writes; null when there is none.
-CREATE OR REPLACE FUNCTION serving.collect_run_day() RETURNS bigint
+-- Deletes days of one run that no kept publication points to and that no running run writes; null when there are none. At
+-- least one of them, and further ones while those before have fewer than most_events events.
+CREATE OR REPLACE FUNCTION serving.collect_run_days(most_events bigint) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    garbage serving.run_day;
+    garbage_run_id bigint;
+    garbage_days date[];
 BEGIN
-    SELECT d.* INTO garbage
+    SELECT d.run_id INTO garbage_run_id
     FROM serving.run_day AS d JOIN serving.run AS r USING (run_id)
     WHERE r.state <> 'running'
         AND NOT EXISTS (SELECT FROM serving.publication_day AS p WHERE p.run_id = d.run_id AND p.day = d.day)
     LIMIT 1 FOR UPDATE OF d SKIP LOCKED;
-    IF NOT FOUND THEN
+    WITH locked AS MATERIALIZED (
+        SELECT d.day FROM serving.run_day AS d
+        WHERE d.run_id = garbage_run_id
+            AND NOT EXISTS (SELECT FROM serving.publication_day AS p WHERE p.run_id = d.run_id AND p.day = d.day)
+        ORDER BY d.day LIMIT 500 FOR UPDATE OF d SKIP LOCKED
+    ), sized AS (
+        -- A run that failed may have rows of a day, and no ledger: they may be many.
+        SELECT k.day, coalesce(sum(l.counted), most_events) AS events
+        FROM locked AS k LEFT JOIN serving.batch_ledger AS l ON l.run_id = garbage_run_id AND l.day = k.day GROUP BY k.day
+    )
+    SELECT array_agg(s.day ORDER BY s.day) INTO garbage_days
+    FROM (SELECT day, sum(events) OVER (ORDER BY day) - events AS events_before FROM sized) AS s
+    WHERE s.events_before < most_events;
+    IF garbage_days IS NULL THEN
         RETURN NULL;
     END IF;
-    DELETE FROM serving.run_day WHERE run_id = garbage.run_id AND day = garbage.day;
-    DELETE FROM serving.batch_ledger WHERE run_id = garbage.run_id AND day = garbage.day;
+    DELETE FROM serving.run_day WHERE run_id = garbage_run_id AND day = ANY (garbage_days);
+    DELETE FROM serving.batch_ledger WHERE run_id = garbage_run_id AND day = ANY (garbage_days);
     -- guard: filters go with their run's rows
-    DELETE FROM serving.day_filter WHERE run_id = garbage.run_id AND day = garbage.day;
-    RETURN serving.delete_run_day(garbage.run_id, garbage.day);
+    DELETE FROM serving.day_filter WHERE run_id = garbage_run_id AND day = ANY (garbage_days);
+    RETURN serving.delete_run_days(garbage_run_id, garbage_days);
 END
 $$;
 

@@ -30,6 +30,6 @@ GRANT EXECUTE ON FUNCTION serving.forgotten_statements TO speed, batch;
 GRANT EXECUTE ON FUNCTION serving.begin_run, serving.cuts, serving.add_surveyed, serving.surveyed_without,
     serving.write_task, serving.write_filters, serving.judge_rejects, serving.add_rejects, serving.publish, serving.fail_run,
     serving.compare, serving.received_below, serving.end_audit, serving.take_turn, serving.record_progress,
-    serving.prune_publications, serving.collect_run_day, serving.collect_epochs, serving.drop_version,
+    serving.prune_publications, serving.collect_run_days, serving.collect_epochs, serving.drop_version,
     serving.rollback, serving.resolve, serving.record_lost, serving.record_forgotten, serving.record_sources TO batch;
 GRANT EXECUTE ON FUNCTION serving.require_kept TO reader, braid_owner;

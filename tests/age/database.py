@@ -21,14 +21,26 @@ _SITES, _PAGES, _VISITS_OF = 6, 400, 4
 _DAYS_A_TASK = 30
 
 
-def visits(seed: int, first_offset: int, count: int, start: datetime, span: timedelta, pages: int = _PAGES) -> pl.DataFrame:
-    """`count` events of one partition in the order of their times: visitors who read some pages of a site, as people do."""
+def visits(
+    seed: int,
+    first_offset: int,
+    count: int,
+    start: datetime,
+    span: timedelta,
+    pages: int = _PAGES,
+    within_s: float = 40,
+    page_skew: float = 1.3,
+) -> pl.DataFrame:
+    """`count` events of one partition in the order of their times: visitors who read some pages of a site, as people do.
+
+    A visitor reads them `within_s` on average; the greater `page_skew`, the more of them are the same few pages.
+    """
     chance = np.random.default_rng(seed)
     visit = np.arange(count) // _VISITS_OF
     began_s = chance.uniform(0, span.total_seconds(), visit[-1] + 1)
-    seconds = np.sort(np.minimum(began_s[visit] + chance.exponential(40, count), span.total_seconds() - 1))
+    seconds = np.sort(np.minimum(began_s[visit] + chance.exponential(within_s, count), span.total_seconds() - 1))
     site, visitor = (chance.integers(0, most, visit[-1] + 1) for most in (_SITES, max(count // 10, 10)))
-    page = np.minimum(chance.zipf(1.3, count), pages) if pages <= _PAGES else chance.integers(0, pages, count)
+    page = np.minimum(chance.zipf(page_skew, count), pages) if pages <= _PAGES else chance.integers(0, pages, count)
     offsets = np.arange(first_offset, first_offset + count)
     times = start + pl.Series((seconds * 1e6).astype(np.int64)).cast(pl.Duration("us"))
     return pl.DataFrame(

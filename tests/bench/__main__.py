@@ -26,6 +26,7 @@ from tests.bench.drain import drain  # noqa: E402
 from tests.bench.place import Place  # noqa: E402
 from tests.bench.queries import queries  # noqa: E402
 from tests.bench.report import Row, header, line_of  # noqa: E402
+from tests.bench.thin import thin  # noqa: E402
 from tests.bench.usage import Containers  # noqa: E402
 from tests.fixtures.stack import ROOT, Stack  # noqa: E402
 
@@ -37,6 +38,7 @@ CASES: dict[str, Callable[[Place, int], Iterator[Row]]] = {
     "freshness": freshness.freshness,
     "idle": freshness.idle,
     "batch": batch.full,
+    "thin": thin,
     "queries": queries,
     "accuracy": accuracy,
 }

@@ -58,6 +58,12 @@ class Place:
         self.settle()
         return sent
 
+    def thin_history(self, days: int, events_a_day: int, seed: int) -> None:
+        """Send so many events of each of so many days before today; they are counted and archived when this returns."""
+        self.say(f"sending {events_a_day:,} events of each of {days:,} days")
+        self.inside("tests", "python", "-m", "tests.bench.inside.thin", *map(str, (days, events_a_day, seed)))
+        self.settle()
+
     def records(self) -> int:
         """How many records the topic holds now."""
         return sum(next_offsets_of(self.stack.settings).values())

@@ -121,6 +121,18 @@ def test_a_repeat_that_the_speed_layer_counted_is_explained(speed: Connection, b
     assert (had or 0) - (new or 0) == 1
 
 
+def test_rows_that_only_readers_have_are_rows_too(speed: Connection, batch: Connection) -> None:
+    frame, gone = events(1, 0, 0, 200), events(2, 0, 200, 1).with_columns(page=pl.lit("/gone"))
+    everything = pl.concat([frame, gone])
+    commit(speed, everything)
+    full_run(batch, everything)
+    _, drifts = compared(batch, frame)
+    for view in with_rollups(VIEWS):
+        drift = drifts[view.name]
+        assert (drift.verdict, drift.unexplained, drift.rows_differ) == ("wrong", 1, 1)
+        assert drift.row_count == len(batch_rows(everything)[view.name])
+
+
 def test_more_drops_than_the_rate_allows_are_wrong(speed: Connection, batch: Connection) -> None:
     frame = events(1, 0, 0, 100)
     commit_other(speed, frame, frame[4:])

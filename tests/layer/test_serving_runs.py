@@ -13,9 +13,9 @@ import pytest
 from contract.errors import OffsetRefused, RunRefused
 from contract.master import OffsetRange
 from contract.settings import Settings
-from contract.views import VIEWS
+from contract.views import VIEWS, with_rollups
 from serving.database import Connection, connect, one_row
-from serving.handoff import LEDGER_SCHEMA, Cut, begin_run, collect_garbage, fail_run, publish, vacuum, write_task
+from serving.handoff import LEDGER_SCHEMA, Cut, Run, begin_run, collect_garbage, fail_run, publish, vacuum, write_task
 from serving.rollback import rollback
 from tests.fixtures.eventually import eventually
 from tests.fixtures.handoff import TOPIC, assert_merged, batch_rows, commit, compute, full_run, ledger, ledger_of, parts
@@ -245,6 +245,48 @@ def test_garbage_goes_and_what_a_rollback_needs_stays(
     rollback(batch, runs[2].run_id)
     assert_merged(reader, frame)
     assert parts(reader) == (300, 200)
+
+
+def test_of_a_run_the_days_that_nobody_needs_go_together_and_those_between_them_stay(
+    database: Settings, speed: Connection, batch: Connection, reader: Connection
+) -> None:
+    frame = events(1, 0, 0, 700, days=7)
+    commit(speed, frame)
+    first = full_run(batch, frame)
+    days = sorted(frame["event_time"].dt.date().unique())
+    anew = [days[1], days[2], days[4], days[6]]
+    second = begin_run(batch, "incremental")
+    compute(batch, second, frame.filter(pl.col("event_time").dt.date().is_in(anew)))
+    publish(batch, second.run_id, anew, {p: 700 * (p == 0) for p in second.cut}, [], TOPIC)
+    batch.execute("SELECT serving.prune_publications(0)")
+    names = [*(f"batch_{view.name}" for view in with_rollups(VIEWS)), "batch_ledger", "run_day"]
+    with connect(database, "postgres") as owner:
+
+        def held(run: Run) -> set[tuple[date, ...]]:
+            """The days that each table has of the run."""
+            column = dict.fromkeys(names[:-2], "(bucket AT TIME ZONE 'UTC')::date")
+            queries = (f"SELECT DISTINCT {column.get(n, 'day')} FROM serving.{n} WHERE run_id = {run.run_id}" for n in names)
+            return {tuple(sorted(day for (day,) in owner.execute(query.encode()))) for query in queries}
+
+        # As many as have fewer events, and one at least.
+        events_of = frame.group_by(pl.col("event_time").dt.date().alias("day")).len().sort("day")["len"].to_list()
+        collect = "SELECT serving.collect_run_days(%s) > 0"
+        assert one_row(batch, collect, [1]) == (True,)
+        assert held(first) == {(days[0], *days[2:])}
+        assert one_row(batch, collect, [events_of[2] + 1]) == (True,)
+        assert held(first) == {(days[0], days[3], *days[5:])}
+        assert one_row(batch, collect, [1_000]) == (True,)
+        assert one_row(batch, collect, [1_000]) == (None,)
+        assert held(first) == {(days[0], days[3], days[5])}
+        assert held(second) == {tuple(anew)}
+        # How many events are on the days of a run that was broken off, nobody knows.
+        dead = begin_run(batch, "full")
+        write_task(batch, dead.run_id, "all", batch_rows(frame), pl.DataFrame(schema=LEDGER_SCHEMA))
+        fail_run(batch, dead.run_id, "killed")
+        for _ in days:
+            assert one_row(batch, collect, [1_000]) == (True,)
+        assert one_row(batch, collect, [1_000]) == (None,)
+    assert_merged(reader, frame)
 
 
 def test_a_task_and_rejects_of_several_arguments_are_written_whole_or_not_at_all(

@@ -321,9 +321,18 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("layer/test_serving_catalogue.py::test_a_new_view_is_shown_with_all_its_history_and_never_with_less"),
     ),
     Mutation(
+        "days between those that go stay",
+        "serving/schema.py",
+        "\n        AND (bucket AT TIME ZONE 'UTC')::date = ANY (of_days);",
+        ";",
+        _test(
+            "layer/test_serving_runs.py::test_of_a_run_the_days_that_nobody_needs_go_together_and_those_between_them_stay"
+        ),
+    ),
+    Mutation(
         "filters go with their run's rows",
         "serving/sql/60_garbage.sql",
-        "    DELETE FROM serving.day_filter WHERE run_id = garbage.run_id AND day = garbage.day;\n",
+        "    DELETE FROM serving.day_filter WHERE run_id = garbage_run_id AND day = ANY (garbage_days);\n",
         "",
         _test("layer/test_serving_day_filters.py::test_filters_are_live_kept_and_deleted_with_the_rows_of_their_run"),
     ),

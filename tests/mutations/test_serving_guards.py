@@ -22,7 +22,7 @@ INTERLEAVINGS = 2_400
         ("add_rejects", "FROM unnest(rejects) AS n", "FROM unnest(rejects) AS n WHERE layer <> 'batch'"),
         ("judge_rejects", "r.judged_by = 'both'", "false"),
         ("absorbed_epoch", "min(", "max("),
-        ("collect_run_day", "serving.publication_day AS p", "serving.live_day AS p"),
+        ("collect_run_days", "serving.publication_day AS p", "serving.live_day AS p"),
         ("require_kept", "missing IS NOT NULL", "false"),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import date, timedelta
+from itertools import pairwise
 from types import SimpleNamespace
 
 import polars as pl
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from batch.__main__ import interrupt
 from batch.fold import merged, unpacked
-from batch.job import send_folded
+from batch.job import Blocks, send_folded
 from batch.share import shared_out
 from contract.aggregate import identity_hashes
 from contract.errors import JobFailed
@@ -31,6 +33,24 @@ def test_shares_hold_each_slice_once_in_order_and_none_holds_much_more_than_its_
     largest = max((sum(piece.next_offset - 7 for piece in share) for share in shares), default=0)
     # A slice goes where its middle falls, so a share may exceed its part by half a slice at each end.
     assert largest <= sum(lengths) / count + max(lengths, default=0)
+
+
+@given(st.sets(st.integers(0, 60), min_size=1), st.integers(1, 12), st.randoms())
+def test_each_day_is_in_one_block_whatever_the_order_and_neighbours_are_apart(numbers: set[int], most: int, chance):
+    days = sorted(date(2026, 1, 1) + timedelta(number) for number in numbers)
+    shuffled = chance.sample(days, len(days))
+    blocks = Blocks.of(shuffled, most)
+    assert blocks == Blocks.of(days, most)
+    places = dict(zip(days, pl.DataFrame({"day": days}).select(blocks.number(pl.col("day")))["day"], strict=True))
+    sizes = [list(places.values()).count(number) for number in range(blocks.count)]
+    assert sum(sizes) == len(days)
+    assert blocks.count == min(most, len(days))
+    assert max(sizes) - min(sizes) <= 1
+    assert all(places[day] != places[after] for day, after in pairwise(days)) or blocks.count == 1
+    # A task is claimed by the name.
+    assert [blocks.name(number) for number in range(blocks.count)] == [
+        f"day={max(day for day in days if places[day] == number)}" for number in range(blocks.count)
+    ]
 
 
 OURS = "run 2 is failed, not running; nothing was changed"
