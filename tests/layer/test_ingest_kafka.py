@@ -23,7 +23,7 @@ from ingest.stop import Stop
 from ingest.summary import Summary
 from ingest.topics import ensure_topic
 from tests.fixtures.eventually import eventually
-from tests.fixtures.kafka import records_of
+from tests.fixtures.kafka import next_offsets_of, records_of
 
 LINE = b'198.51.100.%d - - [17/May/2015:12:05:03 +0000] "GET /%d HTTP/1.1" 200 %d "-" "agent"\n'
 LOG_APPEND_TIME = 2
@@ -127,11 +127,16 @@ def test_ctrl_c_says_what_arrived_and_the_same_command_sends_the_rest(keyed: Set
     command = [sys.executable, "-m", "ingest", "produce", str(file), "--json"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def has_begun() -> None:
-        assert records_of(keyed)
+    def stands_in_the_middle() -> None:
+        # While we look it must not come to its end.
+        process.send_signal(signal.SIGSTOP)
+        if not any(next_offsets_of(keyed).values()):
+            process.send_signal(signal.SIGCONT)
+            raise AssertionError("nothing is there")
 
-    eventually(has_begun, within_s=60)
+    eventually(stands_in_the_middle, within_s=60)
     process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
     result, said = process.communicate(timeout=30)
     assert (process.returncode, result) == (130, "")
     interrupted = re.fullmatch(
