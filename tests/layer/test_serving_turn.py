@@ -248,11 +248,11 @@ def test_a_watch_keeps_the_turn_of_a_run_that_was_published_until_it_has_cleared
 
 
 def test_the_job_of_a_run_that_was_marked_as_ended_is_broken_off(database: Settings, batch: Connection, reader: Connection):
-    """Real tasks: one ends, and the run is told so; the other one would last for a minute."""
+    """Real tasks: one ends, and the run is told so; the other one would last for two minutes."""
 
     def work(number: int) -> None:
         if number:
-            time.sleep(60)
+            time.sleep(120)
 
     def compute(spark: SparkContext) -> None:
         with watch.on_spark(spark):
@@ -261,7 +261,7 @@ def test_the_job_of_a_run_that_was_marked_as_ended_is_broken_off(database: Setti
             spark.parallelize([0, 1], 2).foreach(work)
 
     def mark() -> None:
-        eventually(lambda: _assert([(run.tasks_done, run.tasks) for run in going_on(reader)] == [(1, 2)]), within_s=40)
+        eventually(lambda: _assert([(run.tasks_done, run.tasks) for run in going_on(reader)] == [(1, 2)]), within_s=90)
         fail_run(batch, run_id, "something was forgotten")
 
     local = replace(database, spark_master="local[2]")
