@@ -221,17 +221,23 @@ def write_task(
     Tasks of a run must not share a row's bucket and keys; they may share a day and partition of the ledger, which has
     LEDGER_SCHEMA. Raises RunRefused if the run has ended, as it has when the views are others than the rows are of.
     """
+    days = {*ledger["day"], *(day for frame in rows.values() for day in frame["bucket"].dt.date().unique())}
+    nothing: list[Any] = [[] for _ in LEDGER_SCHEMA]
     with refusing(), _of_catalogue(connection, views), transaction(connection):
-        for number, part in enumerate(_parts(rows)):
+        parts = _parts(rows)
+        for number, part in enumerate(parts):
+            # guard: days are locked after all tables
+            is_last = number == len(parts) - 1
             # All parts or none are there, so the first one's claim speaks for all.
             written = one_value(
                 connection,
-                "SELECT serving.write_task(%s, %s, %s, %s::date[], %s, %s, %s)",
+                "SELECT serving.write_task(%s, %s, %s, %s::date[], %s::date[], %s, %s, %s)",
                 [
                     run_id,
                     f"{task_id}/{number}",
                     view_rows(connection, part),
-                    *(ledger[name].to_list() if number == 0 else [] for name in LEDGER_SCHEMA),
+                    sorted(days) if is_last else [],
+                    *([ledger[name].to_list() for name in LEDGER_SCHEMA] if is_last else nothing),
                 ],
             )
             if not written:
@@ -367,10 +373,9 @@ def _until(connection: Connection, query: LiteralString, parameters: list[Any], 
         total += deleted
 
 
-def _parts(rows: Mapping[str, pl.DataFrame]) -> Iterator[dict[str, pl.DataFrame]]:
-    """The rows in parts of limited size, one at least."""
-    parts = [{name: part} for name, frame in rows.items() for part in _slices(frame)]
-    yield from parts or [{}]
+def _parts(rows: Mapping[str, pl.DataFrame]) -> list[dict[str, pl.DataFrame]]:
+    """The rows in parts of limited size, one at least. By name, so that tasks take the locks of tables in one order."""
+    return [{name: part} for name, frame in sorted(rows.items()) for part in _slices(frame)] or [{}]
 
 
 def _slices(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:

@@ -149,23 +149,11 @@ def _insert_rows(views: Sequence[StoredView]) -> sql.Composed:
         )
         for view in views
     )
-    # Tasks of a run share days: in order and in one statement, so that two cannot lock each other out.
-    days = sql.SQL(
-        """    INSERT INTO serving.run_day SELECT to_run_id, day FROM (
-        SELECT unnest(ledger_days) AS day
-        UNION {days}
-    ) AS days ORDER BY day ON CONFLICT DO NOTHING;"""
-    ).format(
-        days=sql.SQL(" UNION ").join(
-            sql.SQL("SELECT (bucket AT TIME ZONE 'UTC')::date FROM unnest(new_rows.{})").format(sql.Identifier(view.name))
-            for view in views
-        )
-    )
     return function(
         "-- Rows of a task become its run's; returns how many they are.",
-        "insert_rows(new_rows serving.rows, to_run_id bigint, ledger_days date[])",
+        "insert_rows(new_rows serving.rows, to_run_id bigint)",
         "bigint",
-        [*statements, days],
+        statements,
     )
 
 

@@ -160,9 +160,11 @@ BEGIN
 END
 $$;
 
--- Rows and ledger of a task become the run's; false if they did before. Refuses if the run has ended.
+-- Rows and ledger of a task become the run's, which has rows or counts of the days run_days then; false if they did before.
+-- Refuses if the run has ended. Tasks share days, so who waits for a table's first chunk must not hold one: of a task's calls
+-- in one transaction only the last names days.
 CREATE OR REPLACE FUNCTION serving.write_task(
-    task_run_id bigint, new_task_id text, new_rows serving.rows,
+    task_run_id bigint, new_task_id text, new_rows serving.rows, run_days date[],
     days date[], partitions int[], counted bigint[], duplicate bigint[], OUT written boolean
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -172,8 +174,9 @@ BEGIN
     IF NOT written THEN
         RETURN;
     END IF;
-    UPDATE serving.run_task SET row_count = serving.insert_rows(new_rows, task_run_id, days)
+    UPDATE serving.run_task SET row_count = serving.insert_rows(new_rows, task_run_id)
     WHERE run_id = task_run_id AND task_id = new_task_id;
+    INSERT INTO serving.run_day SELECT task_run_id, day FROM unnest(run_days) AS day ORDER BY day ON CONFLICT DO NOTHING;
     INSERT INTO serving.batch_ledger AS l
     SELECT task_run_id, t.day, t.partition, sum(t.counted), sum(t.duplicate)
     FROM unnest(days, partitions, write_task.counted, write_task.duplicate) AS t (day, partition, counted, duplicate)

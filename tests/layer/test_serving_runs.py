@@ -17,6 +17,7 @@ from contract.views import VIEWS, with_rollups
 from serving.database import Connection, connect, one_row
 from serving.handoff import LEDGER_SCHEMA, Cut, Run, begin_run, collect_garbage, fail_run, publish, vacuum, write_task
 from serving.rollback import rollback
+from serving.row_arrays import view_rows
 from tests.fixtures.eventually import eventually
 from tests.fixtures.handoff import TOPIC, assert_merged, batch_rows, commit, compute, full_run, ledger, ledger_of, parts
 from tests.fixtures.pageviews import PAGES, events, reject
@@ -104,6 +105,47 @@ def test_tasks_that_share_days_write_side_by_side(
     publish(batch, run.run_id, set(days), {0: 800, 1: 0, 2: 0, 3: 0}, [], TOPIC)
     assert_merged(reader, frame)
     assert parts(reader) == (800, 0)
+    assert ledger(reader)[0]["difference"] == 0
+
+
+def test_a_task_that_waits_for_a_table_holds_no_day_that_others_need(
+    database: Settings, speed: Connection, batch: Connection, reader: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = events(1, 0, 0, 200)
+    commit(speed, frame)
+    run = begin_run(batch, "full")
+    of_one_site = pl.col("site") == "demo"
+    many, few = batch_rows(frame), batch_rows(frame.filter(~of_one_site))
+    many["site_traffic"] = batch_rows(frame.filter(of_one_site))["site_traffic"]
+    # Its first rows are in the table that the other comes to last, and whose first chunk it makes.
+    few = {"site_traffic": few["site_traffic"]}
+    ledgers = [ledger_of(frame.filter(of_one_site)), ledger_of(frame.filter(~of_one_site))]
+    with connect(database, "batch") as slow, connect(database, "batch") as quick, connect(database, "postgres") as owner:
+
+        def the_quick_one_ended_or_waits() -> None:
+            blocking = owner.execute("SELECT pg_blocking_pids(%s)", [quick.info.backend_pid]).fetchone()
+            assert written.done() or blocking == ([slow.info.backend_pid],)
+
+        def slowly(connection: Connection, part: dict[str, pl.DataFrame]) -> object:
+            if connection is slow and "site_traffic" in part:
+                begins.set()
+                eventually(the_quick_one_ended_or_waits, within_s=30)
+            return view_rows(connection, part)
+
+        begins = threading.Event()
+        monkeypatch.setattr("serving.handoff.view_rows", slowly)
+        with ThreadPoolExecutor(1) as pool:
+
+            def write_quickly() -> bool:
+                assert begins.wait(60)
+                return write_task(quick, run.run_id, "quick", few, ledgers[1])
+
+            written = pool.submit(write_quickly)
+            assert write_task(slow, run.run_id, "slow", many, ledgers[0])
+            assert written.result()
+    days = {*ledgers[0]["day"], *ledgers[1]["day"]}
+    publish(batch, run.run_id, days, {0: 200, 1: 0, 2: 0, 3: 0}, [], TOPIC)
+    assert_merged(reader, frame)
     assert ledger(reader)[0]["difference"] == 0
 
 

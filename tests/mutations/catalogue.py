@@ -209,6 +209,13 @@ MUTATIONS = (
         "    PERFORM serving.add_partitions(archived_partitions);\n    PERFORM FROM serving.speed_progress FOR UPDATE;",
         _test("layer/test_serving_runs.py::test_a_partition_that_comes_while_a_run_waits_to_begin_is_counted_once"),
     ),
+    Mutation(
+        "days are locked after all tables",
+        "serving/handoff.py",
+        "is_last = number == len(parts) - 1",
+        "is_last = number == 0",
+        _test("layer/test_serving_runs.py::test_a_task_that_waits_for_a_table_holds_no_day_that_others_need"),
+    ),
     Mutation("epoch increment", "serving/sql/50_batch.sql", "max(every.epoch) + 1", "max(every.epoch)"),
     Mutation(
         "rescued offsets are skipped",
