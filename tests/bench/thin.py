@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tests.bench.batch import FEW_DAYS_AGO, FEW_EVENTS, one_process, run
 from tests.bench.place import Place
 from tests.bench.report import Row
 from tests.bench.rounds import Sample, Spread
 
 _DAYS, _EVENTS_A_DAY, _NEW_A_DAY = 1_070, 1_093, 10
 _SEED = 7
-_FEW_EVENTS, _FEW_DAYS_AGO = 1_000, 20
 _TARGET_S, _TARGET_MS_A_DAY, _TARGET_RATIO = 24.0, 3.0, 1.2
 
 
@@ -23,33 +23,22 @@ def thin(place: Place, rounds: int) -> Iterator[Row]:
         place.start_anew()
     place.thin_history(_DAYS, _EVENTS_A_DAY, _SEED)
 
-    def run(*arguments: str) -> Sample:
-        records = place.records()
-        with place.containers.metered() as used:
-            seconds = place.batch_run_s(*arguments)
-        counted = place.stack.ask("SELECT sum(counted)::bigint FROM ledger")[0][0]
-        views = place.stack.ask("SELECT sum(views)::bigint FROM site_traffic")[0][0]
-        assert views == counted, f"{views:,} views of {counted:,} events"
-        return Sample(records, seconds, used.cpu_s, used.memory_bytes)
-
     seeds = iter(range(_SEED + _DAYS, 1 << 30, _DAYS))
 
     def touching_all() -> Sample:
         place.thin_history(_DAYS, _NEW_A_DAY, next(seeds))
-        return run()
+        return run(place)
 
     def touching_one() -> Sample:
-        place.send(_FEW_EVENTS, _FEW_DAYS_AGO, _FEW_DAYS_AGO)
-        return run()
-
-    def one_process() -> Sample:
-        said = place.inside("tests", "python", "-m", "tests.bench.rivals.one_process", "duckdb")
-        return Sample(place.records(), said["seconds"], {"tests": said["cpu_s"]})
+        place.send(FEW_EVENTS, FEW_DAYS_AGO, FEW_DAYS_AGO)
+        return run(place)
 
     # The first one takes over what the speed layer has counted, all at once.
-    run("--full")
+    run(place, "--full")
     samples = place.in_turn(
-        {"full": lambda: run("--full"), "all": touching_all, "one": touching_one}, {"L2 DuckDB": one_process}, rounds
+        {"full": lambda: run(place, "--full"), "all": touching_all, "one": touching_one},
+        {"L2 DuckDB": lambda: one_process(place, "duckdb")},
+        rounds,
     )
     full, every, one = (samples[name] for name in ("full", "all", "one"))
 
