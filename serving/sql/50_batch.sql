@@ -91,7 +91,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF NOT is_known THEN
-        -- A run that begins waits for this, or is known to it: it locks the same rows.
+        -- A run that begins waits for this, or is known to it: it locks the whole table.
         PERFORM FROM serving.speed_progress AS p ORDER BY p.partition FOR UPDATE;
     END IF;
     INSERT INTO serving.lost_offsets (partition, first_offset, next_offset, reason, is_gap, last_run_id)

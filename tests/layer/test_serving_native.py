@@ -291,11 +291,13 @@ def test_views_that_have_only_the_names_of_ours_are_asked_as_they_are(
                 f"CREATE VIEW tenant.{name} AS SELECT * FROM public.{name} WHERE site = 'demo' "
                 "AND bucket < '2026-11-19'".encode()
             )
-        # In our schema, and not of days: other columns, fewer, other types, and no view; `four` is of another owner.
+        # In our schema, and not of days: other columns, more, other types, and no view; `four` is of another owner.
         for name in ("one", "two", "three", "five"):
             owner.execute(f"CREATE VIEW {name} AS {copied}".encode())
         owner.execute("CREATE VIEW one_by_day AS SELECT bucket, site, errors, views FROM site_traffic")
-        owner.execute("CREATE VIEW two_by_day AS SELECT bucket, site, views FROM site_traffic")
+        owner.execute(
+            "CREATE VIEW two_by_day AS SELECT bucket, site, views, errors, 1 AS more FROM site_traffic WHERE false"
+        )
         owner.execute("CREATE VIEW three_by_day AS SELECT bucket, site, views, errors::int FROM site_traffic")
         owner.execute(f"CREATE TABLE five_by_day AS {copied} WHERE false; RESET ROLE".encode())
         for question in (
