@@ -14,6 +14,9 @@ from tests.drill.faults import BATCH, BatchRun, Faults
 from tests.fixtures.eventually import eventually
 from tests.fixtures.stack import Stack
 
+# A limit of each wait passes.
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def faults(stack: Stack) -> Faults:
