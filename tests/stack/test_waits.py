@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import pytest
@@ -74,15 +75,17 @@ def test_a_run_whose_worker_is_frozen_while_it_computes_says_that_it_has_no_exec
     last = stack.ask("SELECT max(run_id) FROM runs")[0][0] or 0
     batch = BatchRun(faults)
     eventually(lambda: _assert(stack.ask("SELECT max(run_id) FROM runs")[0][0] > last), within_s=60)
-    # Its task waits for one that has the same claim, and lets go of it when the worker is frozen.
+    # Its task waits for another one with its claim, and no longer than until the worker is frozen: it locks the run's row.
     claim = f"day={datetime.now(UTC).date()} page_traffic/0"
-    with faults.held("INSERT INTO serving.run_task VALUES (%s, %s)", last + 1, claim):
+    with ExitStack() as frozen, faults.held("INSERT INTO serving.run_task VALUES (%s, %s)", last + 1, claim):
         waiting = (
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%serving.write_task%'"
         )
         eventually(lambda: _assert(faults.owner_asks(waiting)[0][0] > 0 and not batch.has_ended), within_s=120)
-        with faults.frozen("spark-worker"):
-            status, said = batch.finish()
+        frozen.enter_context(faults.frozen("spark-worker"))
+        afterwards = frozen.pop_all()
+    with afterwards:
+        status, said = batch.finish()
     assert status == 1, said
     assert re.search(r"run \d+ waited \d+ s for an executor of Spark and got none: ", said), said
     assert "Traceback" not in said
