@@ -53,16 +53,16 @@ class Fetcher:
     """Takes messages by the consumer's own call."""
 
     MOST_MESSAGES = 500
-    """At once, whatever is asked for.
+    """In one call of the client's, whatever is asked for: it bounds what large values take in memory until they are counted.
 
-    Each is an object that Python's cyclic collector knows. These are too few to wake it, and stay in the processor's cache.
+    By the consumer's own call each is an object that Python's cyclic collector knows. These are too few to wake it.
     """
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
 
     def fetch(self, timeout_s: float, most_messages: int = PIECE_RECORDS) -> Fetched:
-        """As many messages, or fewer: it bounds what large values take in memory until they are counted."""
+        """As many messages, or fewer if no more come in time or they are large; an error is in place of one."""
         records: list[Message] = []
         failures: list[Failure] = []
         for message in self._consumer.consume(min(most_messages, self.MOST_MESSAGES), timeout_s):
@@ -105,14 +105,11 @@ class BatchFetcher(Fetcher):
         self._messages = np.zeros(PIECE_RECORDS, np.uint64)
 
     def fetch(self, timeout_s: float, most_messages: int = PIECE_RECORDS) -> Fetched:
-        """As many messages, or fewer: it bounds what large values take in memory until they are counted."""
+        """As many messages, or fewer if no more come in time or they are large; an error is in place of one."""
         if self._queue is None:
             # It says that it is closed.
             return super().fetch(timeout_s, most_messages)
-        most = min(most_messages, PIECE_RECORDS)
-        found = self._library.rd_kafka_consume_batch_queue(
-            self._queue, int(timeout_s * 1000), self._messages.ctypes.data, most
-        )
+        found = self._wait(int(timeout_s * 1000), min(most_messages, PIECE_RECORDS))
         if found < 0:
             # It says why.
             return super().fetch(0, most_messages)
@@ -128,6 +125,22 @@ class BatchFetcher(Fetcher):
                 failures.append(self._failure(int(self._messages[first])))
                 first += 1
         return Fetched(pieces, failures)
+
+    def _wait(self, timeout_ms: int, most: int) -> int:
+        """How many messages there are now; -1 if it has failed."""
+        found = size_bytes = 0
+        # guard: large values are few
+        while found < most and size_bytes < PIECE_BYTES:
+            asked = min(most - found, self.MOST_MESSAGES)
+            place = self._messages.ctypes.data + found * self._messages.itemsize
+            came = self._library.rd_kafka_consume_batch_queue(self._queue, 0 if found else timeout_ms, place, asked)
+            if came < 0:
+                return found or -1
+            size_bytes += self._loops.size_bytes(self._messages, found, found + came)
+            found += came
+            if came < asked:
+                break
+        return found
 
     def _piece(self, first: int, count: int, size_bytes: int) -> tuple[int, Piece]:
         partition = _Message.from_address(int(self._messages[first])).partition

@@ -76,6 +76,15 @@ def _destroy(context: Any, function: Any, message: Any) -> Any:
     return types.none(types.uint64, types.uint64), code
 
 
+@compiled(types.int64(types.uint64[::1], types.int64, types.int64))
+def size_bytes(messages: NDArray[np.uint64], first: int, after: int) -> int:
+    """Of the values of the messages [first, after), together; an error's text counts too."""
+    size = 0
+    for number in range(first, after):
+        size += _int64_at(messages[number] + _LENGTH)
+    return size
+
+
 @compiled(pair(types.int64, types.int64)(types.uint64[::1], types.int64, types.int64, types.int64))
 def run(messages: NDArray[np.uint64], first: int, after: int, most_bytes: int) -> tuple[int, int]:
     """How many of the messages from `first` on, and before `after`, are records of one partition, and how long a text is.

@@ -295,6 +295,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("unit/test_fetcher.py::test_batches_hold_the_records_and_leave_the_consumer_where_its_own_call_does"),
     ),
     Mutation(
+        "large values are few",
+        "contract/fetcher.py",
+        "while found < most and size_bytes < PIECE_BYTES:",
+        "while found < most:",
+        _test("unit/test_fetcher.py::test_large_values_are_taken_few_at_once"),
+    ),
+    Mutation(
         "a handle is proved",
         "contract/fetcher.py",
         "if client is None or not _NAME.match(name):",

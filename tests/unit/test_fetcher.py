@@ -13,7 +13,8 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from contract import fetcher as module
 from contract import records as limits
 from contract.fetcher import BatchFetcher, Fetcher, fetcher
-from tests.fixtures.kafka_records import Taken, consumer_of, taken
+from contract.records import Records
+from tests.fixtures.kafka_records import Taken, consumer_of, rows_of, taken
 from tests.fixtures.memory import MemoryConsumer, MemoryTopic
 
 TOPIC = "pageviews"
@@ -89,6 +90,21 @@ def test_batches_hold_the_records_and_leave_the_consumer_where_its_own_call_does
     by.close()
     with pytest.raises(RuntimeError, match="closed"):
         by.fetch(0)
+
+
+def test_large_values_are_taken_few_at_once(broker: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "PIECE_BYTES", 2_000)
+    monkeypatch.setattr(Fetcher, "MOST_MESSAGES", 50)
+    consumer = consumer_of(broker)
+    by = fetcher(consumer, pytest.fail)
+    consumer.assign([TopicPartition(TOPIC, 1, 0)])
+    counts: list[int] = []
+    while not (fetched := by.fetch(0.2)).failures:
+        sizes = [len(value or b"") for _, piece in fetched.records for _, _, value in rows_of(Records([piece]))]
+        assert sum(sizes[:-50]) < 2_000
+        counts.append(len(sizes))
+    assert max(counts) > 50
+    by.close()
 
 
 def test_errors_are_those_of_the_consumers_own_call(broker: str):
