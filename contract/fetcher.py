@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, Message
 
-from contract.records import PADDING_BYTES, PIECE_BYTES, PIECE_RECORDS, Piece, pieces_of
+from contract.records import NONE, PADDING_BYTES, PIECE_BYTES, PIECE_RECORDS, Piece, pieces_of
 
 _NAME = re.compile(rb"[^\0]*#consumer-[0-9]+\0")
 _LONGEST_NAME = 128
@@ -146,7 +146,7 @@ class BatchFetcher(Fetcher):
         partition = _Message.from_address(int(self._messages[first])).partition
         offsets, times_ms, lengths = (np.empty(count, np.int64) for _ in range(3))
         text = np.empty(size_bytes + PADDING_BYTES, np.uint8)
-        self._loops.take(self._messages, first, self._timestamp, self._destroy, offsets, times_ms, lengths, text)
+        self._loops.take(self._messages, first, self._timestamp, self._destroy, offsets, times_ms, lengths, text, NONE)
         return partition, Piece(offsets, times_ms, lengths, text)
 
     def close(self) -> None:

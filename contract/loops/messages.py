@@ -16,7 +16,6 @@ from numba.extending import intrinsic as _intrinsic
 from numpy.typing import NDArray
 
 from contract.compiled import compiled, pair
-from contract.records import NONE
 
 # Neither has types of its own.
 cgutils: Any = _cgutils
@@ -108,7 +107,7 @@ def run(messages: NDArray[np.uint64], first: int, after: int, most_bytes: int) -
 @compiled(
     types.void(
         types.uint64[::1], types.int64, types.uint64, types.uint64,
-        types.int64[::1], types.int64[::1], types.int64[::1], types.uint8[::1],
+        types.int64[::1], types.int64[::1], types.int64[::1], types.uint8[::1], types.int64,
     )
 )  # fmt: skip
 def take(
@@ -120,11 +119,12 @@ def take(
     times_ms: NDArray[np.int64],
     lengths: NDArray[np.int64],
     text: NDArray[np.uint8],
+    none: int,
 ) -> None:
     """Write a run of records from `first` on to the arrays, as Piece has them, and give the messages back.
 
-    The text is as long as `run` said, and as much longer as it shall be padded. `timestamp` and `destroy` are where
-    librdkafka has these functions.
+    The text is as long as `run` said, and as much longer as it shall be padded. The length of a value that is none is
+    `none`. `timestamp` and `destroy` are where librdkafka has these functions.
     """
     base, at = np.uint64(text.ctypes.data), 0
     for row in range(len(offsets)):
@@ -133,7 +133,7 @@ def take(
         offsets[row] = _int64_at(message + _OFFSET)
         times_ms[row] = _timestamp(timestamp, message)
         if value == _NOTHING:
-            lengths[row] = NONE
+            lengths[row] = none
         else:
             lengths[row] = length
             _copy(base + np.uint64(at), value, length)
