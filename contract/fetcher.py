@@ -116,14 +116,20 @@ class BatchFetcher(Fetcher):
         pieces: list[tuple[int, Piece]] = []
         failures: list[Failure] = []
         first = 0
-        while first < found:
-            count, size_bytes = self._loops.run(self._messages, first, found, PIECE_BYTES)
-            if count:
-                pieces.append(self._piece(first, count, size_bytes))
-                first += count
-            else:
-                failures.append(self._failure(int(self._messages[first])))
-                first += 1
+        try:
+            while first < found:
+                count, size_bytes = self._loops.run(self._messages, first, found, PIECE_BYTES)
+                if count:
+                    pieces.append(self._piece(first, count, size_bytes))
+                    first += count
+                else:
+                    failures.append(self._failure(int(self._messages[first])))
+                    first += 1
+        finally:
+            # A client waits for its messages when it is closed.
+            # guard: messages are given back
+            for left in self._messages[first:found].tolist():
+                self._library.rd_kafka_message_destroy(left)
         return Fetched(pieces, failures)
 
     def _wait(self, timeout_ms: int, most: int) -> int:

@@ -302,6 +302,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("unit/test_fetcher.py::test_large_values_are_taken_few_at_once"),
     ),
     Mutation(
+        "messages are given back",
+        "contract/fetcher.py",
+        "for left in self._messages[first:found].tolist():",
+        "for left in ():",
+        _test("unit/test_fetcher.py::test_a_client_whose_messages_could_not_be_taken_can_be_closed"),
+    ),
+    Mutation(
         "a handle is proved",
         "contract/fetcher.py",
         "if client is None or not _NAME.match(name):",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Iterator
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -105,6 +106,28 @@ def test_large_values_are_taken_few_at_once(broker: str, monkeypatch: pytest.Mon
         counts.append(len(sizes))
     assert max(counts) > 50
     by.close()
+
+
+def test_a_client_whose_messages_could_not_be_taken_can_be_closed(broker: str, monkeypatch: pytest.MonkeyPatch):
+    consumer = consumer_of(broker)
+    by = fetcher(consumer, pytest.fail)
+    consumer.assign([TopicPartition(TOPIC, 1, 0)])
+
+    def none_left(*_: object) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(by, "_piece", none_left)
+
+    def fetch_all() -> None:
+        while by.fetch(0.2) is not None:
+            pass
+
+    with pytest.raises(MemoryError):
+        fetch_all()
+    closing = Thread(target=by.close, daemon=True)
+    closing.start()
+    closing.join(20)
+    assert not closing.is_alive()
 
 
 def test_errors_are_those_of_the_consumers_own_call(broker: str):
