@@ -67,12 +67,13 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(verb=_schema)
 
     verb = verbs.add_parser("query", help="run one SQL statement as the reader role")
-    verb.add_argument("sql", help="the statement, e.g. 'SELECT * FROM ledger'")
+    verb.add_argument("sql", help="the statement, e.g. 'SELECT * FROM ledger'; - reads it from stdin")
     verb.add_argument("--format", choices=["table", "csv", "json"], default="table")
     verb.set_defaults(verb=_query)
 
     verb = verbs.add_parser("status", help="health, positions, last run, ledger, addresses")
     verb.add_argument("--format", choices=["table", "json"], default="table")
+    verb.add_argument("--show-password", action="store_true", help="the reader's, in the addresses")
     verb.set_defaults(verb=_status)
 
     verb = verbs.add_parser("rollback", help="let the views answer from an earlier run that is kept")
@@ -160,7 +161,7 @@ def _query(settings: Settings, options: argparse.Namespace) -> None:
     from serving.query import run_query, write_result
 
     with connect(settings, "reader") as connection:
-        result = run_query(connection, options.sql)
+        result = run_query(connection, sys.stdin.read() if options.sql == "-" else options.sql)
     write_result(result, options.format, sys.stdout)
     print(f"{len(result.rows)} row{'' if len(result.rows) == 1 else 's'}", file=sys.stderr)
 
@@ -169,7 +170,7 @@ def _status(settings: Settings, options: argparse.Namespace) -> None:
     from serving.report import print_status
     from serving.status import read_status
 
-    status = read_status(settings)
+    status = read_status(settings, options.show_password)
     if options.format == "json":
         print(json.dumps(status.as_dict(), indent=1))
     else:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from types import SimpleNamespace
 
 import polars as pl
@@ -19,7 +20,7 @@ from contract.measures import Count
 from contract.settings import Settings
 from contract.views import VIEWS, View, with_rollups
 from serving.__main__ import WELCOME_QUERIES, main
-from serving.database import Connection, connect, reader_dsn
+from serving.database import Connection, connect, reader_address, reader_dsn
 from serving.handoff import LEDGER_SCHEMA, Counts, begin_run, commit_range, publish, write_task
 from serving.migrate import migrate
 from serving.query import run_query
@@ -327,6 +328,32 @@ def test_a_bad_statement_ends_with_the_databases_message(
     assert "Traceback" not in talk
 
 
+@pytest.mark.usefixtures("cli")
+def test_json_has_every_column_and_every_digit(capsys: pytest.CaptureFixture[str]) -> None:
+    query = (
+        "SELECT 1 AS a, 2 AS a, 3 AS a_2, 4 AS a, 12345678901234567.123456789::numeric AS n, 9007199254740993 AS i, "
+        "1e300::float8 AS f, 1e-7::float8 AS small, 'NaN'::float8 AS no, '-Infinity'::float8 AS less, "
+        '\'{"k": 0.12345678901234567890}\'::jsonb AS j, false AS b, \'é"\' AS "t"""'
+    )
+    assert main(["query", query, "--format", "json"]) == 0
+    out = capsys.readouterr().out
+    (row,) = json.loads(out, parse_float=Decimal)
+    assert row == {
+        "a": 1, "a_2": 3, "a_3": 2, "a_4": 4, "n": Decimal("12345678901234567.123456789"), "i": 9007199254740993,
+        "f": Decimal("1e300"), "small": Decimal("1e-7"), "no": "NaN", "less": "-Infinity",
+        "j": {"k": Decimal("0.12345678901234567890")}, "b": False, 't"': 'é"',
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("cli")
+def test_a_statement_comes_from_the_standard_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("-- A question.\nSELECT '\\.html$' AS pattern, $$5$$ AS price;\n"))
+    assert main(["query", "-", "--format", "csv"]) == 0
+    assert capsys.readouterr().out == "pattern,price\n\\.html$,5\n"
+
+
 def test_several_results_cannot_hide_in_one_statement(reader: Connection) -> None:
     with pytest.raises(QueryRefused):
         run_query(reader, "SELECT 1; SELECT 2")
@@ -352,7 +379,13 @@ def test_status_shows_what_is_down_and_what_is_known(database: Settings, capsys:
     assert main(["status"]) == 0
     out = capsys.readouterr().out
     assert "DOWN" in out
-    assert "postgresql://reader:" in out
+    address = f"127.0.0.1:{database.port_database}/{database.database_name}"
+    assert f"postgresql://reader@{address}?sslmode=disable" in out
+    assert f"jdbc:postgresql://{address}?user=reader&sslmode=disable" in out
+    password = database.secret("database_reader_password")
+    assert password not in out + json.dumps(status)
+    assert main(["status", "--show-password"]) == 0
+    assert f"postgresql://reader:{password}@{address}" in capsys.readouterr().out
 
 
 def test_status_of_nothing_is_no_error() -> None:
@@ -408,7 +441,8 @@ def test_welcome_shows_addresses_and_three_queries(database: Settings, capsys: p
     fill(database)
     assert main(["welcome", "--traffic", "none"]) == 0
     out = capsys.readouterr().out
-    assert reader_dsn(Settings.from_env(), "127.0.0.1", database.port_database) in out
+    assert reader_address(Settings.from_env(), "127.0.0.1", database.port_database, show_password=False) in out
+    assert database.secret("database_reader_password") not in out
     assert all(query in out for _, query in WELCOME_QUERIES)
     assert main(["welcome", "--timeout-s", "0.3"]) == 1
     assert "has not both a batch and a speed part (0 views from batch, 100 from speed)" in capsys.readouterr().err

@@ -1087,4 +1087,18 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "if False:",
         _test("unit/test_watch.py"),
     ),
+    Mutation(
+        "no column is lost",
+        "serving/query.py",
+        "while unique in given or (number > 1 and unique in taken):",
+        "while False:",
+        _test("layer/test_serving_readers.py::test_json_has_every_column_and_every_digit"),
+    ),
+    Mutation(
+        "no password is shown unasked",
+        "serving/status.py",
+        "if show_password else {}",
+        "if True else {}",
+        _test("layer/test_serving_readers.py::test_status_shows_what_is_down_and_what_is_known"),
+    ),
 )

@@ -17,7 +17,7 @@ import pytest
 from contract.views import VIEWS
 from ingest.sample_truth import Truth
 from tests.fixtures.logs import awk_lines
-from tests.fixtures.stack import ROOT, Stack, status_of
+from tests.fixtures.stack import ROOT, Stack
 from tests.oracle import expected_rows
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -130,6 +130,23 @@ def test_query_prints_only_the_result(stack: Stack):
     assert list(csv.reader(io.StringIO(done.stdout))) == [["text", "nothing"], ["a,b", ""]]
 
 
+def test_a_statement_reaches_the_database_as_it_is_typed(stack: Stack, tmp_path: Path):
+    statement = r"""select 'price=$5' as price, '\.html$' as pattern, $$a 'b' $(HOME) "c" `d`$$ as quoted"""
+    expected = [{"price": "price=$5", "pattern": r"\.html$", "quoted": "a 'b' $(HOME) \"c\" `d`"}]
+    file = tmp_path / "question.sql"
+    file.write_text(f"-- {statement}\n{statement};\n")
+    for arguments, text in (
+        ([f"SQL={statement}"], None),
+        ([f"SQL_FILE={file}"], None),
+        (["SQL_FILE=-"], statement),
+        ([], statement),
+    ):
+        done = stack.run("make", "--silent", "query", "FORMAT=json", *arguments, text=text)
+        assert json.loads(done.stdout) == expected
+    done = stack.run("make", "--silent", "query", f"SQL_FILE={tmp_path / 'none.sql'}", check=False)
+    assert (done.returncode != 0, "none.sql cannot be read" in done.stderr) == (True, True)
+
+
 def test_bad_sql_gives_the_databases_message(stack: Stack):
     done = stack.run("make", "--silent", "query", "SQL=select nothing from page_traffic", check=False)
     assert done.returncode != 0
@@ -153,7 +170,9 @@ def test_kcat_is_a_producer_and_a_reader(stack: Stack):
 
 
 def test_status_tells_what_a_client_needs(stack: Stack):
-    status = status_of(stack)
+    secret = (ROOT / "build" / "secrets" / "database_reader_password").read_text(encoding="utf-8")
+    assert secret not in stack.run("make", "--silent", "status").stdout
+    status = json.loads(stack.run("make", "--silent", "status", "FORMAT=json", "SHOW_PASSWORD=1").stdout)
     assert [part for part in status["health"] if not part["up"]] == []
     addresses = " ".join(status["addresses"].values())
     assert f"127.0.0.1:{stack.settings.port_kafka}" in addresses
@@ -170,7 +189,7 @@ def test_up_again_changes_nothing(stack: Stack):
     before = stack.compose(*listing)
     done = stack.run("make", "--silent", "up", "TRAFFIC=none")
     assert stack.compose(*listing) == before
-    assert "postgresql://reader:" in done.stdout
+    assert "postgresql://reader@" in done.stdout
 
 
 def test_nothing_is_open_or_root(stack: Stack):
