@@ -66,7 +66,7 @@ add-partitions: ## give the topic N= partitions in all, for more bolts; docs/ope
 audit: ## prove that archive, positions, ledger and views are right; ONLY=archive one check, FORMAT=json for programs
 	@$(compose) run --rm -T --no-deps batch python -m batch audit $(if $(filter json,$(FORMAT)),--json) $(if $(ONLY),--only $(ONLY))
 
-query: ## ask the merged views: SQL="select ...", SQL_FILE=question.sql or a pipe; FORMAT=table|csv|json
+query: ## ask the merged views (docs/sql.md): SQL="select ...", SQL_FILE=question.sql or a pipe; FORMAT=table|csv|json
 	@compose/query
 
 psql: ## an interactive SQL session on the merged views, as role reader

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 WELCOME_QUERIES = (
     (
         "Views of each site in the last hour, and which part counted them",
-        "SELECT site, sum(views) AS views, sum(batch_views) AS batch_views, sum(speed_views) AS speed_views "
+        "SELECT site, total(views) AS views, total(batch_views) AS batch_views, total(speed_views) AS speed_views "
         "FROM site_traffic WHERE bucket > now() - interval '1 hour' GROUP BY site ORDER BY views DESC, site",
     ),
     (
         "The five most viewed pages, with unique visitors and 95th percentile of latency in ms",
-        "SELECT site, page, sum(views) AS views, distinct_count(rollup(visitors)) AS visitors, "
-        "round(approx_percentile(0.95, rollup(latency))) AS p95_ms "
-        "FROM page_traffic GROUP BY site, page ORDER BY views DESC, site, page LIMIT 5",
+        "SELECT site, page, total(views) AS views, merged_count(visitors) AS visitors, "
+        "round(merged_percentile(0.95, latency)) AS p95_ms "
+        "FROM page_traffic_sketches GROUP BY site, page ORDER BY views DESC, site, page LIMIT 5",
     ),
     ("The ledger: nothing is lost, difference is 0", "SELECT * FROM ledger ORDER BY partition"),
 )

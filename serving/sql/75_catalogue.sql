@@ -43,12 +43,18 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 AS $$
 DECLARE
     changing serving.view_version;
+    shown text;
     changed boolean := false;
 BEGIN
     FOR changing IN SELECT * FROM serving.view_version WHERE state = 'leaving' ORDER BY view_name LOOP
-        EXECUTE format('DROP FUNCTION IF EXISTS public.%I(bigint)', changing.view_name || '_as_of');
-        EXECUTE format('DROP VIEW public.%I, serving.%I', changing.view_name, changing.view_name || '_by_run');
-        EXECUTE format('DROP VIEW IF EXISTS serving.%I', changing.view_name || '_batch');
+        FOREACH shown IN ARRAY ARRAY[changing.view_name, changing.view_name || '_sketches'] LOOP
+            EXECUTE format('DROP FUNCTION IF EXISTS public.%I(bigint)', shown || '_as_of');
+            EXECUTE format('DROP FUNCTION IF EXISTS public.%I(text, date, date)', shown || '_local_days');
+            EXECUTE format('DROP VIEW IF EXISTS public.%I', shown);
+        END LOOP;
+        FOREACH shown IN ARRAY ARRAY['_merged', '_by_run', '_batch'] LOOP
+            EXECUTE format('DROP VIEW IF EXISTS serving.%I', changing.view_name || shown);
+        END LOOP;
         changed := true;
     END LOOP;
     FOR changing IN SELECT * FROM serving.view_version WHERE state = 'building' ORDER BY view_name LOOP

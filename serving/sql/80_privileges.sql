@@ -7,10 +7,11 @@ GRANT USAGE ON SCHEMA public, serving TO reader, speed, batch;
 GRANT SELECT ON public.catalogue, public.replay_cover, public.sources TO reader;
 GRANT SELECT ON public.quarantine_state, public.runs TO reader, batch;
 GRANT SELECT ON public.ledger, public.log_positions, public.lost_offsets, public.forgotten, public.drift, public.drift_rows, public.drift_summary TO reader, batch;
-GRANT SELECT (topic, partition, "offset", kafka_time, reason, detail, value_bytes) ON public.quarantine TO reader;
-GRANT EXECUTE ON FUNCTION serving.histogram_compact, serving.histogram_gather, serving.histogram_settle TO reader, braid_owner;
+GRANT SELECT ON public.quarantine TO reader;
+GRANT EXECUTE ON FUNCTION serving.histogram_compact, serving.histogram_gather, serving.histogram_settle,
+    serving.percentile_gather TO reader, braid_owner;
 -- Functions in a view are called as whoever asks it, who may be anybody that was let read it.
-GRANT EXECUTE ON FUNCTION serving.absorbed_floor TO PUBLIC;
+GRANT EXECUTE ON FUNCTION serving.absorbed_floor, serving.local_day, serving.refuse_zone TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION serving.positions, serving.require_catalogue TO speed, batch;
 GRANT EXECUTE ON FUNCTION serving.commit_range, serving.merge_appended, serving.filtered_days, serving.ask_filters TO speed;

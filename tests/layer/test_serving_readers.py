@@ -87,8 +87,8 @@ def test_a_view_that_changed_before_views_had_versions_is_refused(database: Sett
     [
         ("reader", "SELECT * FROM serving.speed_progress"),
         ("reader", "SELECT * FROM serving.batch_page_traffic"),
-        ("reader", "SELECT value FROM quarantine"),
-        ("reader", "SELECT * FROM quarantine"),
+        ("reader", "SELECT value FROM serving.quarantined"),
+        ("reader", "SELECT * FROM serving.page_traffic_merged"),
         ("reader", "SELECT serving.positions(1)"),
         ("reader", "SELECT serving.rollback(1)"),
         ("reader", "SELECT serving.resolve('[]')"),
@@ -139,6 +139,93 @@ def test_the_reader_sees_why_but_not_what_was_quarantined(database: Settings, re
     assert reader.execute("SHOW statement_timeout").fetchone() == ("1min",)
 
 
+def test_everything_that_a_reader_may_see_can_be_asked_whole_and_says_what_it_is(
+    database: Settings, reader: Connection, batch: Connection
+) -> None:
+    fill(database)
+    relations = reader.execute(
+        "SELECT c.oid::regclass::text, obj_description(c.oid) FROM pg_class AS c WHERE relkind IN ('r', 'v', 'p', 'm') "
+        "AND relnamespace IN ('public'::regnamespace, 'serving'::regnamespace) AND has_any_column_privilege(c.oid, 'SELECT')"
+    ).fetchall()
+    names = {name for name, _ in relations}
+    assert names >= {"quarantine", "quarantine_state", "ledger", "runs", "site_traffic", "page_traffic_by_day_sketches"}
+    for name in names:
+        reader.execute(f"SELECT * FROM {name}".encode())
+        reader.execute(f"SELECT count(*), count(one) FROM {name} AS one".encode())
+    assert [name for name, comment in relations if not comment] == []
+    columns = reader.execute(
+        "SELECT attrelid::regclass::text, attname FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped "
+        "AND attrelid = ANY(%s::regclass[]) AND col_description(attrelid, attnum) IS NULL",
+        [sorted(names)],
+    )
+    assert columns.fetchall() == []
+    functions = reader.execute(
+        "SELECT p.oid::regprocedure::text FROM pg_proc AS p WHERE pronamespace = 'public'::regnamespace "
+        "AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'e') "
+        "AND obj_description(p.oid, 'pg_proc') IS NULL"
+    )
+    assert functions.fetchall() == []
+
+
+def test_no_name_of_ours_is_a_keyword(reader: Connection) -> None:
+    # Of SQL:2023, of PostgreSQL and of what parses questions for others (Calcite, sqlglot).
+    words = {word for (word,) in reader.execute("SELECT word FROM pg_get_keywords()")}
+    words |= {"approx_count_distinct", "approx_quantile", "cube", "merge", "percentile_cont", "percentile_disc"}
+    rows = reader.execute(
+        "SELECT proname FROM pg_proc AS p WHERE pronamespace = 'public'::regnamespace AND NOT EXISTS "
+        "(SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'e')"
+    )
+    # The old name, for those who know it.
+    assert {name for (name,) in rows} & words == {"rollup"}
+
+
+def test_sums_are_integers(database: Settings, reader: Connection) -> None:
+    fill(database)
+    row = reader.execute(
+        "SELECT total(views), pg_typeof(total(views))::text, total(views) FILTER (WHERE false) FROM site_traffic"
+    )
+    assert row.fetchone() == (100, "bigint", None)
+    with pytest.raises(psycopg.errors.NumericValueOutOfRange):
+        reader.execute("SELECT total(n) FROM (VALUES (9223372036854775807), (1)) AS v (n)")
+
+
+def test_plain_views_have_only_types_that_any_client_reads(database: Settings, reader: Connection) -> None:
+    fill(database, 300)
+    for view in with_rollups(VIEWS):
+        types = dict(
+            reader.execute(
+                "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+                "WHERE attrelid = %s::regclass AND attnum > 0",
+                [view.name],
+            ).fetchall()
+        )
+        assert set(types.values()) <= {"timestamp with time zone", "date", "text", "bigint", "double precision"}
+        assert ("day" in types, "bucket" in types) == (view.rollup_of is not None, view.rollup_of is None)
+        same = (
+            "SELECT count(*), count(*) FILTER (WHERE ROW(p.visitors, p.latency_p50, p.latency_p95, p.latency_p99, p.views) "
+            "IS NOT DISTINCT FROM ROW(distinct_count(s.visitors), approx_percentile(0.5, s.latency), "
+            "approx_percentile(0.95, s.latency), approx_percentile(0.99, s.latency), s.views)) "
+            f"FROM {view.name} AS p JOIN {view.sketches} AS s USING ({', '.join(view.shown_group)})"
+        )
+        (rows, equal) = reader.execute(same.encode()).fetchone() or (0, 0)
+        assert rows == equal > 3
+
+
+def test_the_average_is_that_of_the_values(database: Settings, speed: Connection, reader: Connection) -> None:
+    frame = events(1, 0, 0, 400)
+    commit(speed, frame)
+    for site, mean, known in (
+        frame.group_by("site").agg(mean=pl.col("duration_ms").mean(), known=pl.col("duration_ms").count()).iter_rows()
+    ):
+        row = reader.execute(
+            "SELECT approx_average(sketch_merge(latency)) FROM site_traffic_sketches WHERE site = %s", [site]
+        ).fetchone()
+        assert row
+        assert known > 0
+        assert row[0] == pytest.approx(mean, rel=0.011)
+    assert reader.execute("SELECT approx_average('{}')").fetchone() == (None,)
+
+
 def test_predicates_reach_the_indexes_of_both_halves(database: Settings, reader: Connection) -> None:
     with connect(database, "batch") as batch, connect(database, "postgres") as owner:
         run = begin_run(batch, "full")
@@ -170,6 +257,10 @@ def test_predicates_reach_the_indexes_of_both_halves(database: Settings, reader:
         assert "speed_page_traffic_" in plan
         chunks = set(re.findall(r"_hyper_[0-9]+_[0-9]+_chunk(?= b\b)", plan))
         assert len(chunks) == 1 or name == "key", f"{name}:\n{plan}"
+    days = reader.execute(
+        "EXPLAIN SELECT * FROM page_traffic_by_day WHERE site = 'site 3' AND day >= '2026-11-10'"
+    ).fetchall()
+    assert "Seq Scan on batch" not in str(days), days
     # Rows of days were not written, as a run writes them.
     reader.execute("SET braid.fewer_rows = off")
     count = reader.execute(
@@ -250,9 +341,9 @@ def test_the_newest_rows_are_the_same_as_of_a_whole_view(
     frame = events(1, 0, 0, 900, days=5)
     for known in (300, 600, 900):
         commit(speed, frame[known - 300 : known])
-        for view in with_rollups(VIEWS):
+        for view, name in [(one, name) for one in with_rollups(VIEWS) for name in (one.name, one.sketches)]:
             # The keys in the order: without them it leaves open which rows these are.
-            statement = question.format(view.name, ", ".join(view.keys)).encode()
+            statement = question.format(name, ", ".join(view.keys)).replace("bucket", view.shown_group[0]).encode()
             reader.execute("SET braid.fewer_rows = on")
             answer = reader.execute(statement).fetchall()
             reader.execute("SET braid.fewer_rows = off")
@@ -267,18 +358,21 @@ def test_a_question_for_the_newest_rows_reads_no_more_than_their_buckets(
     frame = events(1, 0, 0, 900, days=5)
     commit(speed, frame)
     full_run(batch, frame)
-    query = b"EXPLAIN SELECT * FROM site_traffic WHERE site = 'demo' ORDER BY bucket DESC LIMIT 5"
-    assert "bucket >= COALESCE" in str(reader.execute(query).fetchall())
-    reader.execute("SET braid.fewer_rows = off")
-    assert "bucket >= COALESCE" not in str(reader.execute(query).fetchall())
+    bounds = {"site_traffic": "bucket", "site_traffic_sketches": "bucket", "page_traffic_by_day": "day"}
+    for view, first in bounds.items():
+        query = f"EXPLAIN SELECT * FROM {view} WHERE site = 'demo' ORDER BY {first} DESC LIMIT 5".encode()
+        reader.execute("SET braid.fewer_rows = on")
+        assert ">= COALESCE" in str(reader.execute(query).fetchall())
+        reader.execute("SET braid.fewer_rows = off")
+        assert ">= COALESCE" not in str(reader.execute(query).fetchall())
 
 
 @pytest.mark.usefixtures("cli")
 def test_query_prints_only_the_result(database: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     fill(database)
     query = (
-        "SELECT sum(views) AS views, distinct_count(rollup(visitors)) AS visitors, NULL AS nothing, '' AS empty, "
-        "E'a \"q\", [b]\\x1b[31m\\n' AS odd, 1.5::float8 AS half, true AS yes, 50 % 7 AS modulo FROM page_traffic"
+        "SELECT sum(views) AS views, merged_count(visitors) AS visitors, NULL AS nothing, '' AS empty, "
+        "E'a \"q\", [b]\\x1b[31m\\n' AS odd, 1.5::float8 AS half, true AS yes, 50 % 7 AS modulo FROM page_traffic_sketches"
     )
     assert main(["query", query, "--format", "csv"]) == 0
     out, talk = capsys.readouterr()
@@ -298,7 +392,7 @@ def test_query_prints_only_the_result(database: Settings, capsys: pytest.Capture
     assert len(out.splitlines()) == 3
     assert "distinct" not in out
     assert "views   visitors   nothing   empty" in out
-    assert main(["query", "SELECT visitors FROM page_traffic LIMIT 1", "--format", "csv"]) == 0
+    assert main(["query", "SELECT visitors FROM page_traffic_sketches LIMIT 1", "--format", "csv"]) == 0
     assert capsys.readouterr().out.startswith("visitors\n\\x13")
     assert main(["query", "SELECT 1 AS one WHERE false", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
@@ -311,7 +405,7 @@ def test_query_prints_only_the_result(database: Settings, capsys: pytest.Capture
         ("SELECT viws FROM page_traffic", 'braid: column "viws" does not exist'),
         ("SELEC 1", 'braid: syntax error at or near "SELEC"'),
         ("SELECT 1; SELECT 2", "braid: cannot insert multiple commands into a prepared statement"),
-        ("SELECT value FROM quarantine", "braid: permission denied for view quarantine"),
+        ("SELECT value FROM serving.quarantined", "braid: permission denied for view quarantined"),
         ("COPY (SELECT 1) TO STDOUT", "braid: "),
         ("DELETE FROM quarantine", "braid: "),
         ("", "braid: "),

@@ -1088,6 +1088,20 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("unit/test_watch.py"),
     ),
     Mutation(
+        "sketches are a view's own",
+        "contract/views.py",
+        "if taken := sorted({view.sketches for view in every}.intersection(names)):",
+        "if taken := []:",
+        _test("unit/test_kernel.py::test_by_day_makes_a_view_of_whole_days_that_readers_have_too"),
+    ),
+    Mutation(
+        "a row is of one day",
+        "serving/sql/22_local_days.sql",
+        "= ((bucket + (width - interval '1 microsecond')) AT TIME ZONE zone)::date",
+        "= (bucket AT TIME ZONE zone)::date",
+        _test("layer/test_serving_days.py"),
+    ),
+    Mutation(
         "no column is lost",
         "serving/query.py",
         "while unique in given or (number > 1 and unique in taken):",

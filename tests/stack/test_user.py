@@ -23,7 +23,7 @@ from tests.oracle import expected_rows
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = (
     "SELECT page, bucket::date::text, sum(views)::bigint, sum(errors)::bigint, sum(bytes_sent)::bigint, "
-    "distinct_count(rollup(visitors)) FROM page_traffic WHERE site = '{}' GROUP BY 1, 2"
+    "merged_count(visitors) FROM page_traffic_sketches WHERE site = '{}' GROUP BY 1, 2"
 )
 
 
@@ -72,8 +72,8 @@ def test_a_whole_log_gives_what_awk_counts(stack: Stack, access_log: Path, reque
     by_awk = awk_lines(access_log)
     _, said, _ = replay(stack, access_log, site=site)
     (counted,) = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) counted", said))
-    sums = "sum(views), sum(bytes_sent), sum(errors), distinct_count(rollup(visitors))"
-    ((views, bytes_sent, errors, visitors),) = stack.ask(f"SELECT {sums} FROM page_traffic WHERE site = '{site}'")
+    sums = "sum(views), sum(bytes_sent), sum(errors), merged_count(visitors)"
+    ((views, bytes_sent, errors, visitors),) = stack.ask(f"SELECT {sums} FROM page_traffic_sketches WHERE site = '{site}'")
     assert len(by_awk) == views == counted
     assert (bytes_sent, errors) == (sum(it.bytes_sent for it in by_awk), sum(it.status >= 500 for it in by_awk))
     assert visitors == pytest.approx(len({it.client for it in by_awk}), rel=0.1)
@@ -181,7 +181,7 @@ def test_status_tells_what_a_client_needs(stack: Stack):
     with psycopg.connect(dsn[0]) as connection:
         assert connection.execute("SELECT count(*) >= 0 FROM page_traffic").fetchone() == (True,)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute("SELECT value FROM quarantine")
+            connection.execute("SELECT value FROM serving.quarantined")
 
 
 def test_up_again_changes_nothing(stack: Stack):
