@@ -16,5 +16,6 @@ extern MemoryContext aggregate_context(FunctionCallInfo fcinfo);
 extern float8 braid_cardinality(FunctionCallInfo fcinfo, bytea *sketch);
 
 extern void install_questions(void);
+extern void install_limits(void);
 
 #endif

@@ -12,7 +12,11 @@ PG_MODULE_MAGIC;
 
 void _PG_init(void);
 
-void _PG_init(void) { install_questions(); }
+void _PG_init(void)
+{
+	install_questions();
+	install_limits();
+}
 
 MemoryContext aggregate_context(FunctionCallInfo fcinfo)
 {

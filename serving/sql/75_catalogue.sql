@@ -37,6 +37,29 @@ BEGIN
 END
 $$;
 
+-- Nobody reads the view from now on until the transaction ends. Who waits for it a second gives way, so that questions which
+-- queue behind it go on, and comes again; who stands still in a transaction and holds it is ended after ten seconds.
+CREATE OR REPLACE FUNCTION serving.lock_view(view regclass) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    had text := current_setting('lock_timeout');
+BEGIN
+    PERFORM set_config('lock_timeout', '1s', true);
+    LOOP
+        BEGIN
+            -- It changes nothing, and locks the view alone, while LOCK TABLE would lock all that is behind it.
+            EXECUTE format('ALTER VIEW %s RESET (security_barrier)', view);
+            PERFORM set_config('lock_timeout', had, true);
+            RETURN;
+        EXCEPTION WHEN lock_not_available THEN
+            PERFORM serving.end_idle_readers('10 seconds');
+            PERFORM pg_sleep(0.2);
+        END;
+    END LOOP;
+END
+$$;
+
 -- Readers see the versions that have their history, and none that is not filled any more; true if that changes anything.
 CREATE OR REPLACE FUNCTION serving.show_views(by_run_id bigint) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
@@ -48,6 +71,8 @@ DECLARE
 BEGIN
     FOR changing IN SELECT * FROM serving.view_version WHERE state = 'leaving' ORDER BY view_name LOOP
         FOREACH shown IN ARRAY ARRAY[changing.view_name, changing.view_name || '_sketches'] LOOP
+            PERFORM serving.lock_view(v.oid) FROM pg_class AS v
+            WHERE v.oid = to_regclass(format('public.%I', shown));
             EXECUTE format('DROP FUNCTION IF EXISTS public.%I(bigint)', shown || '_as_of');
             EXECUTE format('DROP FUNCTION IF EXISTS public.%I(text, date, date)', shown || '_local_days');
             EXECUTE format('DROP VIEW IF EXISTS public.%I', shown);

@@ -22,3 +22,23 @@ GRANT EXECUTE ON FUNCTION serving.begin_run, serving.cuts, serving.add_surveyed,
     serving.prune_publications, serving.collect_run_day, serving.collect_epochs, serving.drop_version,
     serving.rollback, serving.resolve, serving.record_lost, serving.record_forgotten, serving.record_sources TO batch;
 GRANT EXECUTE ON FUNCTION serving.require_kept TO reader, braid_owner;
+
+-- An advisory lock of anybody stops the merges and runs that take one, and a large object is a way to fill the disk. What is not
+-- ours to revoke, as on a managed server, stays.
+DO $$
+DECLARE
+    called regprocedure;
+BEGIN
+    -- guard: locks and large objects are not a reader's
+    FOR called IN
+        SELECT oid::regprocedure FROM pg_proc
+        WHERE pronamespace = 'pg_catalog'::regnamespace AND proname ~ '^(pg_(try_)?advisory_|lo_|loread$|lowrite$)'
+    LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', called);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO braid_owner', called);
+    END LOOP;
+EXCEPTION
+    WHEN insufficient_privilege THEN
+        RAISE NOTICE 'functions for locks and large objects stay as the server has them: %', SQLERRM;
+END
+$$;

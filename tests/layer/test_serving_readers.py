@@ -89,6 +89,12 @@ def test_a_view_that_changed_before_views_had_versions_is_refused(database: Sett
         ("reader", "SELECT * FROM serving.batch_page_traffic"),
         ("reader", "SELECT value FROM serving.quarantined"),
         ("reader", "SELECT * FROM serving.page_traffic_merged"),
+        ("reader", "SELECT pg_advisory_lock(1)"),
+        ("reader", "SELECT pg_try_advisory_xact_lock_shared(1, 2)"),
+        ("reader", "SET default_transaction_read_only = off; SELECT lo_from_bytea(0, 'x')"),
+        ("reader", "SET default_transaction_read_only = off; SELECT lo_creat(1)"),
+        ("speed", "SELECT pg_advisory_lock(1)"),
+        ("batch", "SELECT lo_from_bytea(0, 'x')"),
         ("reader", "SELECT serving.positions(1)"),
         ("reader", "SELECT serving.rollback(1)"),
         ("reader", "SELECT serving.resolve('[]')"),
@@ -224,6 +230,45 @@ def test_the_average_is_that_of_the_values(database: Settings, speed: Connection
         assert known > 0
         assert row[0] == pytest.approx(mean, rel=0.011)
     assert reader.execute("SELECT approx_average('{}')").fetchone() == (None,)
+
+
+def test_a_reader_cannot_lift_its_limits(database: Settings) -> None:
+    with connect(database, "reader") as reader:
+        for setting, allowed, refused in (
+            ("statement_timeout", "10min", "0"),
+            ("statement_timeout", "1s", "11min"),
+            ("work_mem", "64MB", "65MB"),
+            ("hash_mem_multiplier", "2", "2.1"),
+        ):
+            reader.execute(f"SET {setting} = '{allowed}'".encode())
+            for statement in (f"SET {setting} = '{refused}'", f"SELECT set_config('{setting}', '{refused}', false)"):
+                with pytest.raises(psycopg.errors.InvalidParameterValue, match="outside the valid range"):
+                    reader.execute(statement.encode())
+        reader.execute("SET statement_timeout = '50ms'")
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            reader.execute("SELECT pg_sleep(60)")
+    # Nor by what a connection brings along, nor by going back to that.
+    options = "-c statement_timeout=0 -c work_mem=4GB -c hash_mem_multiplier=100"
+    with psycopg.connect(
+        reader_dsn(database, database.database_host, database.database_port), options=options, autocommit=True
+    ) as brought:
+        for reset in ("SELECT 1", "RESET ALL", "DISCARD ALL"):
+            brought.execute(reset.encode())
+            settings = ("statement_timeout", "work_mem", "hash_mem_multiplier")
+            shown = [(brought.execute(f"SHOW {setting}".encode()).fetchone() or ("",))[0] for setting in settings]
+            assert shown == ["10min", "64MB", "2"], reset
+    with connect(database, "batch") as batch:
+        assert batch.execute("SHOW statement_timeout").fetchone() == ("0",)
+        batch.execute("SET work_mem = '1GB'")
+
+
+def test_readers_leave_connections_for_the_layers(database: Settings) -> None:
+    with connect(database, "postgres") as owner:
+        row = owner.execute(
+            "SELECT rolconnlimit, current_setting('max_connections')::int FROM pg_roles WHERE rolname = 'reader'"
+        )
+        limit, most = row.fetchone() or (0, 0)
+    assert 0 < limit <= most - 30
 
 
 def test_predicates_reach_the_indexes_of_both_halves(database: Settings, reader: Connection) -> None:

@@ -1102,6 +1102,29 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("layer/test_serving_days.py"),
     ),
     Mutation(
+        "who stands still in the way is ended",
+        "serving/sql/05_idle.sql",
+        "FILTER (WHERE pg_terminate_backend(a.pid))",
+        "FILTER (WHERE a.pid > 0)",
+        _test(
+            "layer/test_serving_catalogue.py::test_who_stands_still_in_a_transaction_is_ended_only_where_it_is_in_the_way"
+        ),
+    ),
+    Mutation(
+        "locks and large objects are not a reader's",
+        "serving/sql/80_privileges.sql",
+        "EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', called);",
+        "EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', called);",
+        _test("layer/test_serving_readers.py::test_each_role_may_do_its_own_work_only"),
+    ),
+    Mutation(
+        "readers leave connections for the layers",
+        "serving/migrate.py",
+        "int(most * _READERS_SHARE)",
+        "most",
+        _test("layer/test_serving_readers.py::test_readers_leave_connections_for_the_layers"),
+    ),
+    Mutation(
         "no column is lost",
         "serving/query.py",
         "while unique in given or (number > 1 and unique in taken):",
