@@ -79,7 +79,7 @@ class Place:
         self.say("emptying the stack")
         compose("--profile", "*", "down", "--volumes")
         subprocess.run(["compose/up"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
-        self.__dict__.pop("_eye", None)
+        self.forget_connection()
         self.wait_for_rest()
 
     def counted(self) -> int:
@@ -89,6 +89,10 @@ class Place:
     def archived(self) -> int:
         """How many records are on HDFS."""
         return sum(Archive(self.stack.settings).next_offsets().values())
+
+    def forget_connection(self) -> None:
+        """The database was away: the next question needs another one."""
+        self.__dict__.pop("_eye", None)
 
     @cached_property
     def _eye(self) -> Connection:
