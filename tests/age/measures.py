@@ -12,11 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import psycopg
-from confluent_kafka import KafkaException
-from requests import RequestException
 
-from contract.errors import BraidError
 from tests.age.questions import QUESTIONS, taken_ms_of
 from tests.age.report import Figure
 from tests.bench.freshness import delays_ms_of, traffic
@@ -130,7 +126,7 @@ def restarts(subject: Subject) -> Iterator[Figure]:
         compose("restart", service)
         place.until(lambda service=service: place.containers.is_healthy(service), _LOOK_S)  # type: ignore[misc]
         healthy_s = time.monotonic() - started_s
-        place.until(lambda: _is_settled(place), _LOOK_S)
+        place.recover(_LOOK_S)
         most = 30.0 if service == "namenode" else None
         yield Figure(f"restart of {service}", healthy_s, "s", most=most)
         yield Figure(f"restart of {service}, all counted", time.monotonic() - started_s, "s")
@@ -154,16 +150,6 @@ def audit_s(place: Place) -> float:
     assert said.returncode == 0, f"the audit found something: {said.stdout[-2_000:]}{said.stderr[-500:]}"
     assert json.loads(said.stdout)["ok"], said.stdout
     return taken_s
-
-
-def _is_settled(place: Place) -> bool:
-    try:
-        records = place.records()
-        return place.counted() >= records and place.archived() >= records
-    except (BraidError, KafkaException, psycopg.Error, RequestException):
-        # The server that was asked is not back yet.
-        place.forget_connection()
-        return False
 
 
 MEASURES: dict[str, Callable[[Subject], Iterator[Figure]]] = {

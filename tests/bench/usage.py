@@ -66,6 +66,13 @@ class Containers:
             for service, cpu_s in last.values():
                 used.cpu_s[service] = used.cpu_s.get(service, 0.0) + cpu_s
 
+    def memory_bytes(self) -> dict[str, int]:
+        """By service what its containers hold now, without the page cache."""
+        held: dict[str, int] = {}
+        for service, _, memory_bytes in self._stats().values():
+            held[service] = held.get(service, 0) + memory_bytes
+        return held
+
     def _stats(self) -> dict[str, tuple[str, float, int]]:
         """Service, CPU seconds and memory of each running container, by its id."""
         containers = self._client.api.containers(filters=self._of_project)
