@@ -31,6 +31,8 @@ from tests.fixtures.stack import ROOT, Stack  # noqa: E402
 
 YOUNG_DAYS = 5
 """So many that a run finds a day and three of late events, and as many earlier runs are kept as of any age."""
+_MOST_EVENTS_A_DAY = 300_000
+"""Some days are in memory at once when a past is made."""
 _DAYS_A_YEAR, _SECONDS_A_DAY = 365, 86_400
 _RESULT = ROOT / "build" / "age.json"
 
@@ -49,10 +51,18 @@ class Wanted:
         days = round(years * _DAYS_A_YEAR)
         if days <= YOUNG_DAYS:
             raise ValueError(f"YEARS={years:g} are {days} days: more than the {YOUNG_DAYS} of a young stack are an age")
-        in_all = rate * _SECONDS_A_DAY * days
-        if min(in_all, most_events) < days:
+        of_rate = rate * _SECONDS_A_DAY
+        a_day = int(min(of_rate, most_events / days, _MOST_EVENTS_A_DAY))
+        if a_day < 1:
             raise ValueError(f"RATE={rate:g} and EVENTS={most_events} are less than an event a day")
-        return cls(days, int(min(in_all, most_events) / days), max(1.0, in_all / most_events))
+        return cls(days, a_day, of_rate / a_day)
+
+    def text(self) -> str:
+        """What stands above the table."""
+        return (
+            f"young: {YOUNG_DAYS} days, aged: {self.days}, with {self.events_a_day:,} events each, "
+            f"1 of {self.thinned:,.1f} that the rate would have brought"
+        )
 
 
 def main() -> int:
@@ -93,8 +103,9 @@ def main() -> int:
         print("age: interrupted", file=sys.stderr)
         return 130
     if options.format == "json":
-        print(json.dumps([row.json() for row in rows], indent=2))
+        print(json.dumps({"past": asdict(wanted), "rows": [row.json() for row in rows]}, indent=2))
     else:
+        print(wanted.text())
         print(header())
         print("\n".join(map(line_of, rows)))
     return 0
@@ -130,8 +141,7 @@ def _figures(place: Place, wanted: Wanted, names: Sequence[str], which: str) -> 
 
 def _make(place: Place, days: int, wanted: Wanted) -> None:
     """What so many days leave; archiver and speed layer go on from there."""
-    thinned = f", thinned {wanted.thinned:,.0f} times" if wanted.thinned > 1 else ""
-    _say(f"making a past of {days} days with {wanted.events_a_day:,} events each{thinned}")
+    _say(f"making a past of {days} days with {wanted.events_a_day:,} events each")
     for service in ("supervisor", "archiver"):
         place.containers.stop(service)
     program = ("tests", "python", "-m", "tests.age.inside.make", str(days), str(wanted.events_a_day))

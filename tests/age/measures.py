@@ -55,6 +55,10 @@ def questions(subject: Subject) -> Iterator[Figure]:
     """Answers to what readers ask: p50 and p99 of a session's questions."""
     for name, question in QUESTIONS.items():
         subject.place.say(f"asking for {name}")
+        if not subject.place.stack.ask(question):
+            # An hour after a past was made nothing of it is of the last hour.
+            subject.place.say("there are no such rows any more")
+            continue
         taken_ms = taken_ms_of(subject.place.stack.settings, question, _ASKED)
         for fraction in (50, 99):
             yield Figure(f"{name}, p{fraction}", float(np.percentile(taken_ms, fraction)), "ms")

@@ -17,7 +17,7 @@ from psycopg import sql
 from batch.audit import audit
 from batch.run import run
 from contract.archive_file import position
-from contract.master import MASTER, QUARANTINE, archived_next_offset, covering
+from contract.master import MASTER, QUARANTINE, Slice, archived_next_offset
 from contract.records import Records, parted
 from contract.settings import Settings
 from ingest.archive import Archiver, connect
@@ -62,7 +62,7 @@ class LiveArchiver:
     """The real archiver, whose clock stands still between the moments at which it writes."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings, self._now_s, self._sent = settings, 0.0, 0
+        self._settings, self._now_s, self._sent = settings, 1.0, 0
         self._reading: list[Reading] = []
         self._producer = Producer({"bootstrap.servers": settings.kafka_bootstrap})
         files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
@@ -139,9 +139,8 @@ def in_archive(settings: Settings) -> dict[str, Any]:
     for partition in range(PAST.partitions):
         for dataset in (MASTER, QUARANTINE):
             for file in sorted(files.ranges(partition, dataset)):
-                (whole,) = covering(partition, [replace(file, first_offset=0)], file.next_offset)
-                part = replace(whole, file=file, first_offset=file.first_offset)
-                found[file.path("", dataset)] = files.read(dataset, [part]).rows()
+                whole = Slice(file, file.first_offset, file.next_offset)
+                found[file.path("", dataset)] = files.read(dataset, [whole]).rows()
         ranges = files.ranges(partition)
         assert archived_next_offset(ranges) > 0
         for file, info in ranges.items():
