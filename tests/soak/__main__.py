@@ -208,7 +208,8 @@ def _table(soak: Soak) -> str:
             f"freshness: p50 {p50:,.0f} ms, p99 {p99:,.0f} ms, longest {delays_ms[-1]:,.0f} ms of {len(delays_ms):,} events"
         )
     for one in soak.happened:
-        lines.append(f"{one.at_s / HOUR_S:6.2f} h  {one.kind} {one.name}: {one.took_s:.1f} s {one.wrong}".rstrip())
+        what = " ".join(filter(None, (one.kind, one.name)))
+        lines.append(f"{one.at_s / HOUR_S:6.2f} h  {what}: {one.took_s:.1f} s {one.wrong}".rstrip())
     return "\n".join(lines)
 
 
