@@ -20,13 +20,13 @@ from contract.archive_file import position
 from contract.master import MASTER, QUARANTINE, Slice, archived_next_offset
 from contract.records import Records, parted
 from contract.settings import Settings
+from contract.views import VIEWS
 from ingest.archive import Archiver, connect
 from ingest.archive_files import ArchiveFiles
 from ingest.hdfs import Hdfs
 from ingest.stop import Stop
 from ingest.topics import topic_of
 from serving.database import connect as connect_database
-from serving.handoff import merge_appended
 from serving.migrate import migrate
 from tests.age.layout import flushes
 from tests.age.making import RETENTION_DAYS, make
@@ -150,12 +150,7 @@ def in_archive(settings: Settings) -> dict[str, Any]:
 
 
 def in_database(settings: Settings) -> dict[str, list[tuple[Any, ...]]]:
-    """By table all rows, but for the columns that are apart by nature."""
-    with connect_database(settings, "speed") as speed:
-        for partition in range(PAST.partitions):
-            # What is appended and not merged yet depends on how large the ranges were.
-            while merge_appended(speed, partition, 1):
-                pass
+    """By table all rows, but for the columns that are apart by nature; those of commits as one a key and epoch."""
     with connect_database(settings, "postgres") as owner:
         columns: dict[str, list[str]] = {}
         for table, column in owner.execute(
@@ -165,18 +160,24 @@ def in_database(settings: Settings) -> dict[str, list[tuple[Any, ...]]]:
         ):
             if column not in APART:
                 columns.setdefault(table, []).append(column)
-        return {
-            table: sorted(
-                owner.execute(
-                    sql.SQL("SELECT {} FROM {}").format(
-                        sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in names),
-                        sql.Identifier("serving", table),
-                    )
-                ).fetchall(),
-                key=repr,
+        queries = {
+            table: sql.SQL("SELECT {} FROM {}").format(
+                sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in names),
+                sql.Identifier("serving", table),
             )
             for table, names in columns.items()
         }
+        for view in VIEWS:
+            # How many rows there are of a key depends on how large the ranges were.
+            group = sql.SQL(", ").join(map(sql.Identifier, ("partition", "epoch", *view.group)))
+            merges = (sql.SQL(measure.sql_merge).format(sql.Identifier(measure.name)) for measure in view.measures)
+            queries[f"speed_{view.name}"] = sql.SQL("SELECT {}, {} FROM {} GROUP BY {}").format(
+                group,
+                sql.SQL(", ").join(sql.SQL("({})::text").format(merge) for merge in merges),
+                sql.Identifier("serving", f"speed_{view.name}"),
+                group,
+            )
+        return {table: sorted(owner.execute(query).fetchall(), key=repr) for table, query in queries.items()}
 
 
 def without_sums_of_gone_runs(tables: dict[str, list[tuple[Any, ...]]], settings: Settings) -> dict[str, Any]:
@@ -213,6 +214,9 @@ def test_a_past_that_is_made_is_what_one_leaves_that_was_lived_through(whole: Se
             assert files == expected
             assert len(files) > 20
             tables, expected_tables = (without_sums_of_gone_runs(in_database(one), one) for one in (made, lived))
+            assert all(
+                expected_tables[table] for table in ("speed_page_traffic", "batch_page_traffic", "day_filter", "reject")
+            )
             for table in expected_tables:
                 assert tables[table] == expected_tables[table], table
             assert len(expected_tables["drift_view"]) > 2
