@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
@@ -36,6 +37,7 @@ RETENTION_DAYS = 7
 """As compose/conf/kafka has it."""
 _AHEAD = LATE_DAYS + 2
 """Of so many days that follow some event may be on a day that has one now."""
+_WRITERS = 8
 _SMALL_RANGE = 1_000
 """Rows of ranges of so many offsets are merged later, as those of live traffic are."""
 _LEADER_EPOCH = 0
@@ -112,7 +114,8 @@ class _Archive:
     """The files of all partitions. A file is written once it stays, the others in the end."""
 
     def __init__(self, settings: Settings, past: Past, topic_id: str) -> None:
-        self._files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
+        self._settings = settings
+        self._files = self._open()
         self._flush_ms, self._topic_id = settings.archive_flush_ms, topic_id
         self._layouts = [Layout(settings, partition) for partition in range(past.partitions)]
         self._held = [Records() for _ in range(past.partitions)]
@@ -146,21 +149,30 @@ class _Archive:
             held.values += records.values
             self._next_offsets[partition] += len(records.offsets)
             for file in layout.settled()[self._settled[partition] :]:
-                self._put(file)
+                self._put(self._files, file)
                 self._settled[partition] += 1
             needed = min((file.first_offset for file in layout.others()), default=self._next_offsets[partition])
             self._held[partition] = _between(held, needed, self._next_offsets[partition])
 
     def finish(self) -> int:
         """Write what is not written yet; returns how many files there are."""
-        for layout in self._layouts:
-            for file in layout.others():
-                self._put(file)
-        return sum(len(layout.settled()) + len(layout.others()) for layout in self._layouts)
+        others = [file for layout in self._layouts for file in layout.others()]
+        # They are thousands of small ones, and HDFS lets each writer wait.
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            list(pool.map(self._put_all, (others[number::_WRITERS] for number in range(_WRITERS))))
+        return sum(len(layout.settled()) for layout in self._layouts) + len(others)
 
-    def _put(self, file: OffsetRange) -> None:
+    def _open(self) -> ArchiveFiles:
+        return ArchiveFiles(Hdfs(self._settings.webhdfs_url), self._settings.archive_root)
+
+    def _put_all(self, files: Iterable[OffsetRange]) -> None:
+        opened = self._open()
+        for file in files:
+            self._put(opened, file)
+
+    def _put(self, files: ArchiveFiles, file: OffsetRange) -> None:
         records = _between(self._held[file.partition], file.first_offset, file.next_offset)
-        self._files.put(file, records, _decoded(file.partition, records), self._position(file.next_offset))
+        files.put(file, records, _decoded(file.partition, records), self._position(file.next_offset))
 
     def _position(self, next_offset: int) -> LogPosition:
         return LogPosition(next_offset, self._topic_id, _LEADER_EPOCH)
