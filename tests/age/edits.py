@@ -1,10 +1,11 @@
-"""Edits of the NameNode since its last checkpoint, as many as a past leaves; renames, as the archiver makes them."""
+"""Edits of the NameNode since its last checkpoint, as many as a past leaves; of folders, of which one call makes many.
+
+One by one, as the archiver makes them, two hundred thousand take some ten minutes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 from hdfs import InsecureClient
 
@@ -16,7 +17,8 @@ CHECKPOINT_EDITS = 200_000
 _EDITS_A_FILE = 8
 """Of a file that the archiver writes: made, its block added, closed, renamed, once deleted, and what merges add."""
 _DAY_MS = 86_400_000
-_AT_ONCE = 8
+_DEPTH = 80
+"""So deep paths are on average as long as those of the archive's files."""
 _FOLDER = "/braid-edits"
 
 
@@ -28,18 +30,10 @@ def edits_left(settings: Settings, past: Past) -> int:
 
 def leave_edits(settings: Settings, past: Past, say: Callable[[str], None]) -> int:
     """Leave so many, and nothing else; returns how many."""
-    count = edits_left(settings, past)
-    say(f"leaving {count:,} edits of the NameNode")
+    calls = edits_left(settings, past) // _DEPTH
+    say(f"leaving {calls * _DEPTH:,} edits of the NameNode")
     client = InsecureClient(settings.webhdfs_url, user="braid", timeout=60)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(partial(_rename_often, settings.webhdfs_url, count // _AT_ONCE), range(_AT_ONCE)))
+    for number in range(calls):
+        client.makedirs("/".join([_FOLDER, str(number), *(_DEPTH - 1) * "f"]))
     client.delete(_FOLDER, recursive=True)
-    return count // _AT_ONCE * _AT_ONCE
-
-
-def _rename_often(url: str, times: int, number: int) -> None:
-    client = InsecureClient(url, user="braid", timeout=60)
-    names = [f"{_FOLDER}/{number}-{side}" for side in ("there", "here")]
-    client.makedirs(names[0])
-    for turn in range(times):
-        client.rename(names[turn % 2], names[(turn + 1) % 2])
+    return calls * _DEPTH

@@ -31,7 +31,7 @@ from speed.range_counter import Counted, RangeCounter
 from tests.age.layout import Layout, flushes
 from tests.age.nights import Night, Nights, dates_of
 from tests.age.past import LATE_DAYS, Past
-from tests.fixtures.kafka import expire
+from tests.fixtures.kafka import expire, senders_times
 
 RETENTION_DAYS = 7
 """As compose/conf/kafka has it."""
@@ -72,7 +72,7 @@ def make(settings: Settings, past: Past, say: Callable[[str], None]) -> Made:
     layer may run meanwhile; they go on from there."""
     topic_id = topic_of(settings)().topic_id
     archive, kafka = _Archive(settings, past, topic_id), _Kafka(settings, past)
-    with connect(settings, "speed") as speed, connect(settings, "batch") as batch:
+    with senders_times(settings), connect(settings, "speed") as speed, connect(settings, "batch") as batch:
         speed_layer = _SpeedLayer(settings, past, topic_id, speed)
         nights = Nights(settings, past.days - 1)
         days = map(_Day.of, past.sent())
@@ -89,9 +89,9 @@ def make(settings: Settings, past: Past, say: Callable[[str], None]) -> Made:
                 following = [later.dates for later in islice(ahead, past.days - 2 - number)]
                 nights.run(batch, Night(day.decoded, day.dates, archive.slices(before), archive.positions()), following)
             say(f"day {number + 1} of {past.days}: {sum(archive.next_offsets()):,} records")
+        kafka.finish()
     say("writing the archive's last files")
     files = archive.finish()
-    kafka.finish()
     return Made(sum(archive.next_offsets()), files, past.days - 1)
 
 

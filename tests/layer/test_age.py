@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from hdfs import InsecureClient
 from psycopg import sql
 
@@ -31,7 +31,7 @@ from serving.migrate import migrate
 from tests.age.layout import flushes
 from tests.age.making import RETENTION_DAYS, make
 from tests.age.past import Past
-from tests.fixtures.kafka import expire, records_of
+from tests.fixtures.kafka import expire, records_of, senders_times
 from tests.layer.test_positions import count_all
 
 PAST = Past(datetime(2026, 11, 30, 7, 30, tzinfo=UTC), days=9, events_a_day=400, partitions=4)
@@ -122,14 +122,23 @@ def live(settings: Settings) -> None:
                 run(settings, print)
     finally:
         archiver.close()
-    expired = [0] * PAST.partitions
-    for of_day in list(PAST.sent())[: PAST.days - RETENTION_DAYS]:
-        expired = [records.offsets[-1] + 1 for records in of_day]
-    expire(settings, dict(enumerate(expired)))
+    expire(settings, first_kept())
+
+
+def first_kept() -> dict[int, int]:
+    """Where Kafka's retention has come to."""
+    *_, last_expired = list(PAST.sent())[: PAST.days - RETENTION_DAYS]
+    return {partition: records.offsets[-1] + 1 for partition, records in enumerate(last_expired)}
 
 
 def in_kafka(settings: Settings) -> list[tuple[Any, ...]]:
-    return [(m.partition(), m.offset(), m.timestamp(), m.value()) for m in records_of(settings)]
+    """Where each partition begins and ends, and its records."""
+    records = [(m.partition(), m.offset(), m.timestamp(), m.value()) for m in records_of(settings, first_kept())]
+    consumer = connect(settings)
+    places = (TopicPartition(settings.topic, partition) for partition in range(PAST.partitions))
+    watermarks = [(place.partition, *consumer.get_watermark_offsets(place, timeout=10)) for place in places]
+    consumer.close()
+    return [*watermarks, *records]
 
 
 def in_archive(settings: Settings) -> dict[str, Any]:
@@ -204,7 +213,8 @@ def test_a_past_that_is_made_is_what_one_leaves_that_was_lived_through(whole: Se
     with another_database(made) as other:
         lived = replace(other, topic=other_topic.topic, archive_root=f"{made.archive_root}-lived")
         try:
-            live(lived)
+            with senders_times(lived):
+                live(lived)
             said: list[str] = []
             counts = make(made, PAST, said.append)
             assert counts.runs == PAST.days - 1
