@@ -31,7 +31,7 @@ from serving.migrate import migrate
 from tests.age.layout import flushes
 from tests.age.making import RETENTION_DAYS, make
 from tests.age.past import Past
-from tests.fixtures.kafka import expire, records_of, senders_times
+from tests.fixtures.kafka import configure, expire, records_of, senders_times
 from tests.layer.test_positions import count_all
 
 PAST = Past(datetime(2026, 11, 30, 7, 30, tzinfo=UTC), days=9, events_a_day=400, partitions=4)
@@ -213,6 +213,9 @@ def test_a_past_that_is_made_is_what_one_leaves_that_was_lived_through(whole: Se
     with another_database(made) as other:
         lived = replace(other, topic=other_topic.topic, archive_root=f"{made.archive_root}-lived")
         try:
+            for one in (made, lived):
+                # The broker would delete what is old while it is lived through.
+                configure(one, "retention.ms", "-1")
             with senders_times(lived):
                 live(lived)
             said: list[str] = []
