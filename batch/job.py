@@ -123,15 +123,16 @@ def compute(
     blocks = Blocks.of(days, max(cores * _BLOCKS_PER_CORE, -(-offsets_of(slices) // _BLOCK_EVENTS)))
     writers = min(blocks.count * len(PARTS), cores * _WRITERS_PER_CORE)
     least_groups = max(cores, len(shares) // _TASK_SHARES)
-    # To hash, to answer, the driver's, to fold, to merge, to write.
-    planned(driver + ranges + 1 + driver + 1 + least_groups + writers)
+    # To hash, to answer, the driver's, to fold and to write; to merge, as many more as there are groups.
+    but_groups = driver + ranges + 1 + driver + 1 + writers
+    planned(but_groups + least_groups)
     numbered = spark.parallelize(list(enumerate(shares)), driver)
     hashes = numbered.flatMap(partial(send_hashes, settings, wanted, ranges)).partitionBy(ranges, int)
     filters = Filters(settings, run_id, ranges) if with_filters else None
     answers = hashes.mapPartitionsWithIndex(partial(send_answers, filters, driver)).partitionBy(driver + 1, int)
     suspects: int = sum(what for _, what in spark.runJob(answers, list, [driver]))
     groups = max(least_groups, -(-suspects // _TASK_EVENTS))
-    planned(driver + ranges + 1 + driver + 1 + groups + writers)
+    planned(but_groups + groups)
     folded = partial(send_folded, settings, spark.broadcast(shares), wanted, groups)
     rows = answers.mapPartitionsWithIndex(folded).partitionBy(groups, int)
     rows = rows.mapPartitions(partial(send_merged, blocks))

@@ -83,12 +83,13 @@ def log_disk(topic: str, cluster_id: str | None, folder: Path = FOLDER) -> LogDi
     # guard: the disk is the broker's
     if cluster_id is None or f"cluster.id={cluster_id}" not in properties.splitlines():
         return None
+    files = {partition: _files(path) for partition, path in sorted(parts.items())}
     return LogDisk(
         # As df says it: what is kept for root or others is none of the disk.
         (disk.f_blocks - disk.f_bfree + disk.f_bavail) * disk.f_frsize,
         disk.f_bavail * disk.f_frsize,
-        {partition: _taken_bytes(path) for partition, path in sorted(parts.items())},
-        {partition: _segments(path) for partition, path in sorted(parts.items())},
+        {partition: _taken_bytes(of) for partition, of in files.items()},
+        {partition: _segments(of) for partition, of in files.items()},
     )
 
 
@@ -99,21 +100,20 @@ def bytes_behind(segments: Mapping[int, int], offset: int) -> int:
     return sum(size_bytes for first, size_bytes in segments.items() if first > holding)
 
 
-def _taken_bytes(folder: Path) -> int:
-    taken = 0
-    # Kafka deletes segments meanwhile. Index files are made larger than what is in them, so blocks count.
+def _files(folder: Path) -> dict[str, os.stat_result]:
+    found = {}
+    # Kafka deletes segments meanwhile.
     with suppress(FileNotFoundError):
         for path in folder.iterdir():
             with suppress(FileNotFoundError):
-                taken += path.stat().st_blocks * 512
-    return taken
-
-
-def _segments(folder: Path) -> dict[int, int]:
-    found = {}
-    with suppress(FileNotFoundError):
-        for path in folder.iterdir():
-            if named := re.fullmatch(r"(\d{20})\.log", path.name):
-                with suppress(FileNotFoundError):
-                    found[int(named[1])] = path.stat().st_size
+                found[path.name] = path.stat()
     return found
+
+
+def _taken_bytes(files: Mapping[str, os.stat_result]) -> int:
+    # Index files are made larger than what is in them, so blocks count.
+    return sum(file.st_blocks * 512 for file in files.values())
+
+
+def _segments(files: Mapping[str, os.stat_result]) -> dict[int, int]:
+    return {int(named[1]): file.st_size for name, file in files.items() if (named := re.fullmatch(r"(\d{20})\.log", name))}

@@ -15,7 +15,7 @@ from ingest.formats.json_form import NOT_JSON
 _MOMENT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:?[0-9]{2})"
 # An IPv6 address begins like a tag with nothing behind it. Before a tag are two hosts where nginx writes to a local syslog,
 # which expects none and puts its own before it.
-_TAG = r"(?:\S+ ){0,2}(?![0-9A-Fa-f]{1,4}:\S)[^\s:\[]+(?:\[[0-9]+\])?: ?"
+_HOSTS_AND_TAG = r"(?:\S+ ){0,2}(?![0-9A-Fa-f]{1,4}:\S)[^\s:\[]+(?:\[[0-9]+\])?: ?"
 _HALF = 0.5
 
 Strip = Callable[[str], str | None]
@@ -78,8 +78,8 @@ _OUTER = (
     Prefix("Twisted's JSON", _twisted_json, of_logger=True),
 )
 _INNER = (
-    _prefix("syslog's prefix", rf"(?:<[0-9]{{1,3}}>)?[A-Z][a-z]{{2}} [ 0-9][0-9] [0-9:]{{8}} {_TAG}"),
-    _prefix("syslog's prefix", rf"(?:<[0-9]{{1,3}}>)?{_MOMENT} {_TAG}"),
+    _prefix("syslog's prefix", rf"(?:<[0-9]{{1,3}}>)?[A-Z][a-z]{{2}} [ 0-9][0-9] [0-9:]{{8}} {_HOSTS_AND_TAG}"),
+    _prefix("syslog's prefix", rf"(?:<[0-9]{{1,3}}>)?{_MOMENT} {_HOSTS_AND_TAG}"),
     _prefix("syslog's prefix", rf"<[0-9]{{1,3}}>1 (?:{_MOMENT}|-) \S+ \S+ \S+ \S+ (?:-|\[.*?\]) ?\ufeff?"),
     _prefix("a logger's prefix", r"\[[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} [+-][0-9]{4}\] \[[0-9]+\] \[[A-Z]+\] ", True),
     _prefix("a logger's prefix", r"(?:DEBUG|INFO|WARNING|ERROR|CRITICAL):[\w.]+:", True),
