@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from contract.event_time import BadTime, time_us
 from contract.integral_floats import REFUSED, IntegralFloats
+from contract.records import Records
 from contract.rejected_line import rejected_line
 
 if TYPE_CHECKING:
@@ -171,12 +172,17 @@ def decode(
     values: Sequence[bytes | None],
     compare: bool = False,
 ) -> Decoded:
-    """Every record of one partition becomes an event or a reject; the three sequences have one item a record.
+    """decode_records() of records that are objects: the three sequences have one item a record."""
+    return decode_records(partition, Records.of(offsets, kafka_times_ms, values), compare)
+
+
+def decode_records(partition: int, records: Records, compare: bool = False) -> Decoded:
+    """Every record of one partition becomes an event or a reject.
 
     What is of wire form is read as that; all else is read, and judged, by the JSON decoder. Which values follow from the
     columns is found only if it is asked for, by `compare`.
     """
-    offset, kafka_time_ms = np.asarray(offsets, np.int64), np.asarray(kafka_times_ms, np.int64)
+    offset, kafka_time_ms = records.offsets, records.kafka_times_ms
     latest_us = kafka_time_ms * _MICROSECONDS_PER_MS + MAX_AHEAD // _MICROSECOND
 
     def frame(schema: pa.Schema, at: NDArray[np.int64], columns: Columns) -> pl.DataFrame:
@@ -190,12 +196,12 @@ def decode(
         # A call of Polars takes as long as a hundred records do, so there is only this one.
         return pl.DataFrame(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
-    at, fields, follows = wire_form().read(values, latest_us, compare)
+    at, fields, follows = wire_form().read(records.pieces, latest_us, compare)
     events = frame(_ARROW_EVENTS, at, fields)
-    if len(at) == len(values):
+    if len(at) == len(records):
         return Decoded(events, _NO_REJECTS.clone(), follows)
-    others = np.delete(np.arange(len(values)), at)
-    (json_at, json_fields), (rejects_at, reasons) = _read_json(values, latest_us, others.tolist())
+    others = np.delete(np.arange(len(records)), at)
+    (json_at, json_fields), (rejects_at, reasons) = _read_json(records.values_at(others), latest_us)
     if len(json_at):
         in_order = np.argsort(np.concatenate([at, json_at]))
         events = pl.concat([events, frame(_ARROW_EVENTS, json_at, json_fields)])[in_order]
@@ -212,7 +218,7 @@ def judge(values: Sequence[bytes | None], kafka_time_ms: int) -> list[str | tupl
     if not values:
         return []
     latest_us = np.full(len(values), kafka_time_ms * _MICROSECONDS_PER_MS + MAX_AHEAD // _MICROSECOND)
-    (events_at, fields), (rejects_at, reasons) = _read_json(values, latest_us, list(range(len(values))))
+    (events_at, fields), (rejects_at, reasons) = _read_json(dict(enumerate(values)), latest_us)
     judgements = dict(zip(rejects_at.tolist(), reasons["reason"], strict=True))
     days = (time_us // (_DAY // _MICROSECOND) for time_us in fields["event_time"])
     judgements |= zip(events_at.tolist(), zip(days, fields["event_id"], strict=True), strict=True)
@@ -233,21 +239,21 @@ def wire_form() -> WireForm:
     return WireForm(Event, dict(zip(_ARROW_EVENTS.names, _ARROW_EVENTS.types, strict=True)), MAX_VALUE_BYTES)
 
 
-def _read_json(values: Sequence[bytes | None], latest_us: NDArray[np.int64], positions: list[int]) -> tuple[Rows, Rows]:
-    """What the JSON decoder says of the values at these positions: the fields of the events, and why others are none."""
+def _read_json(values: Mapping[int, bytes | None], latest_us: NDArray[np.int64]) -> tuple[Rows, Rows]:
+    """What the JSON decoder says of the values, by their positions: the fields of the events, and why others are none."""
     events: dict[int, Event] = {}
     times_us: list[int] = []
     reasons: dict[int, tuple[str, str]] = {}
     # One by one gives the same and takes longer.
-    is_simple = _none_is_exceptional([values[at] for at in positions])
+    is_simple = _none_is_exceptional(list(values.values()))
     decode_one: Callable[[Any], Event] = _decode_simple if is_simple else _decode_closely
-    for at in positions:
+    for at, value in values.items():
         try:
-            event = decode_one(values[at])
+            event = decode_one(value)
             times_us.append(_checked_time_us(event.event_time, latest_us[at]))
             events[at] = event
         except (_Rejected, msgspec.DecodeError, UnicodeDecodeError) as error:
-            reasons[at] = _reason_of(values[at] or b"", error)
+            reasons[at] = _reason_of(value or b"", error)
     fields = {name: [getattr(event, name) for event in events.values()] for name in FIELDS}
     rejected = {
         "reason": [reason for reason, _ in reasons.values()],

@@ -17,11 +17,7 @@ from msgspec import inspect
 from numpy.typing import NDArray
 
 from contract.loops.wire import FIELD, FLOAT, INTEGER, READ_AHEAD, TEXT, TIME, WORD_BYTES, read_records
-
-# A view's offset into its buffer is a signed integer of 32 bits.
-_VIEW_LIMIT = 1 << 31
-# So many records stay in the processor's cache.
-_CHUNK_RECORDS = 2_000
+from contract.records import PADDING_BYTES, Piece
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class Field:
         """What the loop must know of it, as FIELD."""
         return self.kind, self.required, len(name), self.least, self.most
 
-    def column(self, items: np.ndarray, present: NDArray[np.bool_], buffers: list[bytes]) -> pa.Array:
+    def column(self, items: np.ndarray, present: NDArray[np.bool_], buffers: Sequence[NDArray[np.uint8]]) -> pa.Array:
         """The loop's output as Arrow's column; no byte of a text longer than 12 is copied."""
         parts = [None if self.required else pa.py_buffer(np.packbits(present, bitorder="little"))]
         if self.kind == TEXT:
@@ -84,7 +80,6 @@ class WireForm:
     """Reads records of one struct, as fields_of describes it."""
 
     def __init__(self, struct: type[msgspec.Struct], dtypes: Mapping[str, pa.DataType], most_bytes: int) -> None:
-        assert _CHUNK_RECORDS * (most_bytes + 1) < _VIEW_LIMIT
         self._most_bytes = most_bytes
         self._fields = fields_of(struct, dtypes)
         names = [before(field.name, field.kind, is_first=number == 0) for number, field in enumerate(self._fields)]
@@ -94,33 +89,34 @@ class WireForm:
             _words(name.ljust(longest, b"\0") for name in names),
             _words((b"\xff" * len(name)).ljust(longest, b"\0") for name in names),
         )
-        self._padding = bytes(longest + READ_AHEAD)
+        assert longest + READ_AHEAD <= PADDING_BYTES
 
     def read(
-        self, values: Sequence[bytes | None], latest_us: NDArray[np.int64], compare: bool = False
+        self, pieces: Sequence[Piece], latest_us: NDArray[np.int64], compare: bool = False
     ) -> tuple[NDArray[np.int64], dict[str, pa.Array], NDArray[np.bool_]]:
         """The positions of those values that are of wire form, their fields as columns, and which of them follow from these.
 
-        A time is within its limits from 1970 up to its value's own `latest_us`. A value follows from the columns if
-        contract/wire_writer.py writes it of them, byte for byte; none does if they are not to be compared.
+        Positions count through all pieces. A time is within its limits from 1970 up to its value's own `latest_us`. A value
+        follows from the columns if contract/wire_writer.py writes it of them, byte for byte; none does if they are not to be
+        compared.
         """
-        assert len(latest_us) == len(values)
-        shape = (len(self._fields), len(values))
-        positions, present = np.empty(len(values), np.int64), np.empty(shape, np.bool_)
-        follows = np.empty(len(values), np.bool_)
+        count = sum(map(len, pieces))
+        assert len(latest_us) == count
+        shape = (len(self._fields), count)
+        positions, present = np.empty(count, np.int64), np.empty(shape, np.bool_)
+        follows = np.empty(count, np.bool_)
         views, integers, floats = np.empty((*shape, 2), np.uint64), np.empty(shape, np.int64), np.empty(shape, np.float64)
-        rows = 0
-        buffers: list[bytes] = []
-        for first in range(0, len(values), _CHUNK_RECORDS):
-            chunk, lengths = self._readable(values[first : first + _CHUNK_RECORDS])
-            buffer = b"\0".join([*chunk, self._padding])
+        first = rows = 0
+        for number, piece in enumerate(pieces):
+            text = piece.text
             rows = read_records(
                 *self._form,
-                np.frombuffer(buffer, np.uint8),
-                np.ndarray(len(buffer) - WORD_BYTES + 1, np.uint64, buffer, strides=1),
-                lengths,
+                text,
+                np.ndarray(len(text) - WORD_BYTES + 1, np.uint64, text, strides=1),
+                piece.lengths,
+                self._most_bytes,
                 latest_us,
-                len(buffers),
+                number,
                 first,
                 rows,
                 positions,
@@ -131,21 +127,14 @@ class WireForm:
                 compare,
                 follows,
             )
-            buffers.append(buffer)
+            first += len(piece)
         columns = {TEXT: views, TIME: integers, INTEGER: integers, FLOAT: floats}
+        buffers = [piece.text for piece in pieces]
         fields = {
             field.name: field.column(columns[field.kind][number, :rows], present[number, :rows], buffers)
             for number, field in enumerate(self._fields)
         }
         return positions[:rows], fields, follows[:rows]
-
-    def _readable(self, values: Sequence[bytes | None]) -> tuple[list[bytes], NDArray[np.int64]]:
-        """The values and their lengths; an empty one in place of none and of one that is too large."""
-        present = [value or b"" for value in values]
-        lengths = np.fromiter(map(len, present), np.int64, len(present))
-        for at in np.flatnonzero(lengths > self._most_bytes):
-            present[at], lengths[at] = b"", 0
-        return present, lengths
 
 
 def _words(texts: Iterable[bytes]) -> NDArray[np.uint64]:

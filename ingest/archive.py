@@ -10,17 +10,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from contract.errors import ArchiveDamaged, ArchiveGap, EngineUnavailable, PositionLost, TopicUnusable
-from contract.event import Decoded, decode
+from contract.event import Decoded, decode_records
+from contract.fetcher import Fetcher, fetcher
 from contract.forgotten import Rules
 from contract.log_position import TRUNCATED, LogPosition, Topic
 from contract.master import OffsetRange
-from contract.records import CONSUME_MESSAGES, FETCH_BYTES, Records, parted
+from contract.records import FETCH_BYTES, Records
 from contract.settings import Settings
 from ingest.archive_files import ArchiveFiles, Outdated
 from ingest.archive_plan import SMALL_FILE_BYTES, current, plan_merge, superseded
@@ -95,6 +95,7 @@ class Archiver:
     ) -> None:
         self._settings, self._connect, self._topic, self._files = settings, connect, topic, files
         self._consumer: Any = None
+        self._fetcher: Fetcher
         self._stop, self._log, self._writer = stop, log, writer or AtOnce()
         self._rules, self._beat = rules, beat
         # The time of day may be set; only what is compared with HDFS's own times is asked of it.
@@ -154,12 +155,12 @@ class Archiver:
         self._writer.check()
         if self._overtaken:
             self.start()
-        records, errors = parted(self._consumer.consume(CONSUME_MESSAGES, _CONSUME_S))
-        for partition, of_partition in groupby(records, Message.partition):
+        fetched = self._fetcher.fetch(_CONSUME_S)
+        for partition, piece in fetched.records:
             buffer = self._buffers[partition]
-            buffer.records.add(list(of_partition), buffer.position.shift)
-        for message in errors:
-            self._understand(message.partition() or 0, message.error())
+            buffer.records.add(piece, buffer.position.shift)
+        for failure in fetched.failures:
+            self._understand(failure.partition, failure.error)
         self._see_gaps()
         # guard: a set clock neither holds nor hurries a file
         now_s = self._clock_s()
@@ -197,7 +198,7 @@ class Archiver:
 
     def _put(self, offsets: OffsetRange, records: Records, began: LogPosition, position: LogPosition) -> None:
         partition = offsets.partition
-        received = decode(partition, records.offsets, records.kafka_times_ms, records.values, compare=True)
+        received = decode_records(partition, records, compare=True)
 
         def put() -> Decoded | None:
             # guard: files of a log that was cut stay alone
@@ -301,13 +302,14 @@ class Archiver:
         # A client that has heard of the topic before does not ask whether the leader epoch reached so far.
         # guard: a client that knows nothing goes on
         self._consumer = self._connect()
+        self._fetcher = fetcher(self._consumer, self._log)
         self._consumer.assign([position.place(topic, partition) for partition, position in positions.items()])
         return True
 
     def close(self) -> None:
         """Let go of the broker."""
         if self._consumer is not None:
-            self._consumer.close()
+            self._fetcher.close()
             self._consumer = None
 
     def _wait(self, seconds: float) -> bool:
@@ -344,7 +346,7 @@ class Archiver:
 
     def _is_due(self, buffer: _Buffer, now_s: float) -> bool:
         return (
-            len(buffer.records.offsets) >= self._settings.archive_flush_rows
+            len(buffer.records) >= self._settings.archive_flush_rows
             or buffer.records.size_bytes >= self._flush_bytes
             or (now_s - (buffer.since_s or now_s)) * 1000 >= self._settings.archive_flush_ms
         )

@@ -13,7 +13,6 @@ a value is left out in what they get if today's form writes it of today's column
 from __future__ import annotations
 
 import uuid
-from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -61,9 +60,8 @@ def frame_of(table: pa.Table) -> pl.DataFrame:
 def _values_of(decoded: Decoded, records: Records) -> pa.Array:
     """The values that the events were decoded from, but for those that follow from the columns."""
     kept = np.flatnonzero(~decoded.follows)
-    # Nearly none is kept, so an array of all offsets would take longer than to look for these.
-    at = [bisect_left(records.offsets, offset) for offset in decoded.events["offset"].to_numpy()[kept].tolist()]
-    values = [records.values[one] or LEFT_OUT for one in at]
+    at = np.searchsorted(records.offsets, decoded.events["offset"].to_numpy()[kept])
+    values = [value or LEFT_OUT for value in records.values_at(at).values()]
     lengths = np.zeros(1 + len(decoded.follows), np.int64)
     lengths[1 + kept] = list(map(len, values))
     buffers = [None, pa.py_buffer(np.cumsum(lengths)), pa.py_buffer(b"".join(values))]

@@ -6,16 +6,17 @@ offsets to end at. What is in memory is bounded so, whatever the records are.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from contract.aggregate import aggregate, first_of_each
 from contract.errors import OffsetRefused, PublicationRefused, StatementsRefused
-from contract.event import decode
+from contract.event import decode_records
 from contract.forgotten import Rules
 from contract.log_position import LogPosition
 from contract.master import OffsetRange
@@ -75,7 +76,7 @@ class _Part:
     """The records of a part of a range: their offsets, and what they are."""
 
     offsets: OffsetRange
-    record_offsets: list[int]
+    record_offsets: NDArray[np.int64]
     events: pl.DataFrame
     rejects: pl.DataFrame
 
@@ -93,12 +94,12 @@ class _Part:
 
     def halves(self) -> tuple[_Part, _Part]:
         """Both have a record; the part must have two."""
-        middle = self.record_offsets[self.received // 2]
+        middle = int(self.record_offsets[self.received // 2])
         p, first, after = self.offsets.partition, self.offsets.first_offset, self.offsets.next_offset
         return self._between(OffsetRange(p, first, middle)), self._between(OffsetRange(p, middle, after))
 
     def _between(self, offsets: OffsetRange) -> _Part:
-        first, after = (bisect_left(self.record_offsets, offset) for offset in (offsets.first_offset, offsets.next_offset))
+        first, after = np.searchsorted(self.record_offsets, (offsets.first_offset, offsets.next_offset))
         inside = pl.col("offset").is_between(offsets.first_offset, offsets.next_offset, closed="left")
         return _Part(offsets, self.record_offsets[first:after], self.events.filter(inside), self.rejects.filter(inside))
 
@@ -224,5 +225,5 @@ class RangeCounter:
     def _decoded(self, wanted: OffsetRange) -> _Part:
         """The range, or its beginning if that is all that fits into memory."""
         offsets, records = self._reader.read(wanted)
-        decoded = decode(wanted.partition, records.offsets, records.kafka_times_ms, records.values)
+        decoded = decode_records(wanted.partition, records)
         return _Part(offsets, records.offsets, decoded.events, decoded.rejects)

@@ -4,18 +4,20 @@ one is kept for the next."""
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+import numpy as np
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from contract.errors import DataLost, EngineUnavailable, PositionLost
 from contract.event import MAX_VALUE_BYTES
+from contract.fetcher import fetcher
 from contract.log_position import TRUNCATED, LogPosition
 from contract.master import OffsetRange
-from contract.records import CONSUME_MESSAGES, FETCH_BYTES, Records, parted
+from contract.records import FETCH_BYTES, Records
 from contract.settings import Settings
 from serving.log_check import answered_topic, ask_topic, topic_of
 
@@ -29,14 +31,16 @@ _QUEUE_KB, _LEAST_QUEUE_KB = 32_768, 1_024
 class RangeReader:
     """Reads the ranges of one partition; those that follow each other need no seek. Offsets are shifted as positions are."""
 
-    def __init__(self, settings: Settings, partition: int) -> None:
+    def __init__(self, settings: Settings, partition: int, log: Callable[[str], None]) -> None:
         self._settings = settings
         self._partition = partition
+        self._log = log
         self._most_bytes = settings.range_max_mb << 20
         self._mean_bytes = MAX_VALUE_BYTES
         self._admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
         self._topic_id = ""
         self._consumer = self._connect()
+        self._fetcher = fetcher(self._consumer, log)
         self._knows_topic = False
         self._asked: Future[Any] | None = None
         self._prefetched = Records()
@@ -79,8 +83,8 @@ class RangeReader:
         if self._knows_topic:
             # That asks Kafka, so if it fails the old one is still there.
             following = self._connect()
-            self._consumer.close()
-            self._consumer = following
+            self._fetcher.close()
+            self._consumer, self._fetcher = following, fetcher(following, self._log)
         self._seek(position)
         self._next_offset = position.next_offset
 
@@ -113,18 +117,19 @@ class RangeReader:
             self._seek(LogPosition(wanted.first_offset, shift=self._shift))
         self._next_offset = None
         self._fetch_to(wanted.next_offset)
-        inside = bisect_left(self._prefetched.offsets, wanted.next_offset)
+        offsets = self._prefetched.offsets
+        inside = int(np.searchsorted(offsets, wanted.next_offset))
         # guard: a range is read in parts
         count = min(inside, self._prefetched.count_within(self._most_bytes))
         is_whole = count == inside and self._reached_offset >= wanted.next_offset
-        self._next_offset = wanted.next_offset if is_whole else self._prefetched.offsets[count - 1] + 1
+        self._next_offset = wanted.next_offset if is_whole else int(offsets[count - 1]) + 1
         # The answer comes while the caller decodes.
         self._asked = ask_topic(self._admin, self._settings)
         return OffsetRange(self._partition, wanted.first_offset, self._next_offset), self._prefetched.take(count)
 
     def close(self) -> None:
         """Let go of the broker."""
-        self._consumer.close()
+        self._fetcher.close()
 
     def _seek(self, position: LogPosition) -> None:
         self._knows_topic = True
@@ -143,17 +148,15 @@ class RangeReader:
         while self._reached_offset < next_offset and self._prefetched.size_bytes < self._most_bytes:
             # As many as fit if they are like the last ones.
             fitting = 1 + (self._most_bytes - self._prefetched.size_bytes) // self._mean_bytes
-            missing = min(CONSUME_MESSAGES, next_offset - self._reached_offset, fitting)
-            messages = self._consumer.consume(missing, _CONSUME_TIMEOUT_S)
-            records, errors = parted(messages)
-            if records:
-                before_bytes = self._prefetched.size_bytes
-                self._prefetched.add(records, self._shift)
-                self._mean_bytes = 1 + (self._prefetched.size_bytes - before_bytes) // len(records)
-                self._reached_offset = self._prefetched.offsets[-1] + 1
-            for message in errors:
-                self._handle(message.error(), message.offset())
-            if messages:
+            missing = min(next_offset - self._reached_offset, fitting)
+            fetched = self._fetcher.fetch(_CONSUME_TIMEOUT_S, missing)
+            for _, piece in fetched.records:
+                self._prefetched.add(piece, self._shift)
+                self._mean_bytes = 1 + piece.size_bytes // len(piece)
+                self._reached_offset = int(piece.offsets[-1]) + self._shift + 1
+            for failure in fetched.failures:
+                self._handle(failure.error, failure.offset)
+            if fetched:
                 deadline = time.monotonic() + _STALLED_AFTER_S
             elif time.monotonic() > deadline:
                 # The next read starts anew.
@@ -162,10 +165,10 @@ class RangeReader:
                 )
                 raise EngineUnavailable.at("Kafka", self._settings.kafka_bootstrap, cause)
 
-    def _handle(self, error: KafkaError, offset: int | None) -> None:
+    def _handle(self, error: KafkaError, offset: int) -> None:
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
-            self._reached_offset = max(self._reached_offset, (offset or 0) + self._shift)
+            self._reached_offset = max(self._reached_offset, offset + self._shift)
         elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             wanted, (low, high) = self._reached_offset - self._shift, self._watermarks()
             if wanted < low:

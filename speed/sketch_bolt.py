@@ -61,7 +61,7 @@ class SketchBolt(DatabaseBolt):
         if partition not in self._counters:
             settings = self.settings
             self._counters[partition] = RangeCounter(
-                RangeReader(settings, partition),
+                RangeReader(settings, partition, self.logger.info),
                 RecentEvents(settings.dedupe_window_offsets, settings.filter_false_positive_rate),
                 self._counted_days,
                 self._commit,

@@ -202,7 +202,7 @@ def _is(text: NDArray[np.uint8], at: int, after: int, written: NDArray[np.uint8]
 @compiled(
     types.int64(
         _FIELDS, _NAMES, _NAMES,
-        _BYTES, _WORDS, _LONGS, _LONGS, types.int64, types.int64, types.int64,
+        _BYTES, _WORDS, _LONGS, types.int64, _LONGS, types.int64, types.int64, types.int64,
         types.int64[::1], types.boolean[:, ::1], types.uint64[:, :, ::1], types.int64[:, ::1], types.float64[:, ::1],
         types.boolean, types.boolean[::1],
     )
@@ -214,6 +214,7 @@ def read_records(
     text: NDArray[np.uint8],
     words: NDArray[np.uint64],
     lengths: NDArray[np.int64],
+    most_bytes: int,
     latest_us: NDArray[np.int64],
     buffer: int,
     first_record: int,
@@ -228,9 +229,10 @@ def read_records(
 ) -> int:
     """Write the records that are of wire form to the rows from `row` on; returns the row after them.
 
-    `text` is one of several buffers, and begins with record `first_record`; `words` are the eight bytes from each of its
-    positions on. A field's name is with all punctuation before the value. `records` says of which record a row is. Of
-    `views`, `integers` and `floats` each has a column for each field, which uses that of its kind.
+    `text` and `lengths` are those of a Piece, of which record `first_record` is the first; `words` are the eight bytes from
+    each position of the text on, and `buffer` is the text's number. None is of a value larger than `most_bytes`. A field's
+    name is with all punctuation before the value. `records` says of which record a row is. Of `views`, `integers` and
+    `floats` each has a column for each field, which uses that of its kind.
 
     If they are to be compared, `follows` says of a row whether write_records would write the very same bytes of it. What can
     be spelled in more than one way here is only what comes after the seconds of a time, and a number with a fraction: these
@@ -240,8 +242,10 @@ def read_records(
     after = -1
     for number in range(len(lengths)):
         at = start = after + 1
-        after = start + lengths[number]
+        after = start + max(lengths[number], 0)
         record = first_record + number
+        if lengths[number] > most_bytes:
+            continue
         good, same, may_be_other_than_ascii = True, compare, 0
         for column in range(len(fields)):
             field = fields[column]

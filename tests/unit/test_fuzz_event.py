@@ -33,6 +33,7 @@ from contract.event import (
     encode,
     wire_form,
 )
+from contract.records import Records
 from contract.wire_writer import write
 from tests import oracle
 from tests.fixtures.corpus import EVENT, KAFKA_TIME_MS, VALUES, written
@@ -184,7 +185,8 @@ def test_decoder_and_oracle_give_every_value_the_same_event_or_reason(batch: lis
 
 @given(st.lists(almost_wire_form(), min_size=1, max_size=8))
 def test_the_json_decoder_reads_the_same_from_what_is_read_without_it(batch: list[bytes]):
-    at, columns, _ = wire_form().read(batch, np.full(len(batch), LATEST_US))
+    pieces = Records.of(range(len(batch)), [KAFKA_TIME_MS] * len(batch), batch).pieces
+    at, columns, _ = wire_form().read(pieces, np.full(len(batch), LATEST_US))
     read = pa.RecordBatch.from_pydict(columns).to_pylist()
     decoded = [msgspec.structs.asdict(msgspec.json.decode(batch[position], type=Event)) for position in at]
     assert read == [fields | {"event_time": time_of(fields["event_time"])} for fields in decoded]

@@ -172,7 +172,7 @@ def test_files_that_are_too_much_for_memory_stay_as_they_are(monkeypatch: pytest
     for first in (0, 2, 4):
         archiver._put(
             OffsetRange(0, first, first + 2),
-            Records([first, first + 1], [KAFKA_TIME_MS] * 2, [b"x" * 60_000, event(first)[1]]),
+            Records.of([first, first + 1], [KAFKA_TIME_MS] * 2, [b"x" * 60_000, event(first)[1]]),
             LogPosition(first),
             LogPosition(first + 2),
         )

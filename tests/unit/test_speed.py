@@ -162,7 +162,7 @@ class Partition:
         self.at = after
         self.calls.append(("read", wanted.first_offset))
         offsets = list(range(wanted.first_offset, after))
-        records = Records(offsets, [1_779_000_000_000] * len(offsets), [self.values[offset] for offset in offsets])
+        records = Records.of(offsets, [1_779_000_000_000] * len(offsets), [self.values[offset] for offset in offsets])
         return OffsetRange(wanted.partition, wanted.first_offset, after), records
 
     def low_offset(self) -> int:

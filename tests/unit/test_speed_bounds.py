@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pystorm.component import Tuple
 
+from contract.fetcher import Fetcher
 from contract.master import OffsetRange
-from contract.records import CONSUME_MESSAGES
 from contract.settings import Settings
 from speed.plan import RangePlan
 from speed.reader import RangeReader
 from speed.sketch_bolt import SketchBolt
+from tests.fixtures.kafka_records import rows_of
 from tests.fixtures.memory import GAP, MemoryConsumer, MemoryTopic
 from tests.simulate.engines import Admin
 
@@ -39,7 +40,7 @@ def reader_of(records: list[object], monkeypatch: pytest.MonkeyPatch, asked: lis
 
     monkeypatch.setattr("speed.reader.Consumer", Consumer)
     monkeypatch.setattr("speed.reader.AdminClient", lambda config: Admin(topic))
-    return RangeReader(replace(Settings(), range_max_mb=1), 0)
+    return RangeReader(replace(Settings(), range_max_mb=1), 0, print)
 
 
 @given(sizes=st.lists(st.one_of(SIZES, st.just(-1)), max_size=30), first=st.integers(0, 10), length=st.integers(1, 40))
@@ -52,10 +53,11 @@ def test_a_range_is_read_in_parts_that_hold_all_its_records_once(sizes: list[int
         while offset < after:
             part, records = reader.read(OffsetRange(0, offset, after))
             assert part.first_offset == offset < part.next_offset <= after
-            assert records.size_bytes == sum(len(value or b"") for value in records.values)
-            assert records.size_bytes <= MB or len(records.values) == 1
-            assert all(part.first_offset <= one < part.next_offset for one in records.offsets)
-            found += zip(records.offsets, records.values, strict=True)
+            rows = rows_of(records)
+            assert records.size_bytes == sum(len(value or b"") for _, _, value in rows)
+            assert records.size_bytes <= MB or len(rows) == 1
+            assert all(part.first_offset <= one < part.next_offset for one, _, _ in rows)
+            found += [(one, value) for one, _, value in rows]
             offset = part.next_offset
     expected = [(place, one[1]) for place, one in enumerate(topic) if one is not GAP and first <= place < after]  # type: ignore[index]
     assert found == expected
@@ -67,14 +69,14 @@ def test_no_more_is_asked_for_than_fits_by_the_size_of_the_last_ones(monkeypatch
     offset = 0
     while offset < 100:
         part, records = reader.read(OffsetRange(0, offset, 100))
-        assert len(records.values) == min(10, 100 - offset)
+        assert len(records) == min(10, 100 - offset)
         offset = part.next_offset
     assert max(asked) <= 1 + MB // (64 << 10)
     assert sum(asked) < 200
     asked.clear()
     small = reader_of([(1, bytes(100))] * 2_000, monkeypatch, asked)
     small.read(OffsetRange(0, 0, 2_000))
-    assert asked[1:3] == [CONSUME_MESSAGES, CONSUME_MESSAGES]
+    assert asked[1:3] == [Fetcher.MOST_MESSAGES] * 2
 
 
 @given(

@@ -43,7 +43,7 @@ def main() -> None:
         next_offsets = {p: at.next_offset for p, at in positions(connection, settings.topic_partitions).items()}
         counters = {
             partition: RangeCounter(
-                RangeReader(settings, partition),
+                RangeReader(settings, partition, lambda text: print(text, file=sys.stderr)),
                 RecentEvents(settings.dedupe_window_offsets, settings.filter_false_positive_rate),
                 counted_days,
                 commit,
