@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, Producer
-from confluent_kafka.admin import AdminClient
 
 from contract.fetcher import BatchFetcher, Fetcher, fetcher
 from contract.settings import Settings
@@ -82,19 +81,6 @@ def test_a_log_that_begins_later_is_the_same_error(topic: Settings):
     assert [code for _, _, code, *_ in found.failures] == [KafkaError._AUTO_OFFSET_RESET] * 2
     assert not any(found.records.values())
     assert [len(rows) for rows in both(topic, 5).records.values()] == [5, 5]
-
-
-def test_a_topic_that_is_deleted_is_the_same_error(no_topic: Settings):
-    admin = AdminClient({"bootstrap.servers": no_topic.kafka_bootstrap})
-    one, other = consumer_of(no_topic.kafka_bootstrap), consumer_of(no_topic.kafka_bootstrap)
-    assert no_topic.topic not in admin.list_topics(timeout=10).topics
-    found = [
-        {(partition, code) for partition, _, code, *_ in taken(consumer, by, no_topic.topic, PARTITIONS, 10_000).failures}
-        for consumer, by in ((one, Fetcher(one)), (other, fetcher(other, pytest.fail)))
-    ]
-    assert found == [{(partition, KafkaError.UNKNOWN_TOPIC_OR_PART) for partition in PARTITIONS}] * 2
-    one.close()
-    other.close()
 
 
 def _equal(found: object, expected: object) -> None:
