@@ -353,8 +353,7 @@ class Archiver:
 
     def _understand(self, partition: int, error: KafkaError) -> None:
         """Go on behind records that are gone, stop in another log; anything else the client tries again by itself."""
-        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise TopicUnusable.missing(self._settings.topic, self._settings.kafka_bootstrap)
+        # Nobody tells an assigned consumer of a topic that is gone: the archiver looks for it by itself.
         if error.code() != KafkaError._AUTO_OFFSET_RESET:
             self._log(f"Kafka at {self._settings.kafka_bootstrap}: {error.str()}")
             return
