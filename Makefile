@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up deploy down clean ps logs sample-log replay follow sources batch rollback resume-topic accept-gap forget add-partitions audit query psql status transactions test test-all test-fast lint mutations simulate drill heal-demo bench servers
+.PHONY: help up deploy down clean ps logs sample-log replay follow sources batch rollback collectors resume-topic accept-gap forget add-partitions audit query psql status transactions test test-all test-fast lint mutations simulate drill heal-demo bench servers
 compose := compose/engine compose
 
 help: ## this list
@@ -43,6 +43,9 @@ batch: ## compute the views anew for all days that new records are on, and publi
 
 rollback: ## let the views answer from an earlier run that is kept: RUN=12, or the one before the live one
 	@$(compose) run --rm -T --no-deps batch python -m serving rollback $(if $(RUN),--run "$(RUN)")
+
+collectors: ## run N= instances of the collector from now on; AUTOSCALE=1 make up lets load say how many
+	@$(compose) up -d --no-deps --no-recreate --scale "collector=$(N)" collector
 
 resume-topic: ## let all readers go on in a topic that was made again, or that lost its end; docs/operations.md
 	@compose/resume-topic

@@ -9,12 +9,17 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 build=$(dirname "$here")/build # git-ignored: all that is made on this machine
 env_file=${BRAID_ENV_FILE:-$here/.env}
 
-# The compose project: COMPOSE_PROJECT_NAME of the shell, or of .env, as compose itself reads it.
-project=${COMPOSE_PROJECT_NAME:-}
-if [[ -z $project && -r $env_file ]]; then
-    project=$(sed -nE "s/^(export )?COMPOSE_PROJECT_NAME=[\"']?([^\"'# ]*).*/\2/p" "$env_file" | tail -n 1)
-fi
-export COMPOSE_PROJECT_NAME=${project:=braid}
+# A variable of the shell, or of .env, as compose itself reads it, or else its default.
+setting() {
+    local name=$1 value=${!1:-}
+    if [[ -z $value && -r $env_file ]]; then
+        value=$(sed -nE "s/^(export )?$name=[\"']?([^\"'# ]*).*/\2/p" "$env_file" | tail -n 1)
+    fi
+    echo "${value:-$2}"
+}
+
+project=$(setting COMPOSE_PROJECT_NAME braid)
+export COMPOSE_PROJECT_NAME=$project
 
 # Talk goes to stderr; stdout is for results.
 say() { echo "braid: $*" >&2; }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from itertools import repeat
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -159,6 +159,13 @@ class Decoded:
     follows: NDArray[np.bool_]
 
 
+class Reject(NamedTuple):
+    """Why a value is no event: one of REASONS, and what is wrong where, which quotes nothing of the value."""
+
+    reason: str
+    detail: str
+
+
 class _Rejected(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason)
@@ -217,12 +224,21 @@ def judge(values: Sequence[bytes | None], kafka_time_ms: int) -> list[str | tupl
     """
     if not values:
         return []
-    latest_us = np.full(len(values), kafka_time_ms * _MICROSECONDS_PER_MS + MAX_AHEAD // _MICROSECOND)
+    latest_us = _latest_us(kafka_time_ms, len(values))
     (events_at, fields), (rejects_at, reasons) = _read_json(dict(enumerate(values)), latest_us)
     judgements = dict(zip(rejects_at.tolist(), reasons["reason"], strict=True))
     days = (time_us // (_DAY // _MICROSECOND) for time_us in fields["event_time"])
     judgements |= zip(events_at.tolist(), zip(days, fields["event_id"], strict=True), strict=True)
     return [judgements[at] for at in range(len(values))]
+
+
+def read(values: Sequence[bytes | None], kafka_time_ms: int) -> list[Event | Reject]:
+    """The event that decode() makes of each of few values if the broker receives it then, or why it makes none."""
+    if not values:
+        return []
+    events, _, rejects = _read_each(dict(enumerate(values)), _latest_us(kafka_time_ms, len(values)))
+    found = events | rejects
+    return [found[at] for at in range(len(values))]
 
 
 def encode(event: Event) -> bytes:
@@ -241,9 +257,24 @@ def wire_form() -> WireForm:
 
 def _read_json(values: Mapping[int, bytes | None], latest_us: NDArray[np.int64]) -> tuple[Rows, Rows]:
     """What the JSON decoder says of the values, by their positions: the fields of the events, and why others are none."""
+    events, times_us, reasons = _read_each(values, latest_us)
+    fields = {name: [getattr(event, name) for event in events.values()] for name in FIELDS}
+    rejected = {
+        "reason": [reason for reason, _ in reasons.values()],
+        "detail": [detail for _, detail in reasons.values()],
+        "value_bytes": [len(values[at] or b"") for at in reasons],
+        "value": [values[at] for at in reasons],
+    }
+    return (_positions(events), fields | {"event_time": times_us}), (_positions(reasons), rejected)
+
+
+def _read_each(
+    values: Mapping[int, bytes | None], latest_us: NDArray[np.int64]
+) -> tuple[dict[int, Event], list[int], dict[int, Reject]]:
+    """By position the events, their microseconds since 1970 in the same order, and why others are none."""
     events: dict[int, Event] = {}
     times_us: list[int] = []
-    reasons: dict[int, tuple[str, str]] = {}
+    reasons: dict[int, Reject] = {}
     # One by one gives the same and takes longer.
     is_simple = _none_is_exceptional(list(values.values()))
     decode_one: Callable[[Any], Event] = _decode_simple if is_simple else _decode_closely
@@ -254,14 +285,12 @@ def _read_json(values: Mapping[int, bytes | None], latest_us: NDArray[np.int64])
             events[at] = event
         except (_Rejected, msgspec.DecodeError, UnicodeDecodeError) as error:
             reasons[at] = _reason_of(value or b"", error)
-    fields = {name: [getattr(event, name) for event in events.values()] for name in FIELDS}
-    rejected = {
-        "reason": [reason for reason, _ in reasons.values()],
-        "detail": [detail for _, detail in reasons.values()],
-        "value_bytes": [len(values[at] or b"") for at in reasons],
-        "value": [values[at] for at in reasons],
-    }
-    return (_positions(events), fields | {"event_time": times_us}), (_positions(reasons), rejected)
+    return events, times_us, reasons
+
+
+def _latest_us(kafka_time_ms: int, records: int) -> NDArray[np.int64]:
+    """Up to when an event may be if the broker receives its record then, for so many records."""
+    return np.full(records, kafka_time_ms * _MICROSECONDS_PER_MS + MAX_AHEAD // _MICROSECOND)
 
 
 def _none_is_exceptional(values: Sequence[bytes | None]) -> bool:
@@ -315,22 +344,21 @@ def _nesting(value: bytes) -> int:
     return deepest
 
 
-def _reason_of(value: bytes, error: Exception) -> tuple[str, str]:
-    """Reason and detail of a value that is no event; the detail quotes no part of the value."""
+def _reason_of(value: bytes, error: Exception) -> Reject:
     if isinstance(error, _Rejected):
-        return error.reason, error.detail
+        return Reject(error.reason, error.detail)
     # The decoder stops at the first thing it dislikes; what is wrong with the whole value comes before a field.
     try:
         value.decode()
         _check_syntax(value)
     except UnicodeDecodeError as invalid:
-        return "not_utf8", f"invalid byte at {invalid.start}"
+        return Reject("not_utf8", f"invalid byte at {invalid.start}")
     except msgspec.DecodeError as invalid:
-        return "not_json", str(invalid)
+        return Reject("not_json", str(invalid))
     reason = _reason_of_validation(str(error))
     if reason == "missing_field" and (line := rejected_line(value)):
-        return line.rejected, line.detail
-    return reason, str(error)
+        return Reject(line.rejected, line.detail)
+    return Reject(reason, str(error))
 
 
 def _reason_of_validation(message: str) -> str:

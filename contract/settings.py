@@ -113,12 +113,29 @@ class Settings:
         1,
     )
     keep_runs: int = _setting("BRAID_KEEP_RUNS", 3, "published runs kept for rollback", 1)
+    collector_rate: int = _setting(
+        "BRAID_COLLECTOR_RATE", 10_000, "events/s of a site that one instance of the collector takes; 0: any number", 0
+    )
+    collector_max_kb: int = _setting("BRAID_COLLECTOR_MAX_KB", 1_024, "kilobytes of one request to it, unpacked", 1)
+    collector_wait_ms: int = _setting(
+        "BRAID_COLLECTOR_WAIT_MS", 5_000, "how long a request to it waits for Kafka's acknowledgement", 100
+    )
+    collector_origins: str = _setting(
+        "BRAID_COLLECTOR_ORIGINS", "", "whose pages may send to it: https://www.example.com,https://shop.example.com; * all"
+    )
+    collector_proxies: int = _setting(
+        "BRAID_COLLECTOR_PROXIES",
+        1,
+        "proxies of your own before it, each writing into X-Forwarded-For whom it heard; its balancer is one",
+        0,
+    )
     rate: int = _setting("RATE", 200, "events/s of the traffic simulator", 1)
     seed: int = _setting("BRAID_SEED", 1, "seed of the traffic simulator", 0)
     port_kafka: int = _setting("BRAID_PORT_KAFKA", 9092, "Kafka on 127.0.0.1 for host clients", 1)
     port_database: int = _setting("BRAID_PORT_DATABASE", 5433, "TimescaleDB on 127.0.0.1", 1)
     port_namenode: int = _setting("BRAID_PORT_NAMENODE", 9870, "NameNode page on 127.0.0.1", 1)
     port_spark: int = _setting("BRAID_PORT_SPARK", 8080, "Spark master page on 127.0.0.1", 1)
+    port_collector: int = _setting("BRAID_PORT_COLLECTOR", 8081, "the collector on 127.0.0.1", 1)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:

@@ -179,6 +179,13 @@ def _replay_quarantine(settings: Settings, options: argparse.Namespace) -> None:
         replay_quarantined(settings, parts, stop, lambda judged: print(to_json(judged), flush=True))
 
 
+def _collect(settings: Settings, options: argparse.Namespace) -> None:
+    # What only this verb needs takes time to load.
+    from ingest.collector.serve import serve
+
+    serve(settings, options.host, options.port, options.agent_port, _log)
+
+
 def _archive(settings: Settings, options: argparse.Namespace) -> None:
     files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
     heart = Heartbeat(Path("/tmp/braid-archiver"))  # where the health check looks
@@ -438,6 +445,12 @@ def _parser() -> argparse.ArgumentParser:
     lifting = verbs.add_parser("lift", help="what a statement forgets counts if it comes again; prints all that was said")
     lifting.add_argument("number", type=_positive, metavar="N", help="the statement's number")
     lifting.set_defaults(run=_lift)
+
+    collecting = verbs.add_parser("collect", help="take events over HTTP until stopped")
+    collecting.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    collecting.add_argument("--port", type=int, default=8000, help="port of HTTP (default: %(default)s)")
+    collecting.add_argument("--agent-port", type=int, default=8001, help="port for HAProxy's agent (default: %(default)s)")
+    collecting.set_defaults(run=_collect)
 
     archiving = verbs.add_parser("archive", help="copy the topic to HDFS, exactly once, until stopped")
     archiving.set_defaults(run=_archive)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import repeat
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -20,26 +21,28 @@ Report = Callable[[KafkaError | None, Message], None]
 """Is told what became of a record."""
 
 
+def configuration(settings: Settings) -> dict[str, Any]:
+    """What all our producers have in common."""
+    return {
+        "bootstrap.servers": settings.kafka_bootstrap,
+        "enable.idempotence": True,
+        "acks": "all",
+        "compression.type": "lz4",
+        "linger.ms": 20,
+        # The partitioner of Java's clients, so that a visitor keeps its partition whichever client sends.
+        "partitioner": "murmur2_random",
+        "message.timeout.ms": 120_000,
+        "log_level": 2,
+    }
+
+
 def connect(settings: Settings, report_all: bool = False) -> Producer:
     """A producer whose broker answers and has the topic; else EngineUnavailable or TopicUnusable, within seconds.
 
     With `report_all` it also reports records that arrived, for whoever must know where.
     """
-    producer = Producer(
-        {
-            "bootstrap.servers": settings.kafka_bootstrap,
-            "enable.idempotence": True,
-            "acks": "all",
-            "compression.type": "lz4",
-            "linger.ms": 20,
-            # The partitioner of Java's clients, so that a visitor keeps its partition whichever client sends.
-            "partitioner": "murmur2_random",
-            "message.timeout.ms": 120_000,
-            # A report of each record that arrived takes as long as sending it.
-            "delivery.report.only.error": not report_all,
-            "log_level": 2,
-        }
-    )
+    # A report of each record that arrived takes as long as sending it.
+    producer = Producer(configuration(settings) | {"delivery.report.only.error": not report_all})
     try:
         topic = producer.list_topics(settings.topic, timeout=_ANSWER_S).topics[settings.topic]
     except KafkaException as error:

@@ -22,6 +22,7 @@ claim(Path(__file__).with_name("compose.yaml"))
 from tests.bench import batch, freshness, ingest  # noqa: E402 settings are read from the environment above
 from tests.bench.accuracy import accuracy  # noqa: E402
 from tests.bench.charts import draw  # noqa: E402
+from tests.bench.collect import collect  # noqa: E402
 from tests.bench.drain import drain  # noqa: E402
 from tests.bench.place import Place  # noqa: E402
 from tests.bench.queries import queries  # noqa: E402
@@ -32,6 +33,7 @@ from tests.fixtures.stack import ROOT, Stack  # noqa: E402
 
 CASES: dict[str, Callable[[Place, int], Iterator[Row]]] = {
     "produce": ingest.produce,
+    "collect": collect,
     "archive": ingest.archive,
     "replay": ingest.replay,
     "drain": drain,

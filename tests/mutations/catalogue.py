@@ -36,6 +36,41 @@ def _test(node: str) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "acknowledged means that each record is there",
+        "ingest/collector/publisher.py",
+        "if self._left or self.done.done():",
+        "if self.done.done():",
+        _test("unit/test_collector.py"),
+    ),
+    Mutation(
+        "an open breaker lets nothing through",
+        "ingest/collector/breaker.py",
+        "if self.state is State.OPEN or (self.state is State.HALF_OPEN and self._on_trial):",
+        "if False:",
+        _test("unit/test_collector_breaker.py"),
+    ),
+    Mutation(
+        "a site keeps to its rate",
+        "ingest/collector/rates.py",
+        "if missing > 0:",
+        "if False:",
+        _test("unit/test_collector.py"),
+    ),
+    Mutation(
+        "an address is taken from behind",
+        "ingest/collector/visitors.py",
+        "text = way[max(0, len(way) - 1 - proxies)]",
+        "text = way[0]",
+        _test("unit/test_collector.py"),
+    ),
+    Mutation(
+        "who is not to be followed has no visitor of his own",
+        "ingest/collector/judged.py",
+        "if is_followed:",
+        "if True:",
+        _test("unit/test_collector.py"),
+    ),
+    Mutation(
         "a lag that nears what retention leaves is said",
         "serving/disk.py",
         "if unarchived >= _LAG_NEAR * kept:",

@@ -19,7 +19,10 @@ DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
 # Read by compose, not by our code.
-COMPOSE_ONLY = {"COMPOSE_PROJECT_NAME", "SPARK_WORKER_CORES", "SPARK_WORKER_MEMORY", "SPARK_WORKER_LIMIT"}
+COMPOSE_ONLY = {
+    *("COMPOSE_PROJECT_NAME", "SPARK_WORKER_CORES", "SPARK_WORKER_MEMORY", "SPARK_WORKER_LIMIT"),
+    *("BRAID_COLLECTORS", "BRAID_COLLECTOR_BALANCE", "AUTOSCALE", "AUTOSCALE_COLLECTORS", "AUTOSCALE_SPARK_WORKERS"),
+}
 
 
 def test_the_json_schema_is_the_codes():
