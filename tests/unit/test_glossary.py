@@ -1,4 +1,4 @@
-"""The glossary's words are where it says: in the code, in SQL."""
+"""The glossary's words are where it says, in the code and in SQL, and it has what the architecture introduces."""
 
 from __future__ import annotations
 
@@ -104,3 +104,14 @@ def test_each_entry_is_short_and_says_where_it_is():
     # Two plain sentences, three at most.
     said = {word: re.split(r" (?:Code|SQL): ", text)[0] for word, text in ENTRIES.items()}
     assert [word for word, text in said.items() if len(re.findall(r"[.:;](?: |$)", text)) > 3] == []
+
+
+def test_the_glossary_has_each_term_that_the_architecture_introduces():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    # Promises are numbered and bold, and no terms; neither is what is code.
+    prose = re.sub(r"```.*?```|^- \*\*P\d\..*?\*\*|`[^`]*`", "", text, flags=re.MULTILINE | re.DOTALL)
+    terms = [" ".join(term.lower().split()) for term in re.findall(r"(?<![\w*])\*{1,2}([^*]+?)\*{1,2}(?![\w*])", prose)]
+    also = {word for entry in ENTRIES.values() for word in re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", entry)}
+    terms = [re.sub(r"^(?:an?|the) |s$", "", term) for term in terms]
+    assert len(set(terms)) > 15
+    assert [term for term in terms if term not in {*ENTRIES, *also}] == []
