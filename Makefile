@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up deploy down clean ps logs sample-log replay follow sources batch rollback collectors resume-topic accept-gap forget add-partitions audit query psql status transactions test test-all test-fast lint mutations simulate drill heal-demo bench servers
+.PHONY: help up deploy down clean ps logs sample-log replay follow sources batch rollback collectors resume-topic accept-gap forget add-partitions audit query psql status transactions test test-all test-fast lint mutations simulate drill heal-demo bench age soak servers
 compose := compose/engine compose
 # FULL=0, FULL=no and FULL= do not say yes.
 said = $(filter-out 0 no false off,$(1))
@@ -98,6 +98,13 @@ heal-demo: ## deploy a kernel with a bug on a stack of its own, see it, roll bac
 
 bench: ## measure beside rivals on a stack of its own: ONLY="drain batch", LIST=1, ROUNDS=5, RIVALS=0, FORMAT=json, KEEP=1
 	@tests/run bench $(if $(call said,$(LIST)),--list) $(if $(filter 0,$(RIVALS)),--alone) --rounds "$(or $(ROUNDS),5)" --format "$(or $(FORMAT),table)" $(ONLY)
+
+age: ## make a stack of its own as old as after YEARS=1 at RATE=200, and measure it beside a young one: ONLY="freshness audit", EVENTS=40000000, LIST=1, FORMAT=json, KEEP=1
+	@tests/run age $(if $(call said,$(LIST)),--list) --years "$(or $(YEARS),1)" --rate "$(or $(RATE),200)" $(if $(EVENTS),--events "$(EVENTS)") \
+	  --format "$(or $(FORMAT),table)" $(ONLY)
+
+soak: ## leave a stack of its own alone with traffic, runs and faults for HOURS=10, then audit it: RATE=200, SEED=1, FORMAT=json, KEEP=1
+	@tests/run soak --hours "$(or $(HOURS),10)" $(if $(SEED),--seed "$(SEED)") --rate "$(or $(RATE),200)" --format "$(or $(FORMAT),table)"
 
 lint: ## ruff and mypy
 	@tests/run lint

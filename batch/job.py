@@ -48,10 +48,11 @@ from batch.fold import (
 from batch.share import Describer, Found, Share, events_on, files_at_hand, hashes_of, offsets_of, portions, shared_out
 from contract.aggregate import columns_read, identity_hashes
 from contract.master import Slice
-from contract.settings import Settings
+from contract.settings import Settings, hand_spark_key
 from serving.database import connect
 from serving.day_filters import write_filters
 from serving.handoff import LEDGER_SCHEMA, write_task
+from serving.spark_page import is_standalone
 
 _SUSPECTS = "suspects"
 # A task holds that many of what it works on in memory: an event takes some hundred bytes, a hash 24.
@@ -84,7 +85,9 @@ def _nobody(tasks: int) -> None:
 
 
 def context(settings: Settings) -> SparkContext:
-    """Spark on settings.spark_master."""
+    """Spark on settings.spark_master. ConfigurationError if the key for a master of its own is missing."""
+    if is_standalone(settings):
+        hand_spark_key(settings.secret("spark_key"))
     return SparkContext.getOrCreate(SparkConf().setAppName("braid batch").setMaster(settings.spark_master))
 
 

@@ -25,6 +25,11 @@ export COMPOSE_PROJECT_NAME=$project
 say() { echo "braid: $*" >&2; }
 stop() { say "$*"; exit 1; }
 
+# macOS has bash 3, and tools of these names that know other options, or none.
+has_tools() { ((BASH_VERSINFO[0] >= 4)) && timeout 5 stat -c %a / && readlink -f /; } >/dev/null 2>&1
+has_tools || stop "bash 4 and GNU's timeout, stat and readlink are needed: \
+on macOS 'brew install bash coreutils', then PATH=\"\$(brew --prefix coreutils)/libexec/gnubin:\$PATH\""
+
 # Compose would make a name of its own of any other, and mean another project than we look for.
 [[ $project =~ ^[a-z0-9][a-z0-9_-]*$ ]] ||
     stop "COMPOSE_PROJECT_NAME=$project is no name for a stack: small letters, digits, - and _, a letter or digit first"

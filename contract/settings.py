@@ -169,6 +169,11 @@ def spark_folder() -> Path | None:
     return Path(folders.split(",")[0]) if folders else None
 
 
+def hand_spark_key(key: str) -> None:
+    """The JVM that this process starts next authenticates itself with it. Arguments would show in the list of processes."""
+    os.environ["_SPARK_AUTH_SECRET"] = key
+
+
 def _convert(variable: str, text: str, kind: type, minimum: float | None) -> Any:
     if kind is str:
         return text

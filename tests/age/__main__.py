@@ -1,85 +1,176 @@
-"""python -m tests.age: how long readers wait for answers from a database as years leave it.
+"""Makes a stack of its own as old as it is after years, and measures the same on it and on one of a few days.
 
-Of the database that the environment names, which is made if it is not there; one that is there is asked as it is. Given
-several names, all are asked in turn, so that two versions of the schema are compared in one run: `python -m tests.age before
-after`, of which an older checkout has made the first.
+Its past is written where it would have left something, by the code that would have written it: Kafka within its retention,
+the archive's files as merges leave them, the runs of all nights, day filters, quarantine, edits of the NameNode. RATE says
+how many events came in a second. Where that would be more than EVENTS in all, each day has as many fewer: what grows with
+days and runs is there, what grows with events is thinner, and the table says how much. One row a number: young, aged, how
+many times as much. Rows stay in build/age.json; what was not measured again keeps its earlier row.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
-from collections.abc import Sequence
-from dataclasses import replace
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import numpy as np
+from tests.fixtures.own_stack import claim, compose, own_stack, parser_of
 
-from contract.settings import Settings
-from serving.database import Connection, connect
-from serving.migrate import migrate
-from tests.age.database import dense_day, thin_history
+claim()
 
-_DAYS, _EVENTS_A_DAY = 1_070, 1_093
-QUESTIONS = {
-    "a site's total and visitors, all history": (
-        "SELECT sum(views), merged_count(visitors) FROM site_traffic_sketches WHERE site = 'site-3'"
-    ),
-    "its top pages with visitors and p95, all history": (
-        "SELECT page, sum(views) AS views, merged_count(visitors), merged_percentile(0.95, latency) "
-        "FROM page_traffic_sketches WHERE site = 'site-3' GROUP BY page ORDER BY views DESC LIMIT 10"
-    ),
-    "its rows of the last hour": ("SELECT * FROM page_traffic WHERE site = 'site-3' AND bucket > now() - interval '1 hour'"),
-    "the newest five rows of all pages": "SELECT * FROM page_traffic ORDER BY bucket DESC LIMIT 5",
-    "the newest five, by day": "SELECT * FROM page_traffic_by_day ORDER BY day DESC LIMIT 5",
-    "views a day, 30 days, all sites": (
-        "SELECT day, sum(views) FROM site_traffic_by_day WHERE day > current_date - 30 GROUP BY day"
-    ),
-    "p95 a day, all history, all sites": (
-        "SELECT day, merged_percentile(0.95, latency) FROM site_traffic_by_day_sketches GROUP BY day"
-    ),
-}
+from tests.age.measures import MEASURES, Subject  # noqa: E402 settings are read from the environment above
+from tests.age.report import Figure, Row, header, line_of, rows_of  # noqa: E402
+from tests.bench.place import Place  # noqa: E402
+from tests.bench.usage import Containers  # noqa: E402
+from tests.drill.faults import Faults  # noqa: E402
+from tests.fixtures.stack import ROOT, Stack  # noqa: E402
+
+YOUNG_DAYS = 5
+"""So many that a run finds a day and three of late events, and as many earlier runs are kept as of any age."""
+_MOST_EVENTS_A_DAY = 300_000
+"""Some days are in memory at once when a past is made."""
+_DAYS_A_YEAR, _SECONDS_A_DAY = 365, 86_400
+_RESULT = ROOT / "build" / "age.json"
 
 
-def main() -> None:
-    """Prints p50, p99 and, in brackets, the first answer of a session, of each question and database, in ms."""
-    parser = argparse.ArgumentParser(prog="python -m tests.age", description=__doc__)
-    parser.add_argument("databases", nargs="*", help="names of databases (default: the environment's)")
-    parser.add_argument("--asked", type=int, default=20, help="times that each question is asked (default: %(default)s)")
-    arguments = parser.parse_args()
-    settings = Settings.from_env()
-    databases = [replace(settings, database_name=name) for name in arguments.databases or [settings.database_name]]
-    for one in databases:
-        if not _is_there(one):
-            migrate(one)
-            _age(one)
-    for name, question in QUESTIONS.items():
-        taken_ms = [_taken_ms(one, question, arguments.asked) for one in databases]
-        figures = "  ".join(f"{np.median(ms):9.1f} {np.percentile(ms, 99):9.1f} ({ms[0]:.1f})" for ms in taken_ms)
-        print(f"{name:50} {figures}", flush=True)
+@dataclass(frozen=True)
+class Wanted:
+    """The past of the aged stack; `thinned` is how many times as many events the rate would have brought."""
+
+    days: int
+    events_a_day: int
+    thinned: float
+
+    @classmethod
+    def of(cls, years: float, rate: float, most_events: int) -> Wanted:
+        """ValueError if there are no more days than a young stack has."""
+        days = round(years * _DAYS_A_YEAR)
+        if days <= YOUNG_DAYS:
+            raise ValueError(f"YEARS={years:g} are {days} days: more than the {YOUNG_DAYS} of a young stack are an age")
+        of_rate = rate * _SECONDS_A_DAY
+        a_day = int(min(of_rate, most_events / days, _MOST_EVENTS_A_DAY))
+        if a_day < 1:
+            raise ValueError(f"RATE={rate:g} and EVENTS={most_events} are less than an event a day")
+        return cls(days, a_day, of_rate / a_day)
+
+    def text(self) -> str:
+        """What stands above the table."""
+        return (
+            f"young: {YOUNG_DAYS} days, aged: {self.days}, with {self.events_a_day:,} events each, "
+            f"1 of {self.thinned:,.1f} that the rate would have brought"
+        )
 
 
-def _is_there(settings: Settings) -> bool:
-    with connect(settings, "postgres", "postgres") as server:
-        return bool(server.execute("SELECT FROM pg_database WHERE datname = %s", [settings.database_name]).rowcount)
+def main() -> int:
+    """Exit status: 0 all is measured, whatever the goals; 1 an answer was wrong, or no stack; 2 wrong usage."""
+    parser = parser_of("age", __doc__, "measures")
+    parser.add_argument("--years", type=float, default=1.0, help="how old (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=200.0, help="events a second in the past (default: %(default)s)")
+    parser.add_argument("--events", type=int, default=40_000_000, help="events in all at most (default: %(default)s)")
+    options = parser.parse_args()
+    if unknown := set(options.names) - MEASURES.keys():
+        parser.error(f"no measure is named {' or '.join(sorted(unknown))}; --list names them all")
+    if options.list:
+        for name, measure in MEASURES.items():
+            print(f"{name:12} {(measure.__doc__ or '').splitlines()[0]}")
+        return 0
+    try:
+        wanted = Wanted.of(options.years, options.rate, options.events)
+    except ValueError as error:
+        parser.error(str(error))
+    names = [name for name in MEASURES if not options.names or name in options.names]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    rows: list[Row] = []
+    try:
+        with own_stack(options.keep):
+            compose("--progress", "plain", "build", "tests")
+            place = Place(Stack.of_this_project(), Containers(os.environ["COMPOSE_PROJECT_NAME"]), _say, False)
+            place.wait_for_rest()
+            for row in _measured(place, wanted, names):
+                rows.append(row)
+                _store(wanted, rows)
+    except AssertionError as error:
+        _say(str(error))
+        return 1
+    except subprocess.CalledProcessError as error:
+        print(f"age: {' '.join(error.cmd)} failed; the reason is above", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("age: interrupted", file=sys.stderr)
+        return 130
+    if options.format == "json":
+        print(json.dumps({"past": asdict(wanted), "rows": [row.json() for row in rows]}, indent=2))
+    else:
+        print(wanted.text())
+        print(header())
+        print("\n".join(map(line_of, rows)))
+    return 0
 
 
-def _age(settings: Settings) -> None:
-    thin_history(settings, _DAYS, _EVENTS_A_DAY)
-    dense_day(settings, 400_000, 2_000, 2_500, merged=False, fresh=20_000)
-    with connect(settings, "postgres") as owner:
-        owner.execute("ANALYZE")
+def _measured(place: Place, wanted: Wanted, names: Sequence[str]) -> Iterator[Row]:
+    """Rows of the table: the young stack is measured first, unless the one that is there is aged already."""
+    young: dict[str, list[Figure]] = {}
+    if _runs(place) < wanted.days - 1:
+        for days in (YOUNG_DAYS, wanted.days):
+            if _runs(place):
+                place.start_anew()
+            _make(place, days, wanted)
+            if days == YOUNG_DAYS:
+                young = dict(_figures(place, wanted, names, "young"))
+    for name, figures in _figures(place, wanted, names, "aged"):
+        yield from rows_of(name, young.get(name, []), figures)
 
 
-def _taken_ms(settings: Settings, question: str, asked: int) -> Sequence[float]:
-    with connect(settings, "reader") as reader:
-        return [_once_ms(reader, question) for _ in range(asked)]
+def _figures(place: Place, wanted: Wanted, names: Sequence[str], which: str) -> Iterator[tuple[str, list[Figure]]]:
+    subject = Subject(
+        place, Faults(place.stack, os.environ["COMPOSE_PROJECT_NAME"]), wanted.days, wanted.days * wanted.events_a_day
+    )
+    for name in names:
+        _say(f"{which}: {name}")
+        place.settle()
+        figures = []
+        for figure in MEASURES[name](subject):
+            _say(f"{which}: {figure.name} {figure.value:,.3g} {figure.unit} {figure.beside}".rstrip())
+            figures.append(figure)
+        yield name, figures
 
 
-def _once_ms(reader: Connection, question: str) -> float:
-    started_s = time.monotonic()
-    assert reader.execute(question.encode()).fetchall(), f"no rows: {question}"
-    return 1_000 * (time.monotonic() - started_s)
+def _make(place: Place, days: int, wanted: Wanted) -> None:
+    """What so many days leave; archiver and speed layer go on from there."""
+    _say(f"making a past of {days} days with {wanted.events_a_day:,} events each")
+    for service in ("supervisor", "archiver"):
+        place.containers.stop(service)
+    program = ("tests", "python", "-m", "tests.age.inside.make", str(days), str(wanted.events_a_day))
+    command = ["compose/engine", "compose", "run", "--rm", "-T", "--no-deps", *program]
+    made = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
+    _say(f"made: {made.stdout.strip()}")
+    for service in ("archiver", "supervisor"):
+        place.containers.start(service)
+    place.settle()
+
+
+def _runs(place: Place) -> int:
+    """How many runs the stack's database has ever published."""
+    return int(place.stack.ask("SELECT count(*) FROM runs WHERE state = 'published'")[0][0])
+
+
+def _store(wanted: Wanted, rows: Sequence[Row]) -> None:
+    """The rows take the place of earlier ones of the same name, if those were of the same past."""
+    earlier: dict[str, Any] = json.loads(_RESULT.read_text(encoding="utf-8")) if _RESULT.exists() else {}
+    past = asdict(wanted)
+    kept = [row for row in earlier.get("rows", []) if earlier.get("past") == past]
+    new = {row.name: row.json() for row in rows}
+    every = [new.pop(row["name"], row) for row in kept] + list(new.values())
+    _RESULT.write_text(json.dumps({"past": past, "rows": every}, indent=2) + "\n", encoding="utf-8")
+
+
+def _say(line: str) -> None:
+    print(f"age: {line}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

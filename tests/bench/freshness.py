@@ -35,16 +35,16 @@ def freshness(place: Place, rounds: int) -> Iterator[Row]:
     for rate, (median_ms, worst_ms) in _RATES.items():
         place.settle()
         place.say(f"canaries at {rate:,} events/s")
-        with _traffic(place, rate) as events_per_s:
+        with traffic(place, rate) as events_per_s:
             time.sleep(_WARM_S)
-            delays_ms = [_delays_ms(place) for _ in range(rounds)]
+            delays_ms = [delays_ms_of(place) for _ in range(rounds)]
             sent = _sent_row(f"sent at {rate:,}/s", events_per_s(), rate)
         yield sent
         for fraction, limit_ms in ((50, median_ms), (99, worst_ms)):
             yield _delay_row(f"freshness p{fraction}, {rate:,}/s", delays_ms, fraction, limit_ms, sent)
     rate = min(_RATES)
     place.settle()
-    with _traffic(place, rate) as events_per_s:
+    with traffic(place, rate) as events_per_s:
         delays_ms = []
         for _ in range(rounds):
             place.say(f"canaries at {rate:,} events/s while a full batch run works")
@@ -56,7 +56,7 @@ def freshness(place: Place, rounds: int) -> Iterator[Row]:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
             ) as run:
-                delays_ms.append(_delays_ms(place))
+                delays_ms.append(delays_ms_of(place))
                 said, _ = run.communicate()
             assert run.returncode == 0, said
         sent = _sent_row("sent, batch running", events_per_s(), rate)
@@ -95,8 +95,11 @@ def idle(place: Place, rounds: int) -> Iterator[Row]:
 
 
 @contextmanager
-def _traffic(place: Place, rate: int) -> Iterator[Callable[[], float]]:
-    """Traffic inside the block; what is given says how many events/s Kafka has stored since it began."""
+def traffic(place: Place, rate: int, old_days: int = 0) -> Iterator[Callable[[], float]]:
+    """Traffic inside the block; what is given says how many events/s Kafka has stored since it began.
+
+    With `old_days`, 2 % of it is late by up to 3 days, and 0.1 % by up to so many.
+    """
     command = [
         "compose/engine",
         "compose",
@@ -110,7 +113,7 @@ def _traffic(place: Place, rate: int) -> Iterator[Callable[[], float]]:
         "tests.bench.inside.traffic",
     ]
     process = subprocess.Popen(
-        [*command, str(rate), "1"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, str(rate), "1", str(old_days)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
@@ -121,7 +124,7 @@ def _traffic(place: Place, rate: int) -> Iterator[Callable[[], float]]:
         process.communicate("", timeout=60)
 
 
-def _delays_ms(place: Place) -> list[float]:
+def delays_ms_of(place: Place) -> list[float]:
     """Of each canary of a round. All have one key, so they stay in order, and a count says which ones are there."""
     settings, site = place.stack.settings, f"canary-{uuid.uuid4().hex[:8]}"
     producer = Producer({"bootstrap.servers": settings.kafka_bootstrap, "acks": "all", "linger.ms": 0})

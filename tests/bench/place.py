@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import psycopg
+from confluent_kafka import KafkaException
+from requests import RequestException
+
 from batch.archive import Archive
+from contract.errors import BraidError
 from serving.database import Connection, connect
 from tests.bench.rounds import Candidates, Sample, in_turn
 from tests.bench.usage import Containers
@@ -75,6 +80,21 @@ class Place:
         self.until(lambda: self.counted() >= records and self.archived() >= records)
         return records
 
+    def recover(self, look_s: float = _LOOK_S) -> None:
+        """The same, whichever server is not there yet; of what comes after Kafka has answered nothing is waited for."""
+        records: list[int] = []
+
+        def recovered() -> bool:
+            try:
+                if not records:
+                    records.append(self.records())
+                return self.counted() >= records[0] and self.archived() >= records[0]
+            except (BraidError, KafkaException, psycopg.Error, RequestException):
+                self.forget_connection()
+                return False
+
+        self.until(recovered, look_s)
+
     def empty_views(self) -> None:
         """As if nothing had ever been counted; what is in Kafka stays."""
         with connect(self.stack.settings, "postgres") as owner:
@@ -85,7 +105,7 @@ class Place:
         self.say("emptying the stack")
         compose("--profile", "*", "down", "--volumes")
         subprocess.run(["compose/up"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
-        self.__dict__.pop("_eye", None)
+        self.forget_connection()
         self.wait_for_rest()
 
     def counted(self) -> int:
@@ -95,6 +115,10 @@ class Place:
     def archived(self) -> int:
         """How many records are on HDFS."""
         return sum(Archive(self.stack.settings).next_offsets().values())
+
+    def forget_connection(self) -> None:
+        """The database was away: the next question needs another one."""
+        self.__dict__.pop("_eye", None)
 
     @cached_property
     def _eye(self) -> Connection:

@@ -15,6 +15,7 @@ from requests.exceptions import JSONDecodeError
 _NANOSECONDS = 1e9
 _LOOK_S = 1.0
 _MOST_CONTAINERS = 16
+_CHECK_S = 6
 _SERVICE = "com.docker.compose.service"
 
 
@@ -65,6 +66,13 @@ class Containers:
             for service, cpu_s in last.values():
                 used.cpu_s[service] = used.cpu_s.get(service, 0.0) + cpu_s
 
+    def memory_bytes(self) -> dict[str, int]:
+        """By service what its containers hold now, without the page cache."""
+        held: dict[str, int] = {}
+        for service, _, memory_bytes in self._stats().values():
+            held[service] = held.get(service, 0) + memory_bytes
+        return held
+
     def _stats(self) -> dict[str, tuple[str, float, int]]:
         """Service, CPU seconds and memory of each running container, by its id."""
         containers = self._client.api.containers(filters=self._of_project)
@@ -92,6 +100,17 @@ class Containers:
         """Start the service's containers again."""
         for container in self._of(service):
             container.start()
+
+    def is_healthy(self, service: str) -> bool:
+        """Whether the service's own health check would say so now; the engine asks it every few seconds only."""
+        (container,) = self._of(service)
+        kind, *command = container.attrs["Config"]["Healthcheck"]["Test"]
+        # A check that asks a server which is starting may hang, and the engine would give it up too.
+        asked = command if kind == "CMD" else ["sh", "-c", *command]
+        try:
+            return bool(container.exec_run(["timeout", str(_CHECK_S), *asked]).exit_code == 0)
+        except docker.errors.APIError:
+            return False  # it is not up yet
 
     def _of(self, service: str) -> list[docker.models.containers.Container]:
         labels = [self._of_project["label"], f"{_SERVICE}={service}"]

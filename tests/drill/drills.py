@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +16,7 @@ from contract.event import MAX_VALUE_BYTES
 from ingest.topics import add_partitions
 from tests.drill import edges, takeback
 from tests.drill.faults import BatchRun
-from tests.drill.scene import Scene
+from tests.drill.scene import Ground, Scene
 from tests.fixtures.corpus import MALFORMED
 from tests.fixtures.kafka import next_offsets_of
 
@@ -51,20 +51,20 @@ class Drill:
     full: bool = False
 
 
-def kill_broker(scene: Scene) -> None:
-    scene.faults.kill("kafka", "java")
+def kill_broker(ground: Ground) -> None:
+    ground.faults.kill("kafka", "java")
 
 
-def kill_bolt(scene: Scene) -> None:
-    scene.faults.kill("supervisor", "--oldest", "--full", BOLT)
+def kill_bolt(ground: Ground) -> None:
+    ground.faults.kill("supervisor", "--oldest", "--full", BOLT)
 
 
-def kill_worker(scene: Scene) -> None:
-    scene.faults.kill("supervisor", "--full", WORKER)
+def kill_worker(ground: Ground) -> None:
+    ground.faults.kill("supervisor", "--full", WORKER)
 
 
-def kill_supervisor(scene: Scene) -> None:
-    scene.faults.kill("supervisor", "--full", "org.apache.storm.daemon.supervisor.Supervisor")
+def kill_supervisor(ground: Ground) -> None:
+    ground.faults.kill("supervisor", "--full", "org.apache.storm.daemon.supervisor.Supervisor")
 
 
 def keep_supervisor_down(scene: Scene) -> None:
@@ -80,10 +80,10 @@ def one_worker_lives(scene: Scene) -> None:
     assert len(ids) == 1, f"{len(ids)} workers live: {', '.join(sorted(ids))}"
 
 
-def kill_nimbus_and_zookeeper(scene: Scene) -> None:
-    scene.faults.kill_and_keep_down("nimbus", "zookeeper")
-    scene.hold(OUTAGE_S)
-    scene.faults.start("zookeeper", "nimbus")
+def kill_nimbus_and_zookeeper(ground: Ground) -> None:
+    ground.faults.kill_and_keep_down("nimbus", "zookeeper")
+    ground.hold(OUTAGE_S)
+    ground.faults.start("zookeeper", "nimbus")
 
 
 def nimbus_leads(scene: Scene) -> None:
@@ -92,8 +92,8 @@ def nimbus_leads(scene: Scene) -> None:
         scene.faults.inside(service, "probe", role)
 
 
-def kill_archiver(scene: Scene) -> None:
-    scene.say(scene.faults.script("archiver", "kill_mid_file.py").strip())
+def kill_archiver(ground: Ground) -> None:
+    ground.say(ground.faults.script("archiver", "kill_mid_file.py").strip())
 
 
 def lose_datanode(scene: Scene) -> None:
@@ -112,12 +112,12 @@ def replicated(scene: Scene) -> None:
     assert wanting == 0, f"{wanting} of {blocks['BlocksTotal']} blocks have one replica only"
 
 
-def kill_namenode(scene: Scene) -> None:
-    scene.faults.kill("namenode", "java")
+def kill_namenode(ground: Ground) -> None:
+    ground.faults.kill("namenode", "java")
 
 
-def kill_database(scene: Scene) -> None:
-    scene.faults.kill("timescaledb", "postgres")
+def kill_database(ground: Ground) -> None:
+    ground.faults.kill("timescaledb", "postgres")
 
 
 def kill_spark_worker(scene: Scene) -> None:
@@ -182,14 +182,14 @@ def stop_bolt(scene: Scene) -> None:
     assert is_replaced, "the other bolt did not count on: the one that was stopped still held it up"
 
 
-def cut_bolt_from_database(scene: Scene) -> None:
-    with scene.faults.partition("supervisor", "timescaledb"):
-        scene.hold(PARTITION_S)
+def cut_bolt_from_database(ground: Ground) -> None:
+    with ground.faults.partition("supervisor", "timescaledb"):
+        ground.hold(PARTITION_S)
 
 
-def cut_archiver_from_hdfs(scene: Scene) -> None:
-    with scene.faults.partition("archiver", "namenode", "datanode-1", "datanode-2"):
-        scene.hold(PARTITION_S)
+def cut_archiver_from_hdfs(ground: Ground) -> None:
+    with ground.faults.partition("archiver", "namenode", "datanode-1", "datanode-2"):
+        ground.hold(PARTITION_S)
 
 
 def run_two_batches(scene: Scene) -> None:
@@ -378,3 +378,17 @@ DRILLS = (
     Drill("volume-lost-kafka", "Kafka's volume lost", edges.lose_kafka, loses=True),
     Drill("lost-archive-file", "a file of the archive lost after retention", edges.lose_archive_file, loses=True),
 )
+
+ANYTIME: Mapping[str, Callable[[Ground], None]] = {
+    "kill-broker": kill_broker,
+    "kill-bolt": kill_bolt,
+    "kill-worker": kill_worker,
+    "kill-supervisor": kill_supervisor,
+    "kill-nimbus-zookeeper": kill_nimbus_and_zookeeper,
+    "kill-archiver": kill_archiver,
+    "kill-namenode": kill_namenode,
+    "kill-database": kill_database,
+    "cut-bolt-database": cut_bolt_from_database,
+    "cut-archiver-hdfs": cut_archiver_from_hdfs,
+}
+"""Faults of drills that need nothing but the stack: whatever traffic there is, and whoever looks."""

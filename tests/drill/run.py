@@ -81,7 +81,7 @@ def _run(drill: Drill, stack: Stack, faults: Faults, say: Callable[[str], None],
 
     with Reader(stack.settings, [site, f"{site}-other"]) as reader:
         with (RecordedTraffic if drill.loses else Traffic)(stack, site, _SEED, drill.malformed) as traffic:
-            scene = Scene(stack, faults, reader, traffic, before.positions, site, say, shifts=shifts)
+            scene = Scene(stack, faults, say, reader, traffic, before.positions, site, shifts=shifts)
             scene.until(lambda: reader.views >= _WARM_EVENTS)
             say(drill.fault)
             drill.inject(scene)

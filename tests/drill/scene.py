@@ -26,7 +26,20 @@ _LOOK_S = 0.05
 
 
 @dataclass
-class Scene:
+class Ground:
+    """A stack on which something is about to break, what can be done to it, and who is told."""
+
+    stack: Stack
+    faults: Faults
+    say: Callable[[str], None]
+
+    def hold(self, seconds: float) -> None:
+        """A fault's length; whoever looks at the stack looks on."""
+        time.sleep(seconds)
+
+
+@dataclass
+class Scene(Ground):
     """One drill while it runs. What a fault puts into `later` is done when the traffic has ended; the reader polls on.
 
     `before` is where the speed layer stood at rest before it. A fault that loses records of Kafka sets `plan` and
@@ -35,13 +48,10 @@ class Scene:
     name. Readers look at `site` and at `other_site`.
     """
 
-    stack: Stack
-    faults: Faults
     reader: Reader
     traffic: Traffic | RecordedTraffic
     before: Mapping[int, int]
     site: str
-    say: Callable[[str], None]
     acknowledged: int = 0
     over_s: float | None = None
     marks: Mapping[int, int] = field(default_factory=dict)
@@ -58,10 +68,6 @@ class Scene:
     def other_site(self) -> str:
         """For events beside the drill's own."""
         return f"{self.site}-other"
-
-    def hold(self, seconds: float) -> None:
-        """A fault's length; the reader polls on."""
-        time.sleep(seconds)
 
     def fault_is_over(self) -> None:
         """Recovery is timed from the first call. `marks` are the topic's ends, as soon as the broker tells them."""

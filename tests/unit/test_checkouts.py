@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,13 +148,32 @@ def test_passwords_that_are_not_there_are_said(checkout: Checkout):
         assert "there are no passwords in build/secrets: 'make up' makes them" in checkout.refusal("make", command)
 
 
+_HOST_TOOLS = ("bash", "make", "sh", "dirname", "sed", "tail", "env", "timeout", "stat", "readlink")
+
+
+def folder_of(tools: Iterable[str], folder: Path) -> str:
+    """A PATH that has these and no others."""
+    folder.mkdir()
+    for name in tools:
+        (folder / name).symlink_to(shutil.which(name) or pytest.fail(f"{name} is missing"))
+    return str(folder)
+
+
 def test_without_a_docker_client_no_question_installs_one(checkout: Checkout, tmp_path: Path):
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    for name in ("bash", "make", "sh", "dirname", "sed", "tail", "env"):
-        (alone / name).symlink_to(shutil.which(name) or pytest.fail(f"{name} is missing"))
-    said = checkout.refusal("make", "query", PATH=str(alone), BRAID_INSTALL_ENGINE="yes")
+    said = checkout.refusal("make", "query", PATH=folder_of(_HOST_TOOLS, tmp_path / "alone"), BRAID_INSTALL_ENGINE="yes")
     assert "nothing is built here" in said
+
+
+@pytest.mark.parametrize("missing", ["timeout", "readlink", "stat"])
+def test_a_machine_without_gnu_tools_is_told_what_to_install(checkout: Checkout, tmp_path: Path, missing: str):
+    path = folder_of({*_HOST_TOOLS} - {missing}, tmp_path / "alone")
+    if missing == "stat":
+        # One that is there and does not know the option, as that of macOS.
+        (tmp_path / "alone" / "stat").write_text("#!/bin/sh\necho 'stat: illegal option -- c' >&2\nexit 1\n")
+        (tmp_path / "alone" / "stat").chmod(0o755)
+    said = checkout.refusal("make", "up", PATH=path)
+    assert "GNU's timeout, stat and readlink are needed" in said
+    assert "brew install bash coreutils" in said
 
 
 def test_the_project_of_env_is_the_one_that_is_looked_for(checkout: Checkout):
