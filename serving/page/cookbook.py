@@ -1,0 +1,28 @@
+"""The questions of docs/sql.md, each with its title and the answer that stands below it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+ANSWERED = re.compile(r"^```sql\n(?P<sql>.+?)^```\n\n```text\n(?P<answer>.*?)^```$", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^### (?P<title>.+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, under the heading that it stands below."""
+
+    title: str
+    sql: str
+    answer: str
+
+
+def questions(text: str) -> list[Question]:
+    """In the order of the page; two below one heading share its title."""
+    headings = [(match.start(), match["title"]) for match in _HEADING.finditer(text)]
+
+    def title_of(place: int) -> str:
+        return next((title for start, title in reversed(headings) if start < place), "")
+
+    return [Question(title_of(match.start()), match["sql"], match["answer"]) for match in ANSWERED.finditer(text)]
