@@ -2,6 +2,13 @@
 .DEFAULT_GOAL := help
 .PHONY: help up deploy down clean ps logs sample-log replay follow sources batch rollback collectors resume-topic accept-gap forget add-partitions audit query psql status transactions test test-all test-fast lint mutations simulate drill heal-demo bench servers
 compose := compose/engine compose
+# FULL=0, FULL=no and FULL= do not say yes.
+said = $(filter-out 0 no false off,$(1))
+# A statement is meant as it is typed: its $ is no variable of make's.
+ifeq ($(origin SQL),command line)
+override SQL := $(value SQL)
+endif
+export SQL
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +46,7 @@ sources: ## what was counted of which files, when, how many lines: FORMAT=table|
 	@compose/sources
 
 batch: ## compute the views anew for all days that new records are on, and publish them; FULL=1 all days, WAIT=1 after a run that goes on
-	@$(compose) run --rm --no-deps batch python -m batch run $(if $(FULL),--full) $(if $(filter 1,$(WAIT)),--wait)
+	@$(compose) run --rm --no-deps batch python -m batch run $(if $(call said,$(FULL)),--full) $(if $(filter 1,$(WAIT)),--wait)
 
 rollback: ## let the views answer from an earlier run that is kept: RUN=12, or the one before the live one
 	@$(compose) run --rm -T --no-deps batch python -m serving rollback $(if $(RUN),--run "$(RUN)")
@@ -62,14 +69,14 @@ add-partitions: ## give the topic N= partitions in all, for more bolts; docs/ope
 audit: ## prove that archive, positions, ledger and views are right; ONLY=archive one check, FORMAT=json for programs
 	@$(compose) run --rm -T --no-deps batch python -m batch audit $(if $(filter json,$(FORMAT)),--json) $(if $(ONLY),--only $(ONLY))
 
-query: ## ask the merged views: SQL="select ..." FORMAT=table|csv|json
-	@compose/engine ask -m serving query --format "$(or $(FORMAT),table)" "$$SQL"
+query: ## ask the merged views (docs/sql.md): SQL="select ...", SQL_FILE=question.sql or a pipe; FORMAT=table|csv|json
+	@compose/query
 
 psql: ## an interactive SQL session on the merged views, as role reader
 	@compose/psql
 
-status: ## health, positions, lag, last run, ledger, addresses: FORMAT=json for programs
-	@compose/engine ask -m serving status --format "$(or $(FORMAT),table)"
+status: ## health, positions, lag, last run, ledger, addresses: FORMAT=json for programs, SHOW_PASSWORD=1 the reader's too
+	@compose/engine ask -m serving status --format "$(or $(FORMAT),table)" $(if $(call said,$(SHOW_PASSWORD)),--show-password)
 
 transactions: ## who has a transaction open in Kafka, as `make status` says; END=transactional-id aborts it
 	@$(compose) exec -T kafka transactions $(if $(END),end "$(END)",list)
@@ -84,13 +91,13 @@ test-fast: ## unit tests: no engine needed
 	@tests/run fast
 
 drill: ## break a stack of its own under traffic and check every answer: NAME=kill-broker, LIST=1, FORMAT=json, KEEP=1
-	@tests/run drill $(if $(LIST),--list) --format "$(or $(FORMAT),table)" $(NAME)
+	@tests/run drill $(if $(call said,$(LIST)),--list) --format "$(or $(FORMAT),table)" $(NAME)
 
 heal-demo: ## deploy a kernel with a bug on a stack of its own, see it, roll back, mend it: EVENTS=200000, FORMAT=json, KEEP=1
 	@tests/run heal --events "$(or $(EVENTS),200000)" --format "$(or $(FORMAT),table)"
 
 bench: ## measure beside rivals on a stack of its own: ONLY="drain batch", LIST=1, ROUNDS=5, RIVALS=0, FORMAT=json, KEEP=1
-	@tests/run bench $(if $(LIST),--list) $(if $(filter 0,$(RIVALS)),--alone) --rounds "$(or $(ROUNDS),5)" --format "$(or $(FORMAT),table)" $(ONLY)
+	@tests/run bench $(if $(call said,$(LIST)),--list) $(if $(filter 0,$(RIVALS)),--alone) --rounds "$(or $(ROUNDS),5)" --format "$(or $(FORMAT),table)" $(ONLY)
 
 lint: ## ruff and mypy
 	@tests/run lint
@@ -99,7 +106,7 @@ mutations: ## take each guard out of a copy of the code, on a stack of its own, 
 	@tests/run mutations $(if $(ONLY),-k "$(ONLY)")
 
 simulate: ## histories of crashes and worse: SEEDS=300 from FIRST=0 on; VERBOSE=1 tells the steps of wrong ones
-	@tests/run simulate --seeds "$(or $(SEEDS),300)" --first "$(or $(FIRST),0)" $(if $(VERBOSE),--verbose)
+	@tests/run simulate --seeds "$(or $(SEEDS),300)" --first "$(or $(FIRST),0)" $(if $(call said,$(VERBOSE)),--verbose)
 
 servers: ## count the logs of real servers, and compare with what their client sent: NAME=nginx, LIST=1, FORMAT=json, WRITE=1
-	@tests/run servers $(if $(LIST),--list) $(if $(WRITE),--write) --format "$(or $(FORMAT),table)" $(if $(NAME),"$(NAME)")
+	@tests/run servers $(if $(call said,$(LIST)),--list) $(if $(call said,$(WRITE)),--write) --format "$(or $(FORMAT),table)" $(if $(NAME),"$(NAME)")

@@ -29,6 +29,9 @@ stop() { say "$*"; exit 1; }
 [[ $project =~ ^[a-z0-9][a-z0-9_-]*$ ]] ||
     stop "COMPOSE_PROJECT_NAME=$project is no name for a stack: small letters, digits, - and _, a letter or digit first"
 
+# Whether a variable says yes: FULL=0, FULL=no and FULL= do not.
+is_said() { [[ ! ${!1:-} =~ ^(0|no|false|off)?$ ]]; }
+
 engine() { "$here/engine" "$@"; }
 compose() { "$here/engine" compose "$@"; }
 ask() { "$here/engine" ask "$@"; }

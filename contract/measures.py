@@ -7,9 +7,10 @@ identity, and fold(all) = merge(fold(any split)).
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, LiteralString
 
 import numpy as np
 import polars as pl
@@ -24,6 +25,17 @@ from contract.sketches.hash import hash_texts
 
 _LISTS = pa.large_list(pa.int64())
 INT64_LIST = pl.List(pl.Int64)
+_PERCENTS: tuple[LiteralString, ...] = ("50", "95", "99")
+
+
+@dataclass(frozen=True)
+class PlainColumn:
+    """What any client can read of a measure: a column of a type that SQL itself has, made of the stored value by `sql`."""
+
+    name: str
+    sql_type: LiteralString
+    sql: LiteralString
+    meaning: str
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,16 @@ class Measure(ABC):
     sql_add: ClassVar[str]
     sql_size: ClassVar[str]
     """The stored value as one bigint for people: itself, the distinct values, the number of values."""
+
+    @property
+    @abstractmethod
+    def meaning(self) -> str:
+        """The stored value in words, for the comment of its column."""
+
+    @property
+    def plain(self) -> tuple[PlainColumn, ...]:
+        """What plain views have of it."""
+        return (PlainColumn(self.name, "bigint", self.sql_size, self.meaning),)
 
     @property
     @abstractmethod
@@ -79,6 +101,10 @@ class Count(_Additive):
     where: pl.Expr | None = None
 
     @property
+    def meaning(self) -> str:
+        return "how many events there are" if self.where is None else f"how many events have {_in_words(self.where)}"
+
+    @property
     def reads(self) -> list[str]:
         return [] if self.where is None else self.where.meta.root_names()
 
@@ -89,11 +115,21 @@ class Count(_Additive):
         return (met.fill_null(False) if met.null_count() else met).to_numpy().astype(np.int64)
 
 
+def _in_words(condition: pl.Expr) -> str:
+    """As Polars prints it, without what it says of types: status >= 500."""
+    named = re.sub(r'\(?col\("(\w+)"\)\)?', r"\1", str(condition))
+    return re.sub(r"\(dyn \w+: ([^()]+)\)", r"\1", named).strip("[]")
+
+
 @dataclass(frozen=True)
 class Sum(_Additive):
     """The sum of an integer column; its name is the column's unless `of` says otherwise."""
 
     of: str | None = None
+
+    @property
+    def meaning(self) -> str:
+        return f"the sum of {self.of or self.name}"
 
     @property
     def reads(self) -> list[str]:
@@ -117,6 +153,21 @@ class Distinct(Measure):
     sql_size: ClassVar[str] = "distinct_count({0})"
 
     @property
+    def meaning(self) -> str:
+        return (
+            f"the different values of {self.of}: a HyperLogLog, standard error 2.3 %; over several rows "
+            f"merged_count({self.name}), of one distinct_count({self.name})"
+        )
+
+    @property
+    def plain(self) -> tuple[PlainColumn, ...]:
+        meaning = (
+            f"how many different values {self.of} has in this row, standard error 2.3 %. Do not add it up over rows, "
+            "which share values: merge the sketches"
+        )
+        return (PlainColumn(self.name, "bigint", self.sql_size, meaning),)
+
+    @property
     def reads(self) -> list[str]:
         return [self.of]
 
@@ -138,9 +189,37 @@ class Quantiles(Measure):
 
     dtype: ClassVar[pl.DataType] = INT64_LIST
     sql_type: ClassVar[str] = histogram.SQL_TYPE
-    sql_merge: ClassVar[str] = "rollup({0})"
+    sql_merge: ClassVar[str] = "sketch_merge({0})"
     sql_add: ClassVar[str] = "histogram_add({0}, {1})"
     sql_size: ClassVar[str] = "(SELECT coalesce(sum(entry & 281474976710655), 0)::bigint FROM unnest({0}) AS entry)"
+
+    @property
+    def meaning(self) -> str:
+        return (
+            f"the values of {self.of}: a histogram within 1.1 %; over several rows merged_percentile(0.95, {self.name}), "
+            f"of one approx_percentile(0.95, {self.name})"
+        )
+
+    @property
+    def plain(self) -> tuple[PlainColumn, ...]:
+        careful = "do not average it over rows: merge the sketches"
+        return (
+            *(
+                PlainColumn(
+                    f"{self.name}_p{percent}",
+                    "double precision",
+                    f"approx_percentile(0.{percent}, {{0}})",
+                    f"the {percent}th percentile of {self.of} within 1.1 %, NULL if no event of the row has one; {careful}",
+                )
+                for percent in _PERCENTS
+            ),
+            PlainColumn(
+                f"{self.name}_avg",
+                "double precision",
+                "approx_average({0})",
+                f"the mean of {self.of} within 1.1 %, NULL if no event of the row has one; {careful}",
+            ),
+        )
 
     @property
     def reads(self) -> list[str]:
@@ -168,9 +247,21 @@ class Seen(Measure):
 
     dtype: ClassVar[pl.DataType] = pl.Binary()
     sql_type: ClassVar[str] = seen.SQL_TYPE
-    sql_merge: ClassVar[str] = "rollup({0})"
+    sql_merge: ClassVar[str] = "sketch_merge({0})"
     sql_add: ClassVar[str] = "seen_add({0}, {1})"
     sql_size: ClassVar[str] = "seen_count({0})"
+
+    @property
+    def meaning(self) -> str:
+        return (
+            f"which values {self.of} has: a Bloom filter; seen('value', {self.name}) asks one row, "
+            f"seen('value', sketch_merge({self.name})) several"
+        )
+
+    @property
+    def plain(self) -> tuple[PlainColumn, ...]:
+        meaning = f"about how many different values {self.of} has in this row, by a Bloom filter's set bits"
+        return (PlainColumn(self.name, "bigint", self.sql_size, meaning),)
 
     def __post_init__(self) -> None:
         if self.bits < 64 or self.bits & (self.bits - 1):

@@ -25,7 +25,8 @@ class View:
     """A merged view: one row per `bucket` of event time and per combination of `keys`, with the measures' values.
 
     Keys are text fields of the event, or derived keys of contract/keys.py. The first measure counts every event of the row.
-    With `by_day` readers also have `<name>_by_day`, the same in rows of a day, for questions about many days.
+    With `by_day` readers also have `<name>_by_day`, the same in rows of a day, for questions about many days. Under the name
+    itself they have plain numbers, and under `<name>_sketches` the sketches that can be merged further.
     """
 
     name: str
@@ -47,8 +48,10 @@ class View:
             raise CatalogueError(
                 f"view {self.name}: the serving layer itself numbers versions so; change the view under its name"
             )
-        if len(set(columns)) != len(columns):
-            raise CatalogueError(f"view {self.name}: a column is named twice in {', '.join(columns)}")
+        plain = ("bucket", *self.keys, *(column.name for measure in self.measures for column in measure.plain))
+        for named in (columns, plain):
+            if len(set(named)) != len(named):
+                raise CatalogueError(f"view {self.name}: a column is named twice in {', '.join(named)}")
         if unknown := [key for key in self.keys if key_of(key) is None]:
             raise CatalogueError(
                 f"view {self.name}: {', '.join(unknown)} is no text field of the event, and no key of contract/keys.py"
@@ -68,6 +71,16 @@ class View:
     def group(self) -> tuple[str, ...]:
         """The columns that identify a row."""
         return ("bucket", *self.keys)
+
+    @property
+    def sketches(self) -> str:
+        """The name of the view that has the measures as they are stored, to be merged further."""
+        return f"{self.name}_sketches"
+
+    @property
+    def shown_group(self) -> tuple[str, ...]:
+        """The columns that identify a row for readers. A day is a date, so that nobody makes another zone's days of it."""
+        return ("day" if self.bucket == _DAY else "bucket", *self.keys)
 
     @cached_property
     def rollup(self) -> View | None:
@@ -102,13 +115,16 @@ class View:
 def with_rollups(views: Sequence[View]) -> tuple[View, ...]:
     """All views that readers have of these: each, and after it its rollup.
 
-    Raises CatalogueError if two share a name, or if one has the name of a rollup and is none: questions for sums of `v` are
-    answered from `v_by_day`.
+    Raises CatalogueError if two share a name, or if one has the name of a rollup, or of a view's sketches, and is none:
+    questions for sums of `v` are answered from the rows of `v_by_day`.
     """
     every = tuple(one for view in views for one in (view, view.rollup) if one)
     names = [view.name for view in every]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise CatalogueError(f"view {', '.join(repeated)} is there twice; by_day of a view `v` makes a view `v_by_day`")
+    # guard: sketches are a view's own
+    if taken := sorted({view.sketches for view in every}.intersection(names)):
+        raise CatalogueError(f"view {', '.join(taken)}: the name of another view's sketches; choose another one")
     # guard: rows of days are a view's own
     for view in views:
         if (name := f"{view.name}_by_day") in names and not view.by_day:

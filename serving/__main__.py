@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 WELCOME_QUERIES = (
     (
         "Views of each site in the last hour, and which part counted them",
-        "SELECT site, sum(views) AS views, sum(batch_views) AS batch_views, sum(speed_views) AS speed_views "
+        "SELECT site, total(views) AS views, total(batch_views) AS batch_views, total(speed_views) AS speed_views "
         "FROM site_traffic WHERE bucket > now() - interval '1 hour' GROUP BY site ORDER BY views DESC, site",
     ),
     (
         "The five most viewed pages, with unique visitors and 95th percentile of latency in ms",
-        "SELECT site, page, sum(views) AS views, distinct_count(rollup(visitors)) AS visitors, "
-        "round(approx_percentile(0.95, rollup(latency))) AS p95_ms "
-        "FROM page_traffic GROUP BY site, page ORDER BY views DESC, site, page LIMIT 5",
+        "SELECT site, page, total(views) AS views, merged_count(visitors) AS visitors, "
+        "round(merged_percentile(0.95, latency)) AS p95_ms "
+        "FROM page_traffic_sketches GROUP BY site, page ORDER BY views DESC, site, page LIMIT 5",
     ),
     ("The ledger: nothing is lost, difference is 0", "SELECT * FROM ledger ORDER BY partition"),
 )
@@ -68,12 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(verb=_schema)
 
     verb = verbs.add_parser("query", help="run one SQL statement as the reader role")
-    verb.add_argument("sql", help="the statement, e.g. 'SELECT * FROM ledger'")
+    verb.add_argument("sql", help="the statement, e.g. 'SELECT * FROM ledger'; - reads it from stdin")
     verb.add_argument("--format", choices=["table", "csv", "json"], default="table")
     verb.set_defaults(verb=_query)
 
     verb = verbs.add_parser("status", help="health, positions, last run, ledger, addresses")
     verb.add_argument("--format", choices=["table", "json"], default="table")
+    verb.add_argument("--show-password", action="store_true", help="the reader's, in the addresses")
     verb.set_defaults(verb=_status)
 
     verb = verbs.add_parser("rollback", help="let the views answer from an earlier run that is kept")
@@ -169,7 +170,7 @@ def _query(settings: Settings, options: argparse.Namespace) -> None:
     from serving.query import run_query, write_result
 
     with connect(settings, "reader") as connection:
-        result = run_query(connection, options.sql)
+        result = run_query(connection, sys.stdin.read() if options.sql == "-" else options.sql)
     write_result(result, options.format, sys.stdout)
     print(f"{len(result.rows)} row{'' if len(result.rows) == 1 else 's'}", file=sys.stderr)
 
@@ -178,7 +179,7 @@ def _status(settings: Settings, options: argparse.Namespace) -> None:
     from serving.report import print_status
     from serving.status import read_status
 
-    status = read_status(settings)
+    status = read_status(settings, options.show_password)
     if options.format == "json":
         print(json.dumps(status.as_dict(), indent=1))
     else:

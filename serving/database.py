@@ -114,7 +114,16 @@ def one_value(connection: Connection, query: LiteralString, parameters: list[Any
     return one_row(connection, query, parameters)[0]
 
 
+NO_TLS = "sslmode=disable"
+"""Some clients ask for TLS unless they are told that the server has none."""
+
+
+def reader_address(settings: Settings, host: str, port: int, show_password: bool) -> str:
+    """What clients of the reader role connect with."""
+    password = f":{quote(settings.secret('database_reader_password'), safe='')}" if show_password else ""
+    return f"postgresql://reader{password}@{host}:{port}/{settings.database_name}?{NO_TLS}"
+
+
 def reader_dsn(settings: Settings, host: str, port: int) -> str:
-    """What psql and other clients of the reader role connect with, password included."""
-    password = quote(settings.secret("database_reader_password"), safe="")
-    return f"postgresql://reader:{password}@{host}:{port}/{settings.database_name}"
+    """The same for what connects at once, password included."""
+    return reader_address(settings, host, port, show_password=True)

@@ -405,7 +405,7 @@ def _as_stored(rejects: pl.DataFrame) -> pl.DataFrame:
 
 
 def _quarantined(connection: Connection, topic: str, stored: pl.DataFrame) -> Argument:
-    return row_array(connection, "public.quarantine", stored.with_columns(pl.lit(topic).alias("topic")))
+    return row_array(connection, "serving.quarantined", stored.with_columns(pl.lit(topic).alias("topic")))
 
 
 @contextmanager

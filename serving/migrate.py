@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from importlib import resources
 
 import psycopg
 from psycopg import sql
@@ -23,6 +24,9 @@ from serving.stored_view import stored_versions
 # Held while roles or schema change: two migrations at once would meet in PostgreSQL's own catalogue.
 _LOCK = 0x42_72_61_69_64
 READER_TIMEOUT = "60s"
+_READERS_SHARE = 0.6
+"""Of all connections; the rest is for the layers, whatever readers do."""
+_IDLE = "10 seconds"
 MODULE = "braid"
 """The library of serving/native, where the server's own are."""
 _PATIENCE_S = 150
@@ -47,15 +51,27 @@ def migrate(settings: Settings, views: Sequence[View] = VIEWS) -> bool:
                 database.execute("SET LOCAL deadlock_timeout = '20ms'")
                 database.execute("SET LOCAL lock_timeout = '2s'")
                 return _schema(database, views, contended)
+            _end_idle_readers(database)
             # Queries that it kept waiting have as long for themselves.
             time.sleep(time.monotonic() - attempt_s)
     raise TimedOut.waiting_to_migrate(_PATIENCE_S, attempts)
+
+
+def _end_idle_readers(database: Connection) -> None:
+    """Whoever stands still in a transaction and holds what is waited for."""
+    with database.transaction():
+        database.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        # The function may not be there yet.
+        database.execute(resources.files("serving").joinpath("sql", "05_idle.sql").read_bytes())
+        database.execute("SELECT serving.end_idle_readers(%s)", [_IDLE])
 
 
 def _roles(server: Connection, settings: Settings) -> None:
     known = {name for (name,) in server.execute("SELECT rolname FROM pg_roles")}
     if "braid_owner" not in known:
         server.execute("CREATE ROLE braid_owner NOLOGIN")
+    # For serving.end_idle_readers.
+    server.execute("GRANT pg_signal_backend, pg_read_all_stats TO braid_owner")
     for role in ("reader", "speed", "batch"):
         verb = "ALTER" if role in known else "CREATE"
         # Utility statements take no parameters.
@@ -65,10 +81,11 @@ def _roles(server: Connection, settings: Settings) -> None:
             )
         )
     server.execute(sql.SQL("ALTER ROLE reader SET statement_timeout = {}").format(sql.Literal(READER_TIMEOUT)))
-    # A transaction that stands still would keep a new version of a view from being shown.
-    server.execute(
-        sql.SQL("ALTER ROLE reader SET idle_in_transaction_session_timeout = {}").format(sql.Literal(READER_TIMEOUT))
-    )
+    # An older schema ended every transaction that stood still. Now only those that are in the way are: end_idle_readers.
+    server.execute("ALTER ROLE reader RESET idle_in_transaction_session_timeout")
+    # guard: readers leave connections for the layers
+    (most,) = server.execute("SELECT current_setting('max_connections')::int").fetchone() or (100,)
+    server.execute(sql.SQL("ALTER ROLE reader CONNECTION LIMIT {}").format(sql.Literal(max(1, int(most * _READERS_SHARE)))))
     server.execute("ALTER ROLE reader SET default_transaction_read_only = on")
     for role in ("speed", "batch"):
         # The hand-off's locks must not be held by a process that stands still in mid-transaction.

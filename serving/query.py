@@ -7,7 +7,7 @@ import json
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TextIO
 
 import psycopg
 from psycopg.pq import ExecStatus
@@ -104,35 +104,48 @@ def _write_csv(result: Result, out: TextIO) -> None:
 
 
 def _write_json(result: Result, out: TextIO) -> None:
+    # Values are written as the database has them: a number that passes through a float loses digits beyond the 15th.
+    names = [json.dumps(name, ensure_ascii=False) for name in numbered(result.columns)]
     converters = [_json_converter(kind) for kind in result.types]
     lines = (
-        json.dumps(
-            {
-                name: None if value is None else convert(value)
-                for name, value, convert in zip(result.columns, row, converters, strict=True)
-            },
-            ensure_ascii=False,
+        ", ".join(
+            f"{name}: {'null' if value is None else convert(value)}"
+            for name, value, convert in zip(names, row, converters, strict=True)
         )
         for row in result.rows
     )
-    out.write("[" + ",\n ".join(lines) + "]\n")
+    out.write("[" + ",\n ".join(f"{{{line}}}" for line in lines) + "]\n")
 
 
-def _json_converter(kind: int) -> Callable[[str], Any]:
-    if kind in _INTEGERS:
-        return int
+def numbered(names: Sequence[str]) -> list[str]:
+    """The names, each but once: the second `a` is `a_2`, for an object of JSON keeps one value of a name."""
+    taken, given = set(names), list[str]()
+    for name in names:
+        number = 1
+        unique = name
+        # guard: no column is lost
+        while unique in given or (number > 1 and unique in taken):
+            number += 1
+            unique = f"{name}_{number}"
+        given.append(unique)
+    return given
+
+
+def _json_converter(kind: int) -> Callable[[str], str]:
+    if kind in _INTEGERS + _JSON:
+        return str
     if kind in _NUMBERS:
         return _number
-    if kind in _JSON:
-        return json.loads
-    return (lambda text: text == "t") if kind == _BOOLEAN else str
+    return (lambda text: "true" if text == "t" else "false") if kind == _BOOLEAN else _text
 
 
-def _number(text: str) -> int | float | str:
+def _text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _number(text: str) -> str:
     # JSON knows neither NaN nor infinity.
-    if text.lstrip("-") in ("NaN", "Infinity"):
-        return text
-    return int(text) if text.lstrip("-").isdecimal() else float(text)
+    return _text(text) if text.lstrip("-") in ("NaN", "Infinity") else text
 
 
 def _write_table(result: Result, out: TextIO) -> None:

@@ -49,8 +49,13 @@ def column_definitions(view: StoredView) -> sql.Composed:
 def attribute_definitions(view: StoredView) -> sql.Composed:
     """The attributes of its row type. Types have no modifiers here: a column checks a value where it adds its own."""
     return sql.SQL(", ").join(
-        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind.partition("(")[0])) for name, kind in _columns(view)
+        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(type_name(kind))) for name, kind in _columns(view)
     )
+
+
+def type_name(kind: LiteralString) -> LiteralString:
+    """A type without its modifiers."""
+    return kind.partition("(")[0]
 
 
 def _columns(view: StoredView) -> list[tuple[str, LiteralString]]:
@@ -63,10 +68,18 @@ def indexes(view: StoredView, half: str) -> sql.Composed:
     short = [key.name for key in view.grouped_by if key.max_length <= _LONGEST_BTREE_KEY]
     long = [key for key in view.keys if key not in short]
     table = sql.Identifier("serving", f"{half}_{view.stored_name}")
-    ordered = {"bucket": ["bucket"]} | ({"keys": [*short, "bucket"]} if short else {})
-    statements = [
+    keys = [sql.SQL("{}").format(sql.Identifier(key)) for key in short]
+    bucket = sql.SQL("bucket").format()
+    ordered = {"bucket": [bucket]} | ({"keys": [*keys, bucket]} if short else {})
+    dropped = []
+    if half == "batch" and view.shown_group[0] == "day":
+        # Readers ask these for the day, which is a function of the bucket; an older schema had the bucket with the keys.
+        day = sql.SQL("((bucket AT TIME ZONE 'UTC')::date)").format()
+        ordered = {"bucket": [bucket], "day": [day]} | ({"keys_day": [*keys, day]} if short else {})
+        dropped = [sql.SQL("DROP INDEX IF EXISTS {};").format(sql.Identifier("serving", f"{half}_{view.stored_name}_keys"))]
+    statements = dropped + [
         sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} ({});").format(
-            sql.Identifier(f"{half}_{view.stored_name}_{name}"), table, names(columns)
+            sql.Identifier(f"{half}_{view.stored_name}_{name}"), table, sql.SQL(", ").join(columns)
         )
         for name, columns in ordered.items()
     ]

@@ -16,7 +16,7 @@ from contract.extent import Extent
 from contract.log_position import LogPosition
 from contract.settings import Settings
 from serving.archive_ends import archive_extents
-from serving.database import connect, reader_dsn
+from serving.database import NO_TLS, connect, reader_address
 from serving.disk import Disk, archive_bytes, disk, kafka_log
 from serving.gaps import OpenGap, open_gaps, unjudged_gaps, with_empty
 from serving.log_check import lost_positions
@@ -112,8 +112,8 @@ class _Probe:
     answer: dict[str, Any] = field(default_factory=dict)
 
 
-def read_status(settings: Settings) -> Status:
-    """Asks all servers at once; takes a few seconds at most, however many are down."""
+def read_status(settings: Settings, show_password: bool = False) -> Status:
+    """Asks all servers at once; takes a few seconds at most, however many are down. No password unless it is asked for."""
     checks = (_kafka, _namenode, _nimbus, _spark, _database)
     with ThreadPoolExecutor(len(checks)) as pool:
         kafka, namenode, nimbus, spark, database = pool.map(lambda check: check(settings), checks)
@@ -152,7 +152,7 @@ def read_status(settings: Settings) -> Status:
         ),
         last_run=database.answer.get("last_run"),
         ledger=ledger,
-        addresses=addresses(settings),
+        addresses=addresses(settings, show_password),
         still_shown=database.answer.get("still_shown", []),
         disk=disk(
             settings,
@@ -165,10 +165,18 @@ def read_status(settings: Settings) -> Status:
     )
 
 
-def addresses(settings: Settings) -> dict[str, str]:
-    """What a person or a client on this machine connects to."""
+def addresses(settings: Settings, show_password: bool = False) -> dict[str, str]:
+    """What a person or a client on this machine connects to; without the reader's password, unless it is to be shown."""
+    # guard: no password is shown unasked
+    password = {"SQL password": settings.secret("database_reader_password")} if show_password else {}
     return {
-        "SQL (role reader)": reader_dsn(settings, "127.0.0.1", settings.port_database),
+        "SQL (role reader)": reader_address(settings, "127.0.0.1", settings.port_database, show_password),
+        "SQL through JDBC": (
+            f"jdbc:postgresql://127.0.0.1:{settings.port_database}/{settings.database_name}?user=reader&{NO_TLS}"
+        ),
+        **(
+            password or {"SQL password": "in build/secrets/database_reader_password; `make status SHOW_PASSWORD=1` shows it"}
+        ),
         "Kafka bootstrap": f"127.0.0.1:{settings.port_kafka}",
         "Kafka topic": settings.topic,
         "HDFS NameNode page": f"http://127.0.0.1:{settings.port_namenode}",

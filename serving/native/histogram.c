@@ -223,13 +223,13 @@ Datum braid_histogram_add(PG_FUNCTION_ARGS)
 	PG_RETURN_ARRAYTYPE_P(array_of(&state));
 }
 
-/* As approx_percentile in sql/10_sketches.sql, operation by operation, so that the last bit is the same. */
-PG_FUNCTION_INFO_V1(braid_histogram_percentile);
-Datum braid_histogram_percentile(PG_FUNCTION_ARGS)
+/*
+ * The value at the fraction's rank; false if there is none. As approx_percentile in sql/10_sketches.sql, operation by operation,
+ * so that the last bit is the same.
+ */
+static bool find_percentile(float8 fraction, ArrayType *array, float8 *value)
 {
-	float8 fraction = PG_GETARG_FLOAT8(0);
 	int count;
-	ArrayType *array = PG_GETARG_ARRAYTYPE_P(1);
 	int64 *entries = entries_of(array, &count);
 	int64 remaining = 0;
 	float8 rank;
@@ -257,8 +257,115 @@ Datum braid_histogram_percentile(PG_FUNCTION_ARGS)
 			if (isinf(2 * low * high))
 				refuse_overflow("value out of range: overflow");
 			/* The value with the least worst relative error in a bin (low, high]. */
-			PG_RETURN_FLOAT8(bin <= ZERO_BIN ? 0 : 2 * low * high / (low + high));
+			*value = bin <= ZERO_BIN ? 0 : 2 * low * high / (low + high);
+			return true;
 		}
 	}
-	PG_RETURN_NULL();
+	return false;
+}
+
+PG_FUNCTION_INFO_V1(braid_histogram_percentile);
+Datum braid_histogram_percentile(PG_FUNCTION_ARGS)
+{
+	float8 value;
+
+	if (!find_percentile(PG_GETARG_FLOAT8(0), PG_GETARG_ARRAYTYPE_P(1), &value))
+		PG_RETURN_NULL();
+	PG_RETURN_FLOAT8(value);
+}
+
+/* The state of merged_percentile: a histogram's, and of what fraction the value is asked. */
+typedef struct Percentile
+{
+	Histogram histogram;
+	float8 fraction;
+} Percentile;
+
+static Percentile *gather_of(Percentile *state, MemoryContext context, float8 fraction, ArrayType *array)
+{
+	if (state == NULL)
+	{
+		state = MemoryContextAllocZero(context, sizeof(Percentile));
+		state->fraction = fraction;
+	}
+	if (state->fraction != fraction)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("merged_percentile takes one fraction for all rows of a group, not %s and %s",
+						DatumGetCString(DirectFunctionCall1(float8out, Float8GetDatum(state->fraction))),
+						DatumGetCString(DirectFunctionCall1(float8out, Float8GetDatum(fraction))))));
+	gather(&state->histogram, context, array);
+	return state;
+}
+
+static ArrayType *histogram_of(Percentile *state)
+{
+	return state->histogram.only ? state->histogram.only : array_of(&state->histogram);
+}
+
+PG_FUNCTION_INFO_V1(braid_percentile_gather);
+Datum braid_percentile_gather(PG_FUNCTION_ARGS)
+{
+	MemoryContext context = aggregate_context(fcinfo);
+	Percentile *state = PG_ARGISNULL(0) ? NULL : (Percentile *) PG_GETARG_POINTER(0);
+
+	if (!PG_ARGISNULL(1) && !PG_ARGISNULL(2))
+		state = gather_of(state, context, PG_GETARG_FLOAT8(1), PG_GETARG_ARRAYTYPE_P(2));
+	if (state == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_POINTER(state);
+}
+
+PG_FUNCTION_INFO_V1(braid_percentile_settle);
+Datum braid_percentile_settle(PG_FUNCTION_ARGS)
+{
+	Percentile *state = PG_ARGISNULL(0) ? NULL : (Percentile *) PG_GETARG_POINTER(0);
+	float8 value;
+
+	if (state == NULL || !find_percentile(state->fraction, histogram_of(state), &value))
+		PG_RETURN_NULL();
+	PG_RETURN_FLOAT8(value);
+}
+
+PG_FUNCTION_INFO_V1(braid_percentile_combine);
+Datum braid_percentile_combine(PG_FUNCTION_ARGS)
+{
+	MemoryContext context = aggregate_context(fcinfo);
+	Percentile *state = PG_ARGISNULL(0) ? NULL : (Percentile *) PG_GETARG_POINTER(0);
+
+	if (!PG_ARGISNULL(1))
+	{
+		Percentile *more = (Percentile *) PG_GETARG_POINTER(1);
+
+		state = gather_of(state, context, more->fraction, histogram_of(more));
+	}
+	if (state == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_POINTER(state);
+}
+
+PG_FUNCTION_INFO_V1(braid_percentile_serialize);
+Datum braid_percentile_serialize(PG_FUNCTION_ARGS)
+{
+	Percentile *state = (Percentile *) PG_GETARG_POINTER(0);
+	ArrayType *array = histogram_of(state);
+	bytea *bytes = palloc(VARHDRSZ + sizeof(float8) + VARSIZE(array));
+
+	SET_VARSIZE(bytes, VARHDRSZ + sizeof(float8) + VARSIZE(array));
+	memcpy(VARDATA(bytes), &state->fraction, sizeof(float8));
+	memcpy(VARDATA(bytes) + sizeof(float8), array, VARSIZE(array));
+	PG_RETURN_BYTEA_P(bytes);
+}
+
+PG_FUNCTION_INFO_V1(braid_percentile_deserialize);
+Datum braid_percentile_deserialize(PG_FUNCTION_ARGS)
+{
+	bytea *bytes = PG_GETARG_BYTEA_PP(0);
+	Size size = VARSIZE_ANY_EXHDR(bytes) - sizeof(float8);
+	Percentile *state = palloc0(sizeof(Percentile));
+
+	memcpy(&state->fraction, VARDATA_ANY(bytes), sizeof(float8));
+	state->histogram.only = palloc(size);
+	memcpy(state->histogram.only, VARDATA_ANY(bytes) + sizeof(float8), size);
+	PG_RETURN_POINTER(state);
 }

@@ -4,6 +4,8 @@
  */
 #include "braid.h"
 
+#include <math.h>
+
 #include "port/pg_bswap.h"
 
 #define LOG2M 11
@@ -36,7 +38,7 @@ static const uint8 *checked(bytea *sketch, int *size)
 			   (bytes[0] == FULL && *size == HEADER + FULL_BYTES));
 	if (!is_ours)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("rollup and hll_merge take sketches of the type hll(%d, %d, 0, 1)", LOG2M, REGWIDTH),
+						errmsg("what merges here are sketches of the type hll(%d, %d, 0, 1)", LOG2M, REGWIDTH),
 						errhint("hll_union_agg takes all others.")));
 	return bytes;
 }
@@ -158,6 +160,15 @@ Datum braid_hll_settle(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	PG_RETURN_BYTEA_P(sketch_of((Sketch *) PG_GETARG_POINTER(0)));
+}
+
+PG_FUNCTION_INFO_V1(braid_hll_count);
+Datum braid_hll_count(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	/* As public.distinct_count rounds. */
+	PG_RETURN_INT64((int64) rint(braid_cardinality(fcinfo, sketch_of((Sketch *) PG_GETARG_POINTER(0)))));
 }
 
 PG_FUNCTION_INFO_V1(braid_hll_combine);

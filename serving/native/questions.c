@@ -3,19 +3,23 @@
  *
  * 1. A question that asks a view only for sums of all of its rows is answered from the view's rows of days.
  *
- * `SELECT site, sum(views), rollup(visitors) FROM site_traffic GROUP BY site` reads a row a minute of all of history, where
- * site_traffic_by_day has one a day, with the same columns. Sums and sketches of either are the same to the byte, since
- * measures merge in any grouping. So where nothing else is asked of the view (no bucket, no count of rows, no measure
- * outside of such a sum) its rows of days take its place, as they would if the question had named them.
+ * `SELECT site, total(views) FROM site_traffic GROUP BY site` reads a row a minute of all of history, where its rows of days are
+ * one a day, with the same columns. Sums and sketches of either are the same to the byte, since measures merge in any
+ * grouping. So where nothing else is asked of the view (no bucket, no count of rows, no measure outside of such a sum) its
+ * rows of days take its place.
+ *
+ * Readers ask views of plain numbers (site_traffic) or of sketches (site_traffic_sketches); both show columns of
+ * serving.site_traffic_merged. It is that one whose rows are exchanged, and only where no more is used than columns that come
+ * from it as they are: the number of visitors of a row is made of its sketch, and its sum over minutes is not that over days.
  *
  * 2. A question for the first or last few rows by bucket needs none beyond the bucket in which the batch rows alone are so many:
- * each of them is a row of the view. `SELECT * FROM page_traffic ORDER BY bucket DESC LIMIT 5` gets
+ * each of them is a row of the view. `SELECT * FROM page_traffic ORDER BY bucket DESC LIMIT 5` (or by day) gets
  * `bucket >= (SELECT bucket FROM serving.page_traffic_batch ORDER BY bucket DESC LIMIT 1 OFFSET 4)` in addition, with the
  * conditions of the question, and both halves are read by an index instead of merged from their beginning.
  *
  * The planner's hook sees the query after views were expanded, whatever way it came: prepared, in a function, in a view.
  */
-#include "braid.h"
+#include "questions.h"
 
 #include "access/htup_details.h"
 #include "access/relation.h"
@@ -37,6 +41,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/date.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -47,27 +52,31 @@
 #define OWNER "braid_owner"
 #define SHOWN "public"
 #define INTERNAL "serving"
-#define SUFFIX "_by_day"
-#define BATCH_SUFFIX "_batch"
+#define MERGED "_merged"
+#define MERGED_DAYS "_by_day" MERGED
+#define SKETCHES "_sketches"
+#define BATCH "_batch"
 #define MOST_ROWS 100000
-#define BUCKET 1 /* the first column of every view */
 
 static planner_hook_type next_planner = NULL;
 static bool is_on = true;
 
-/* Whether an expression uses more of the view than its keys, and what else it may. */
+/* Whether an expression uses more of the view than its keys, and what else it may: sums of what `shown` has as it is stored. */
 typedef struct Uses
 {
 	int varno;
 	Oid view;
+	Query *shown;
 	bool allows_sums;
 	bool allows_bucket;
 	bool more;
 } Uses;
 
-/* sum(bigint) of PostgreSQL, rollup and hll_merge of ours: their result does not depend on how the rows were merged before. */
+/* sum(bigint) of PostgreSQL and what merges of ours: their result does not depend on how the rows were merged before. */
 static bool is_sum(Oid function)
 {
+	static const char *const sums[] = {"sum", "total", "sketch_merge", "merged_count", "merged_percentile",
+									   "rollup", "hll_merge", "hll_union_agg"};
 	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	bool found = false;
 
@@ -76,10 +85,14 @@ static bool is_sum(Oid function)
 		Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(tuple);
 		const char *name = NameStr(proc->proname);
 
-		found = strcmp(name, "sum") == 0 ? proc->pronamespace == PG_CATALOG_NAMESPACE
-				: strcmp(name, "rollup") == 0 || strcmp(name, "hll_merge") == 0 || strcmp(name, "hll_union_agg") == 0
-				? proc->pronamespace == get_namespace_oid(SHOWN, true)
-				: false;
+		found = proc->pronamespace ==
+				(strcmp(name, "sum") == 0 ? PG_CATALOG_NAMESPACE : get_namespace_oid(SHOWN, true));
+		if (found)
+		{
+			found = false;
+			for (int i = 0; i < lengthof(sums) && !found; i++)
+				found = strcmp(name, sums[i]) == 0;
+		}
 		ReleaseSysCache(tuple);
 	}
 	return found;
@@ -88,6 +101,30 @@ static bool is_sum(Oid function)
 /* Texts are keys; every other column but the bucket is a measure or a part of one. */
 static bool is_key(Oid view, AttrNumber column) { return get_atttype(view, column) == TEXTOID; }
 
+/* Whether the view shows the column as it is stored, and does not work it out. */
+static bool is_stored(Uses *uses, AttrNumber column)
+{
+	return IsA(list_nth_node(TargetEntry, uses->shown->targetList, column - 1)->expr, Var);
+}
+
+/*
+ * A sum of a stored measure. Of two arguments the first is the fraction of a percentile, the same for all rows. What the rows are
+ * ordered by, where it is no argument itself, is in the list after them.
+ */
+static bool is_sum_of_stored(Aggref *aggregate, Uses *uses)
+{
+	int arguments = list_length(aggregate->args);
+	TargetEntry *last = aggregate->args ? llast(aggregate->args) : NULL;
+	Var *var = last && IsA(last->expr, Var) ? (Var *) last->expr : NULL;
+
+	if (arguments != list_length(aggregate->aggargtypes) || arguments > 2 ||
+		(arguments == 2 && contain_var_clause((Node *) linitial_node(TargetEntry, aggregate->args)->expr)))
+		return false;
+	return aggregate->agglevelsup == 0 && var != NULL && var->varlevelsup == 0 && var->varno == uses->varno &&
+		   var->varattno > BUCKET && !is_key(uses->view, var->varattno) && !aggregate->aggdistinct &&
+		   is_sum(aggregate->aggfnoid) && is_stored(uses, var->varattno);
+}
+
 static bool uses_walker(Node *node, Uses *uses)
 {
 	if (node == NULL)
@@ -95,12 +132,8 @@ static bool uses_walker(Node *node, Uses *uses)
 	if (IsA(node, Aggref))
 	{
 		Aggref *aggregate = (Aggref *) node;
-		TargetEntry *argument = list_length(aggregate->args) == 1 ? linitial(aggregate->args) : NULL;
-		Var *var = argument && IsA(argument->expr, Var) ? (Var *) argument->expr : NULL;
 
-		if (!uses->allows_sums || aggregate->agglevelsup != 0 || var == NULL || var->varlevelsup != 0 || var->varno != uses->varno ||
-			var->varattno <= BUCKET || is_key(uses->view, var->varattno) || aggregate->aggdistinct ||
-			!is_sum(aggregate->aggfnoid))
+		if (!uses->allows_sums || !is_sum_of_stored(aggregate, uses))
 			uses->more = true;
 		return uses->more || uses_walker((Node *) aggregate->aggfilter, uses);
 	}
@@ -166,24 +199,42 @@ static bool may_name(const char *name)
 	return OidIsValid(schema) && object_aclcheck(NamespaceRelationId, schema, GetUserId(), ACL_USAGE) == ACLCHECK_OK;
 }
 
-/* The view of the view's rows of days, locked, or InvalidOid: its name says so, and both are of the serving layer. */
-static Oid days_of(Oid view)
+RangeTblEntry *merged_of(RangeTblEntry *entry)
 {
-	char *name = get_rel_name(view);
+	FromExpr *from = entry->subquery->jointree;
+	RangeTblEntry *merged;
+	char *shown = get_rel_name(entry->relid);
+	size_t length = strlen(shown);
+
+	if (!is_ours(entry->relid, SHOWN) || entry->subquery->hasAggs || list_length(from->fromlist) != 1 || from->quals ||
+		!IsA(linitial(from->fromlist), RangeTblRef))
+		return NULL;
+	merged = rt_fetch(linitial_node(RangeTblRef, from->fromlist)->rtindex, entry->subquery->rtable);
+	if (merged->rtekind != RTE_SUBQUERY || !OidIsValid(merged->relid) || !is_ours(merged->relid, INTERNAL))
+		return NULL;
+	if (length > strlen(SKETCHES) && strcmp(shown + length - strlen(SKETCHES), SKETCHES) == 0)
+		shown = pnstrdup(shown, length - strlen(SKETCHES));
+	return strcmp(get_rel_name(merged->relid), psprintf("%s" MERGED, shown)) == 0 ? merged : NULL;
+}
+
+/* The merged view's rows of days, locked, or InvalidOid: its name says so, and both are of the serving layer. */
+static Oid days_of(Oid merged)
+{
+	char *name = get_rel_name(merged);
 	Relation fine, coarse;
 	bool alike;
 	Oid days;
 
-	if (!is_ours(view, SHOWN) || !may_name(SHOWN) || strlen(name) + strlen(SUFFIX) >= NAMEDATALEN)
+	if (!may_name(INTERNAL) || strlen(name) + strlen(MERGED_DAYS) - strlen(MERGED) >= NAMEDATALEN)
 		return InvalidOid;
-	days = view_of_ours(psprintf("%s" SUFFIX, name), SHOWN);
+	days = view_of_ours(psprintf("%s" MERGED_DAYS, pnstrdup(name, strlen(name) - strlen(MERGED))), INTERNAL);
 	if (!OidIsValid(days))
 		return InvalidOid;
 	/* It may be taken away this very moment. */
 	coarse = try_relation_open(days, AccessShareLock);
 	if (coarse == NULL)
 		return InvalidOid;
-	fine = relation_open(view, NoLock);
+	fine = relation_open(merged, NoLock);
 	alike = have_the_same_columns(RelationGetDescr(fine), RelationGetDescr(coarse));
 	relation_close(fine, NoLock);
 	relation_close(coarse, NoLock);
@@ -209,18 +260,18 @@ static bool is_known(Node *expression, Uses *uses)
 }
 
 /* Takes the rows of days where only sums are asked for. */
-static void choose_days(Query *query, RangeTblEntry *entry, int varno)
+static void choose_days(Query *query, RangeTblEntry *entry, RangeTblEntry *merged, int varno)
 {
-	Uses uses = {.varno = varno, .view = entry->relid, .allows_sums = true};
+	Uses uses = {.varno = varno, .view = entry->relid, .shown = entry->subquery, .allows_sums = true};
 	Oid days;
 
 	if (!(query->hasAggs || query->groupClause || (query->distinctClause && !query->hasWindowFuncs)) ||
 		!is_known((Node *) query->targetList, &uses) || !is_known(query->jointree->quals, &uses) ||
 		!is_known(query->havingQual, &uses))
 		return;
-	days = days_of(entry->relid);
+	days = days_of(merged->relid);
 	if (OidIsValid(days))
-		entry->subquery = rewritten(psprintf("SELECT * FROM %s", quote_qualified_identifier(SHOWN, get_rel_name(days))));
+		merged->subquery = rewritten(psprintf("SELECT * FROM %s", quote_qualified_identifier(INTERNAL, get_rel_name(days))));
 }
 
 /* A number of LIMIT or OFFSET, or -1 where it is not plain. */
@@ -241,12 +292,14 @@ static int64 rows_asked(Query *query)
 }
 
 /* Bounds the bucket where the rows that are first or last by it are asked for. */
-static void bound_bucket(Query *query, RangeTblEntry *entry, int varno)
+static void bound_bucket(Query *query, RangeTblEntry *entry, RangeTblEntry *merged, int varno)
 {
-	Uses uses = {.varno = varno, .view = entry->relid, .allows_bucket = true};
+	Uses uses = {.varno = varno, .view = entry->relid, .shown = entry->subquery, .allows_bucket = true};
 	TypeCacheEntry *type;
 	int64 rows = rows_asked(query);
-	char *batch;
+	char *name, *batch;
+	const char *column;
+	Oid batch_view;
 	SortGroupClause *first;
 	Var *bucket;
 	bool newest;
@@ -256,21 +309,27 @@ static void bound_bucket(Query *query, RangeTblEntry *entry, int varno)
 	Node *quals;
 
 	if (rows < 1 || query->groupClause || query->distinctClause || query->hasWindowFuncs ||
-		query->hasTargetSRFs || query->sortClause == NIL || !is_ours(entry->relid, SHOWN) ||
+		query->hasTargetSRFs || query->sortClause == NIL ||
 		!is_known(query->jointree->quals, &uses) || contain_volatile_functions((Node *) query->targetList))
 		return;
-	type = lookup_type_cache(TIMESTAMPTZOID, TYPECACHE_LT_OPR | TYPECACHE_GT_OPR | TYPECACHE_BTREE_OPFAMILY);
 	first = linitial_node(SortGroupClause, query->sortClause);
 	bucket = (Var *) get_sortgroupclause_expr(first, query->targetList);
 	if (!IsA(bucket, Var) || bucket->varno != varno || bucket->varlevelsup != 0 || bucket->varattno != BUCKET ||
-		(first->sortop != type->lt_opr && first->sortop != type->gt_opr))
+		(bucket->vartype != TIMESTAMPTZOID && bucket->vartype != DATEOID))
 		return;
-	batch = psprintf("%s" BATCH_SUFFIX, get_rel_name(entry->relid));
-	if (!may_name(INTERNAL) || !OidIsValid(view_of_ours(batch, INTERNAL)))
+	type = lookup_type_cache(bucket->vartype, TYPECACHE_LT_OPR | TYPECACHE_GT_OPR | TYPECACHE_BTREE_OPFAMILY);
+	if (first->sortop != type->lt_opr && first->sortop != type->gt_opr)
+		return;
+	/* Its columns are the bucket, or the day, and the keys, in the view's order. */
+	name = get_rel_name(merged->relid);
+	batch = psprintf("%s" BATCH, pnstrdup(name, strlen(name) - strlen(MERGED)));
+	batch_view = may_name(INTERNAL) ? view_of_ours(batch, INTERNAL) : InvalidOid;
+	if (!OidIsValid(batch_view) || get_atttype(batch_view, BUCKET) != bucket->vartype)
 		return;
 	newest = first->sortop == type->gt_opr;
-	bound = rewritten(psprintf("SELECT bucket FROM %s ORDER BY bucket %s LIMIT 1 OFFSET " INT64_FORMAT,
-							   quote_qualified_identifier(INTERNAL, batch), newest ? "DESC" : "ASC", rows - 1));
+	column = quote_identifier(get_attname(batch_view, BUCKET, false));
+	bound = rewritten(psprintf("SELECT %s FROM %s ORDER BY %s %s LIMIT 1 OFFSET " INT64_FORMAT, column,
+							   quote_qualified_identifier(INTERNAL, batch), column, newest ? "DESC" : "ASC", rows - 1));
 	quals = copyObject(query->jointree->quals);
 	ChangeVarNodes(quals, varno, 1, 0);
 	bound->jointree->quals = quals;
@@ -279,13 +338,16 @@ static void bound_bucket(Query *query, RangeTblEntry *entry, int varno)
 	asked->subselect = (Node *) bound;
 	asked->location = -1;
 	known = makeNode(CoalesceExpr);
-	known->coalescetype = TIMESTAMPTZOID;
-	known->args = list_make2(asked, makeConst(TIMESTAMPTZOID, -1, InvalidOid, sizeof(TimestampTz),
-											  TimestampTzGetDatum(newest ? DT_NOBEGIN : DT_NOEND), false, FLOAT8PASSBYVAL));
+	known->coalescetype = bucket->vartype;
+	known->args = list_make2(asked, bucket->vartype == DATEOID
+			   ? makeConst(DATEOID, -1, InvalidOid, sizeof(DateADT), DateADTGetDatum(newest ? DATEVAL_NOBEGIN : DATEVAL_NOEND),
+						   false, true)
+			   : makeConst(TIMESTAMPTZOID, -1, InvalidOid, sizeof(TimestampTz),
+						   TimestampTzGetDatum(newest ? DT_NOBEGIN : DT_NOEND), false, FLOAT8PASSBYVAL));
 	known->location = -1;
 	query->jointree->quals = make_and_qual(
 		query->jointree->quals,
-		(Node *) make_opclause(get_opfamily_member(type->btree_opf, TIMESTAMPTZOID, TIMESTAMPTZOID,
+		(Node *) make_opclause(get_opfamily_member(type->btree_opf, bucket->vartype, bucket->vartype,
 												   newest ? BTGreaterEqualStrategyNumber : BTLessEqualStrategyNumber),
 							   BOOLOID, false, copyObject((Expr *) bucket), (Expr *) known, InvalidOid, InvalidOid));
 	query->hasSubLinks = true;
@@ -295,7 +357,7 @@ static void bound_bucket(Query *query, RangeTblEntry *entry, int varno)
 static void choose(Query *query)
 {
 	RangeTblRef *only = list_length(query->jointree->fromlist) == 1 ? linitial(query->jointree->fromlist) : NULL;
-	RangeTblEntry *entry;
+	RangeTblEntry *entry, *merged;
 
 	if (query->commandType != CMD_SELECT || query->hasSubLinks || query->rowMarks || query->setOperations || only == NULL ||
 		!IsA(only, RangeTblRef))
@@ -303,8 +365,11 @@ static void choose(Query *query)
 	entry = rt_fetch(only->rtindex, query->rtable);
 	if (entry->rtekind != RTE_SUBQUERY || !OidIsValid(entry->relid) || entry->lateral || entry->tablesample)
 		return;
-	choose_days(query, entry, only->rtindex);
-	bound_bucket(query, entry, only->rtindex);
+	merged = merged_of(entry);
+	if (merged == NULL)
+		return;
+	choose_days(query, entry, merged, only->rtindex);
+	bound_bucket(query, entry, merged, only->rtindex);
 }
 
 static bool choose_walker(Node *node, void *context)
@@ -315,7 +380,9 @@ static bool choose_walker(Node *node, void *context)
 	{
 		/* From the inside out: what is put in here is not looked at. */
 		query_tree_walker((Query *) node, choose_walker, context, 0);
-		choose((Query *) node);
+		refuse_cut_rows((Query *) node, (ParamListInfo) context);
+		if (is_on)
+			choose((Query *) node);
 		return false;
 	}
 	return expression_tree_walker(node, choose_walker, context);
@@ -323,8 +390,7 @@ static bool choose_walker(Node *node, void *context)
 
 static PlannedStmt *planner_of_questions(Query *query, const char *text, int options, ParamListInfo parameters)
 {
-	if (is_on)
-		choose_walker((Node *) query, NULL);
+	choose_walker((Node *) query, parameters);
 	return next_planner ? next_planner(query, text, options, parameters)
 						: standard_planner(query, text, options, parameters);
 }
@@ -333,6 +399,7 @@ void install_questions(void)
 {
 	DefineCustomBoolVariable("braid.fewer_rows", "Lets views answer from fewer rows where that gives the same result.", NULL,
 							 &is_on, true, PGC_USERSET, 0, NULL, NULL, NULL);
+	install_zones();
 	MarkGUCPrefixReserved("braid");
 	next_planner = planner_hook;
 	planner_hook = planner_of_questions;

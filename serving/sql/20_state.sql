@@ -290,15 +290,30 @@ CREATE TABLE IF NOT EXISTS serving.reject (
 );
 CREATE INDEX IF NOT EXISTS reject_of_speed ON serving.reject (partition, "offset") WHERE judged_by = 'speed';
 
+-- An older schema showed readers a view with a column that they were not let read, so `select *` was refused.
+DO $$
+BEGIN
+    IF to_regclass('public.quarantine') IS NOT NULL AND to_regclass('serving.quarantined') IS NULL THEN
+        ALTER VIEW public.quarantine RENAME TO quarantined;
+        ALTER VIEW public.quarantined SET SCHEMA serving;
+        REVOKE ALL (topic, partition, "offset", kafka_time, reason, detail, value_bytes) ON serving.quarantined FROM reader;
+    END IF;
+END
+$$;
+
 -- As merged views have batch rows below the live cut and speed rows above it, so has this, whichever run is live.
-CREATE OR REPLACE VIEW public.quarantine AS
+CREATE OR REPLACE VIEW serving.quarantined AS
 SELECT r.topic, r.partition, r."offset", r.kafka_time, r.reason, r.detail, r.value_bytes, r.value
 FROM serving.reject AS r
 -- guard: below the cut the archive judges
 WHERE r.judged_by = 'both' OR r.judged_by = CASE
     WHEN r."offset" < coalesce((SELECT c.next_offset FROM serving.live_cut AS c WHERE c.partition = r.partition), 0)
     THEN 'batch' ELSE 'speed' END;
-COMMENT ON COLUMN public.quarantine.value IS 'the first 4,096 bytes of the record';
+COMMENT ON COLUMN serving.quarantined.value IS 'the first 4,096 bytes of the record';
+
+-- What readers see of it: all but the value, which may be anything that somebody has sent.
+CREATE OR REPLACE VIEW public.quarantine AS
+SELECT topic, partition, "offset", kafka_time, reason, detail, value_bytes FROM serving.quarantined;
 
 -- What an older schema had and nothing calls any more.
 DROP FUNCTION IF EXISTS serving.open_staging(), serving.append_staged(int, bigint, bigint), serving.insert_staged(bigint),

@@ -11,7 +11,7 @@ $$;
 
 -- Two runs may bring the same reject at once. Offsets are never used twice, so what the archive says of a record that the
 -- speed layer knows from a topic of another name is of that one.
-CREATE OR REPLACE FUNCTION serving.add_rejects(layer text, rejects public.quarantine[]) RETURNS void
+CREATE OR REPLACE FUNCTION serving.add_rejects(layer text, rejects serving.quarantined[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -31,7 +31,7 @@ $$;
 -- either if the records were not held against all that is forgotten, up to statement last_statement (null: against nothing).
 CREATE OR REPLACE FUNCTION serving.commit_range(
     code_catalogue text, range_partition int, first_offset bigint, range_next_offset bigint,
-    received bigint, counted bigint, duplicate bigint, new_rows serving.rows, rejects public.quarantine[],
+    received bigint, counted bigint, duplicate bigint, new_rows serving.rows, rejects serving.quarantined[],
     judged_generation bigint, log_topic_id text, log_leader_epoch int, log_shift bigint,
     forgotten bigint, known_statement bigint,
     OUT position_before bigint, OUT live_generation bigint, OUT last_statement bigint

@@ -37,18 +37,49 @@ BEGIN
 END
 $$;
 
+-- Nobody reads the view from now on until the transaction ends. Who waits for it a second gives way, so that questions which
+-- queue behind it go on, and comes again; who stands still in a transaction and holds it is ended after ten seconds.
+CREATE OR REPLACE FUNCTION serving.lock_view(view regclass) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    had text := current_setting('lock_timeout');
+BEGIN
+    PERFORM set_config('lock_timeout', '1s', true);
+    LOOP
+        BEGIN
+            -- It changes nothing, and locks the view alone, while LOCK TABLE would lock all that is behind it.
+            EXECUTE format('ALTER VIEW %s RESET (security_barrier)', view);
+            PERFORM set_config('lock_timeout', had, true);
+            RETURN;
+        EXCEPTION WHEN lock_not_available THEN
+            PERFORM serving.end_idle_readers('10 seconds');
+            PERFORM pg_sleep(0.2);
+        END;
+    END LOOP;
+END
+$$;
+
 -- Readers see the versions that have their history, and none that is not filled any more; true if that changes anything.
 CREATE OR REPLACE FUNCTION serving.show_views(by_run_id bigint) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 AS $$
 DECLARE
     changing serving.view_version;
+    shown text;
     changed boolean := false;
 BEGIN
     FOR changing IN SELECT * FROM serving.view_version WHERE state = 'leaving' ORDER BY view_name LOOP
-        EXECUTE format('DROP FUNCTION IF EXISTS public.%I(bigint)', changing.view_name || '_as_of');
-        EXECUTE format('DROP VIEW public.%I, serving.%I', changing.view_name, changing.view_name || '_by_run');
-        EXECUTE format('DROP VIEW IF EXISTS serving.%I', changing.view_name || '_batch');
+        FOREACH shown IN ARRAY ARRAY[changing.view_name, changing.view_name || '_sketches'] LOOP
+            PERFORM serving.lock_view(v.oid) FROM pg_class AS v
+            WHERE v.oid = to_regclass(format('public.%I', shown));
+            EXECUTE format('DROP FUNCTION IF EXISTS public.%I(bigint)', shown || '_as_of');
+            EXECUTE format('DROP FUNCTION IF EXISTS public.%I(text, date, date)', shown || '_local_days');
+            EXECUTE format('DROP VIEW IF EXISTS public.%I', shown);
+        END LOOP;
+        FOREACH shown IN ARRAY ARRAY['_merged', '_by_run', '_batch'] LOOP
+            EXECUTE format('DROP VIEW IF EXISTS serving.%I', changing.view_name || shown);
+        END LOOP;
         changed := true;
     END LOOP;
     FOR changing IN SELECT * FROM serving.view_version WHERE state = 'building' ORDER BY view_name LOOP

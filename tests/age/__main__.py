@@ -22,20 +22,20 @@ from tests.age.database import dense_day, thin_history
 _DAYS, _EVENTS_A_DAY = 1_070, 1_093
 QUESTIONS = {
     "a site's total and visitors, all history": (
-        "SELECT sum(views), distinct_count(rollup(visitors)) FROM site_traffic WHERE site = 'site-3'"
+        "SELECT sum(views), merged_count(visitors) FROM site_traffic_sketches WHERE site = 'site-3'"
     ),
     "its top pages with visitors and p95, all history": (
-        "SELECT page, sum(views) AS views, distinct_count(rollup(visitors)), approx_percentile(0.95, rollup(latency)) "
-        "FROM page_traffic WHERE site = 'site-3' GROUP BY page ORDER BY views DESC LIMIT 10"
+        "SELECT page, sum(views) AS views, merged_count(visitors), merged_percentile(0.95, latency) "
+        "FROM page_traffic_sketches WHERE site = 'site-3' GROUP BY page ORDER BY views DESC LIMIT 10"
     ),
     "its rows of the last hour": ("SELECT * FROM page_traffic WHERE site = 'site-3' AND bucket > now() - interval '1 hour'"),
     "the newest five rows of all pages": "SELECT * FROM page_traffic ORDER BY bucket DESC LIMIT 5",
-    "the newest five, by day": "SELECT * FROM page_traffic_by_day ORDER BY bucket DESC LIMIT 5",
+    "the newest five, by day": "SELECT * FROM page_traffic_by_day ORDER BY day DESC LIMIT 5",
     "views a day, 30 days, all sites": (
-        "SELECT bucket, sum(views) FROM site_traffic_by_day WHERE bucket > now() - interval '30 days' GROUP BY bucket"
+        "SELECT day, sum(views) FROM site_traffic_by_day WHERE day > current_date - 30 GROUP BY day"
     ),
     "p95 a day, all history, all sites": (
-        "SELECT bucket, approx_percentile(0.95, rollup(latency)) FROM site_traffic_by_day GROUP BY bucket"
+        "SELECT day, merged_percentile(0.95, latency) FROM site_traffic_by_day_sketches GROUP BY day"
     ),
 }
 

@@ -45,8 +45,8 @@ def _question(sketches: bool) -> sql.Composed:
     ]
     if sketches:
         parts += [
-            sql.SQL("(SELECT rollup({}) FROM {} WHERE site = ANY(%(sites)s))").format(
-                sql.Identifier(measure), sql.Identifier(_SKETCHED)
+            sql.SQL("(SELECT sketch_merge({}) FROM {} WHERE site = ANY(%(sites)s))").format(
+                sql.Identifier(measure), sql.Identifier(f"{_SKETCHED}_sketches")
             )
             for measure in ("visitors", "latency")
         ]

@@ -24,6 +24,7 @@ from tests.drill.truth import Truth
 from tests.fixtures.eventually import eventually
 from tests.fixtures.kafka import each_record_of, next_offsets_of
 from tests.fixtures.stack import Stack, shifted
+from tests.fixtures.views import stored_rows
 from tests.oracle import expected_rows
 
 RECOVERY_LIMIT_S = 60
@@ -172,7 +173,7 @@ def digest(stack: Stack, but_site: str = "") -> list[tuple[object, ...]]:
         for row in stack.ask(
             f"SELECT '{view.name}', count(*), "
             f"sum(hashtextextended(ROW({', '.join(view.schema.names())})::text, 0)::numeric) "
-            f"FROM {view.name} WHERE site <> '{but_site}'"
+            f"FROM {stored_rows(view)} WHERE site <> '{but_site}'"
         )
     ]
 

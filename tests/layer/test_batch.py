@@ -34,6 +34,7 @@ from serving.handoff import Counts, begin_run, commit_range, fail_run, positions
 from speed.day_filters import DayFilters
 from speed.dedupe import Identities
 from tests.fixtures.archived import PARTITIONS, archive, archive_whole, ends_of, traffic
+from tests.fixtures.views import stored_rows
 from tests.oracle import Record, expected_rows, pipeline
 
 
@@ -55,7 +56,7 @@ def progress(settings: Settings, ends: Sequence[int], starts: Sequence[int] = (0
 def merged(settings: Settings, view: Any) -> list[tuple[Any, ...]]:
     columns = ", ".join((*view.group, *(measure.name for measure in view.measures)))
     with connect(settings, "reader") as connection:
-        rows = connection.execute(f"SELECT {columns} FROM {view.name} ORDER BY {', '.join(view.group)}").fetchall()
+        rows = connection.execute(f"SELECT {columns} FROM {stored_rows(view)} ORDER BY {', '.join(view.group)}").fetchall()
     return [(*row[:-2], bytes.fromhex(row[-2].removeprefix("\\x")), row[-1]) for row in rows]
 
 

@@ -53,8 +53,8 @@ def test_nulls_arrive_as_nulls(database: Settings) -> None:
         ("", 0, 0, datetime(2000, 1, 1, tzinfo=UTC), "", "", 0, b""),
     ]
     with connect(database, "postgres") as owner:
-        argument = row_array(owner, "public.quarantine", pl.DataFrame(rows, schema=schema, orient="row"))
-        assert owner.execute("SELECT * FROM unnest(%s::public.quarantine[])", [argument]).fetchall() == rows
+        argument = row_array(owner, "serving.quarantined", pl.DataFrame(rows, schema=schema, orient="row"))
+        assert owner.execute("SELECT * FROM unnest(%s::serving.quarantined[])", [argument]).fetchall() == rows
 
 
 @pytest.mark.parametrize(

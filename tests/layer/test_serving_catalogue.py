@@ -267,3 +267,32 @@ def test_a_change_does_not_fail_queries_that_never_stop_being_asked(
         for thread in asking:
             thread.join()
     assert set(sums) == {(100, 100)}
+
+
+@pytest.mark.parametrize("by", ["a migration", "a publication"])
+def test_who_stands_still_in_a_transaction_is_ended_only_where_it_is_in_the_way(
+    database: Settings, migrated: Migrated, speed: Connection, batch: Connection, by: str
+) -> None:
+    frame = events(1, 0, 0, 100)
+    commit(speed, frame)
+    full_run(batch, frame)
+    views = (CHANGED, *VIEWS[1:])
+    if by == "a publication":
+        speed, batch = migrated(views)
+    with (
+        connect(database, "reader") as in_the_way,
+        connect(database, "reader") as elsewhere,
+        in_the_way.transaction(force_rollback=True),
+        elsewhere.transaction(force_rollback=True),
+    ):
+        in_the_way.execute("SELECT * FROM site_traffic")
+        elsewhere.execute("SELECT 1")
+        if by == "a publication":
+            full_run(batch, frame, views=views)
+        else:
+            assert migrate(database, views)
+        assert elsewhere.execute("SELECT 2").fetchone() == (2,)
+        with pytest.raises(psycopg.errors.AdminShutdown):
+            in_the_way.execute("SELECT 1")
+        # There is nothing to roll back in a session that is gone.
+        in_the_way.close()

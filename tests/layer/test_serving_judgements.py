@@ -213,7 +213,7 @@ def test_two_runs_may_bring_the_same_reject_at_once(
 
     with connect(database, "postgres") as owner, ThreadPoolExecutor(1) as pool:
         with batch.transaction():
-            argument = row_array(batch, "public.quarantine", rejects(bad).with_columns(pl.lit(TOPIC).alias("topic")))
+            argument = row_array(batch, "serving.quarantined", rejects(bad).with_columns(pl.lit(TOPIC).alias("topic")))
             batch.execute("SELECT serving.add_rejects('batch', %s)", [argument])
             other = pool.submit(run)
             eventually(it_waits, within_s=30)
@@ -325,7 +325,7 @@ def test_a_quarantine_that_was_one_table_is_taken_over(
     with connect(database, "postgres") as owner:
         # As an older schema made it. What uses it comes again with the migration.
         owner.execute("SET ROLE braid_owner")
-        owner.execute("DROP VIEW public.quarantine CASCADE")
+        owner.execute("DROP VIEW serving.quarantined CASCADE")
         owner.execute("ALTER TABLE serving.reject DROP CONSTRAINT reject_pkey, DROP COLUMN judged_by")
         owner.execute("ALTER TABLE serving.reject RENAME TO quarantine")
         owner.execute("ALTER TABLE serving.quarantine SET SCHEMA public")

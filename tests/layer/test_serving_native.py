@@ -22,8 +22,14 @@ from tests.fixtures.pageviews import events
 from tests.layer.test_serving_sketches import merged, random_histograms
 
 _SKETCHES = Path(serving.migrate.__file__).parent / "sql" / "10_sketches.sql"
-_NATIVE_SUMS = {"rollup(bigint[])", "rollup(hll)", "hll_merge(hll)"}
-_OWN_NAMES = r"(?:public|serving)\.(rollup|hll_merge|distinct_count|histogram_\w+|approx_percentile|seen\w*)\b"
+_NATIVE_SUMS = {
+    *(f"{name}({kind})" for name in ("sketch_merge", "rollup") for kind in ("bigint[]", "hll")),
+    *("hll_merge(hll)", "merged_count(hll)", "merged_percentile(double precision,bigint[])"),
+}
+_OWN_NAMES = (
+    r"(?:public|serving)\.(total|sketch_merge|rollup|hll_merge|merged_\w+|distinct_count|histogram_\w+|percentile_[gcs]\w+"
+    r"|approx_\w+|seen\w*)\b"
+)
 
 
 @pytest.fixture
@@ -68,8 +74,13 @@ def test_the_module_has_the_bytes_of_sql_and_python(owner: Connection, seed: int
     for groups in (1, 2, 7, 1_000):
         differing = owner.execute(
             "SELECT count(*) FROM (SELECT rollup(latency) AS a, plain.rollup(latency) AS b, rollup(visitors)::text AS c, "
-            "hll_merge(visitors)::text AS d, plain.rollup(visitors)::text AS e FROM part GROUP BY n %% %s) AS x "
-            "WHERE a IS DISTINCT FROM b OR c <> e OR d <> e",
+            "hll_merge(visitors)::text AS d, plain.rollup(visitors)::text AS e, sketch_merge(latency) AS f, "
+            "sketch_merge(visitors)::text AS g, distinct_count(rollup(visitors)) AS count, merged_count(visitors) AS h, "
+            "plain.merged_count(visitors) AS i, approx_percentile(0.95, rollup(latency)) AS percentile, "
+            "merged_percentile(0.95, latency) AS j, plain.merged_percentile(0.95, latency) AS k "
+            "FROM part GROUP BY n %% %s) AS x "
+            "WHERE a IS DISTINCT FROM b OR a IS DISTINCT FROM f OR c <> e OR d <> e OR g <> e OR (h, i) <> (count, count) "
+            "OR j IS DISTINCT FROM percentile OR k IS DISTINCT FROM percentile",
             [groups],
         ).fetchone()
         assert differing == (0,)
@@ -148,7 +159,10 @@ def test_parallel_workers_give_the_same_bytes(owner: Connection) -> None:
         "hll_add(hll_empty(11, 5, 0, 1), hll_hash_text(n::text)) AS visitors FROM generate_series(1, 30000) AS n"
     )
     owner.execute("ANALYZE part")
-    query = "SELECT rest, rollup(latency), rollup(visitors)::text FROM part GROUP BY 1 ORDER BY 1"
+    query = (
+        "SELECT rest, rollup(latency), rollup(visitors)::text, merged_count(visitors), merged_percentile(0.9, latency), "
+        "total(rest) FROM part GROUP BY 1 ORDER BY 1"
+    )
     alone = owner.execute(query.encode()).fetchall()
     owner.execute("SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0")
     assert "Partial" in str(owner.execute(f"EXPLAIN {query}".encode()).fetchall())
@@ -156,9 +170,27 @@ def test_parallel_workers_give_the_same_bytes(owner: Connection) -> None:
 
 
 def test_what_is_no_sketch_of_ours_is_refused(owner: Connection) -> None:
-    other = "SELECT rollup(hll_add(hll_empty(12, 5, 0, 1), hll_hash_text(t))) FROM unnest('{a,b}'::text[]) AS t"
+    other = "SELECT sketch_merge(hll_add(hll_empty(12, 5, 0, 1), hll_hash_text(t))) FROM unnest('{a,b}'::text[]) AS t"
     with pytest.raises(psycopg.errors.InvalidParameterValue, match=r"sketches of the type hll\(11, 5, 0, 1\)"):
         owner.execute(other)
+
+
+@pytest.mark.parametrize("schema", ["public", "plain"])
+def test_percentiles_of_a_group_are_of_one_fraction_and_of_what_is_there(owner: Connection, schema: str) -> None:
+    of = f"SELECT {schema}.merged_percentile(f, h) FROM (VALUES {{}}) AS t (f, h)"
+    with pytest.raises(
+        psycopg.errors.InvalidParameterValue, match=r"one fraction for all rows of a group, not 0\.5 and 0\.9"
+    ):
+        owner.execute(of.format("(0.5, '{1}'::bigint[]), (0.9, '{1}')").encode())
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=r"95th percentile is 0\.95"):
+        owner.execute(of.format("(95, '{1}'::bigint[])").encode())
+    for nothing in ("(0.5, '{}'::bigint[])", "(0.5, NULL::bigint[])", "(NULL::float8, '{1}'::bigint[])"):
+        assert owner.execute(of.format(nothing).encode()).fetchone() == (None,)
+    assert owner.execute(f"SELECT {schema}.merged_count(v) FROM (VALUES (NULL::hll)) AS t (v)".encode()).fetchone() == (
+        None,
+    )
+    known = of.format("(0.5, NULL::bigint[]), (0.5, '{1}'::bigint[]), (NULL, '{1}')")
+    assert owner.execute(known.encode()).fetchone() == owner.execute("SELECT approx_percentile(0.5, '{1}')").fetchone()
 
 
 def test_a_server_without_the_module_has_the_forms_in_sql(
@@ -188,12 +220,21 @@ def reads_days(connection: Connection, statement: bytes) -> bool:
 @pytest.mark.parametrize(
     ("query", "of_days"),
     [
-        ("SELECT sum(views), distinct_count(rollup(visitors)) FROM site_traffic WHERE site = 'demo'", True),
+        ("SELECT sum(views), distinct_count(rollup(visitors)) FROM site_traffic_sketches WHERE site = 'demo'", True),
+        ("SELECT total(views), merged_count(visitors) FROM site_traffic_sketches WHERE site = 'demo'", True),
+        ("SELECT site, merged_percentile(0.9, latency) FROM page_traffic_sketches GROUP BY site", True),
+        ("SELECT page, total(views) AS n, sum(bytes_sent)::bigint FROM page_traffic GROUP BY page ORDER BY n, page", True),
+        # These are worked out of a row's sketch, and are not those of a day's.
+        ("SELECT sum(visitors) FROM site_traffic", False),
+        ("SELECT total(visitors) FROM site_traffic WHERE site = 'demo'", False),
+        ("SELECT sum(latency_p50) FROM site_traffic", False),
+        ("SELECT site, total(views) FROM site_traffic GROUP BY site HAVING max(visitors) > 0", False),
+        ("SELECT merged_percentile(views * 0 + 0.5, latency) FROM site_traffic_sketches", False),
         (
             "SELECT site, sum(views) AS n FROM page_traffic GROUP BY site HAVING sum(errors) > 1 ORDER BY n DESC LIMIT 1",
             True,
         ),
-        ("SELECT page, rollup(latency) FROM page_traffic WHERE page LIKE '/%' GROUP BY page", True),
+        ("SELECT page, rollup(latency) FROM page_traffic_sketches WHERE page LIKE '/%' GROUP BY page", True),
         ("SELECT sum(views) FILTER (WHERE site = 'shop'), sum(batch_views), sum(speed_views) FROM site_traffic", True),
         ("SELECT DISTINCT site FROM page_traffic", True),
         ("WITH s AS (SELECT sum(bytes_sent) AS b FROM site_traffic) SELECT b FROM s", True),
@@ -204,7 +245,9 @@ def reads_days(connection: Connection, statement: bytes) -> bool:
         ("SELECT count(views) FROM site_traffic", False),
         ("SELECT avg(views) FROM site_traffic", False),
         ("SELECT bit_or(views) FROM site_traffic", False),
-        ("SELECT rollup(latency ORDER BY bucket) FROM site_traffic", False),
+        ("SELECT rollup(latency ORDER BY bucket) FROM site_traffic_sketches", False),
+        ("SELECT sum(1 ORDER BY views) FROM site_traffic", False),
+        ("SELECT total(views ORDER BY views) FROM site_traffic", True),
         ("SELECT page FROM page_traffic GROUP BY page", True),
         ("SELECT site FROM site_traffic", False),
         ("SELECT sum(views) FROM site_traffic WHERE views > 2", False),
@@ -282,32 +325,48 @@ def test_views_that_have_only_the_names_of_ours_are_asked_as_they_are(
     commit(speed, frame)
     full_run(batch, frame)
     with connect(database, "postgres") as owner:
-        copied = "SELECT bucket, site, views, errors FROM site_traffic"
-        owner.execute(f"CREATE VIEW four AS {copied}; CREATE VIEW four_by_day AS {copied} WHERE false".encode())
+        copied = "SELECT bucket, site, views, errors FROM serving.site_traffic_merged"
+        of_days = {
+            # Not of days: other columns, more, other types, no view, and of another owner.
+            "reordered": "VIEW {} AS SELECT bucket, site, errors, views FROM serving.site_traffic_merged",
+            "wider": "VIEW {} AS SELECT bucket, site, views, errors, 1 AS more FROM serving.site_traffic_merged WHERE false",
+            "narrower": "VIEW {} AS SELECT bucket, site, views, errors::int FROM serving.site_traffic_merged",
+            "stored": f"TABLE {{}} AS {copied} WHERE false",
+            "foreign_days": f"VIEW {{}} AS {copied} WHERE false",
+        }
+        of_days |= dict.fromkeys(("part", "foreign_rows", "foreign_batch", "renamed"), of_days["foreign_days"])
         owner.execute("LOAD 'braid'; CREATE SCHEMA tenant AUTHORIZATION braid_owner; SET ROLE braid_owner")
+        for name, created in of_days.items():
+            owner.execute(f"CREATE VIEW serving.{name}_merged AS {copied}".encode())
+            owner.execute(f"CREATE {created.format(f'serving.{name}_by_day_merged')}".encode())
+            owner.execute(f"CREATE VIEW {name} AS SELECT * FROM serving.{name}_merged".encode())
+        # It shows not all rows, and those of a view that has not its name.
+        owner.execute("CREATE OR REPLACE VIEW part AS SELECT * FROM serving.part_merged WHERE site = 'demo'")
+        owner.execute("ALTER VIEW renamed RENAME TO other_name")
+        owner.execute("CREATE VIEW serving.foreign_batch_batch AS SELECT 'infinity'::timestamptz AS bucket, 'x' AS site")
         # Of the same owner, with the same names and columns, and with rows that are older than the newest of all.
         for name in ("site_traffic", "site_traffic_by_day"):
             owner.execute(
-                f"CREATE VIEW tenant.{name} AS SELECT * FROM public.{name} WHERE site = 'demo' "
+                f"CREATE VIEW tenant.{name}_merged AS SELECT * FROM serving.{name}_merged WHERE site = 'demo' "
                 "AND bucket < '2026-11-19'".encode()
             )
-        # In our schema, and not of days: other columns, more, other types, and no view; `four` is of another owner.
-        for name in ("one", "two", "three", "five"):
-            owner.execute(f"CREATE VIEW {name} AS {copied}".encode())
-        owner.execute("CREATE VIEW one_by_day AS SELECT bucket, site, errors, views FROM site_traffic")
-        owner.execute(
-            "CREATE VIEW two_by_day AS SELECT bucket, site, views, errors, 1 AS more FROM site_traffic WHERE false"
-        )
-        owner.execute("CREATE VIEW three_by_day AS SELECT bucket, site, views, errors::int FROM site_traffic")
-        owner.execute(f"CREATE TABLE five_by_day AS {copied} WHERE false; RESET ROLE".encode())
+        for schema in ("public", "tenant"):
+            owner.execute(
+                f"CREATE {'OR REPLACE ' * (schema == 'public')}VIEW {schema}.site_traffic_sketches AS "
+                "SELECT * FROM tenant.site_traffic_merged".encode()
+            )
+        owner.execute("RESET ROLE")
+        for name in ("foreign_days_by_day_merged", "foreign_rows_merged", "foreign_batch_batch"):
+            owner.execute(f"ALTER VIEW serving.{name} OWNER TO postgres".encode())
         for question in (
-            "SELECT sum(views) FROM tenant.site_traffic",
-            "SELECT bucket, views FROM tenant.site_traffic ORDER BY bucket DESC LIMIT 3",
-            "SELECT sum(views) FROM one",
-            "SELECT sum(errors) FROM two",
-            "SELECT sum(errors) FROM three",
-            "SELECT sum(views) FROM four",
-            "SELECT sum(views) FROM five",
+            "SELECT sum(views) FROM tenant.site_traffic_sketches",
+            "SELECT sum(views) FROM site_traffic_sketches",
+            "SELECT bucket, views FROM tenant.site_traffic_sketches ORDER BY bucket DESC LIMIT 3",
+            "SELECT bucket, views FROM site_traffic_sketches ORDER BY bucket DESC LIMIT 3",
+            "SELECT bucket, views FROM foreign_batch ORDER BY bucket DESC LIMIT 3",
+            "SELECT sum(views) FROM reordered",
+            *(f"SELECT sum(errors) FROM {name}" for name in ("wider", "narrower", "stored", "foreign_days")),
+            *(f"SELECT sum(views) FROM {name}" for name in ("part", "foreign_rows", "other_name")),
         ):
             owner.execute("SET braid.fewer_rows = on")
             answer = owner.execute(question.encode()).fetchall()
@@ -330,5 +389,5 @@ def test_a_prepared_question_follows_what_comes_and_whoever_may_ask_the_view_may
         for _ in range(6):
             assert reader.execute("EXECUTE asked ('demo')").fetchone() == (expected,)
     with connect(database, "postgres") as owner:
-        owner.execute("REVOKE SELECT ON site_traffic_by_day FROM reader")
+        owner.execute("REVOKE SELECT ON site_traffic_by_day, site_traffic_by_day_sketches FROM reader")
     assert reader.execute("SELECT sum(views) FROM site_traffic").fetchone() == (900,)

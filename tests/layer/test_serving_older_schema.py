@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import polars as pl
+import psycopg
+import pytest
 from psycopg import sql
 
 from contract.settings import Settings
@@ -27,12 +29,29 @@ def set_chunks(owner: Connection, length: str) -> None:
 def make_older(owner: Connection) -> None:
     """What the schema of today has beside or in place of the earlier one is as it was in that."""
     for view in with_rollups(VIEWS):
+        for name in (view.name, view.sketches):
+            owner.execute(f"DROP FUNCTION {name}_as_of".encode())
+            owner.execute(f"DROP FUNCTION IF EXISTS {name}_local_days".encode())
+            owner.execute(f"DROP VIEW {name}".encode())
+        # The sketches had the plain name.
+        owner.execute(f"ALTER VIEW serving.{view.name}_merged SET SCHEMA public".encode())
+        owner.execute(f"ALTER VIEW {view.name}_merged RENAME TO {view.name}".encode())
+        owner.execute(f"GRANT SELECT ON {view.name} TO reader".encode())
+        owner.execute(
+            f"CREATE FUNCTION {view.name}_as_of(bigint) RETURNS SETOF {view.name} LANGUAGE sql STABLE "
+            f"AS 'SELECT * FROM {view.name}'".encode()
+        )
+        owner.execute(f"ALTER FUNCTION {view.name}_as_of OWNER TO braid_owner".encode())
         row = owner.execute("SELECT pg_get_viewdef(%s::regclass)", [view.name]).fetchone()
         assert row
         shown = row[0].replace(" AND (s.epoch > serving.absorbed_floor())", "")
         assert shown != row[0]
         owner.execute(f"CREATE OR REPLACE VIEW {view.name} AS {shown}".encode())
         owner.execute(f"DROP VIEW serving.{view.name}_batch".encode())
+        if view.rollup_of:
+            for index in ("day", "keys_day"):
+                owner.execute(f"DROP INDEX serving.batch_{view.name}_{index}".encode())
+            owner.execute(f"CREATE INDEX batch_{view.name}_keys ON serving.batch_{view.name} (site, bucket)".encode())
     for view in VIEWS:
         table, name = sql.Identifier("serving", f"speed_{view.name}"), f"speed_{view.name}"
         owner.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier("serving", f"{name}_epoch_level")))
@@ -64,9 +83,20 @@ def test_a_database_of_the_schema_before_goes_on_with_what_it_has(
         commit(speed, more)
         commit(speed, other)
         make_older(owner)
+        # Somebody's own view of one that has the sketches under another name from now on.
+        owner.execute("CREATE VIEW mine AS SELECT site, distinct_count(rollup(visitors)) FROM site_traffic GROUP BY site")
+        owner.execute("GRANT SELECT ON mine TO reader")
+        mine = reader.execute("SELECT * FROM mine ORDER BY site").fetchall()
         assert migrate(database)
         assert not migrate(database)
         assert_merged(reader, before)
+        assert reader.execute("SELECT * FROM mine ORDER BY site").fetchall() == mine != []
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            reader.execute("SELECT * FROM serving.site_traffic_merged")
+        indexes = "SELECT indexname FROM pg_indexes WHERE tablename = 'batch_page_traffic_by_day' ORDER BY 1"
+        assert [name.removeprefix("batch_page_traffic_by_day_") for (name,) in owner.execute(indexes)] == [
+            "bucket", "day", "keys_day", "page",
+        ]  # fmt: skip
         lengths = owner.execute(
             "SELECT DISTINCT time_interval FROM timescaledb_information.dimensions WHERE hypertable_schema = 'serving'"
         ).fetchall()

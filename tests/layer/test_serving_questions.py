@@ -18,26 +18,34 @@ from tests.fixtures.pageviews import events
 
 _SUMS = (
     "sum(views)",
-    "sum(errors) FILTER (WHERE site = 'shop')",
+    "total(errors) FILTER (WHERE site = 'shop')",
     "sum(bytes_sent)",
+    "sum(batch_views) + total(speed_views)",
+)
+_SKETCHES = (
     "distinct_count(rollup(visitors))",
     "hll_merge(visitors)::text",
-    "rollup(latency)",
-    "sum(batch_views) + sum(speed_views)",
+    "sketch_merge(latency)",
+    "merged_count(visitors)",
+    "merged_percentile(0.9, latency)",
 )
 _OTHERS = (
     # None of these may be answered from rows of days.
     "count(*)",
     "max(views)",
     "sum(views * 2)",
-    "min(bucket)",
+    "min({first})",
     "sum(DISTINCT views)",
+    # What the rows are ordered by is no sum of it.
+    "sum(1 ORDER BY views)",
 )
+# Nor of these, of plain views alone: they are worked out of a row's sketch.
+_WORKED_OUT = ("sum(visitors)", "total(visitors)", "sum(latency_p95)", "count(latency_p50)")
 _OF_KEYS = ("true", "site = 'shop'", "site IN ('demo', 'nowhere')", "left(site, 1) = 's'")
 _CONDITIONS = (
     *_OF_KEYS,
-    "bucket >= '2026-11-20 06:00'",
-    "bucket < '2026-11-20 06:00'",
+    "{first} >= '2026-11-20 06:00'",
+    "{first} < '2026-11-20 06:00'",
     "views > 1",
     "random() < 2",
     "site IN (SELECT site FROM site_traffic WHERE views > 2)",
@@ -56,31 +64,38 @@ _WRAPPED = (
 def of_sums(chance: random.Random, view: View) -> str:
     # Half of them may be answered from rows of days.
     is_of_days = chance.random() < 0.5
-    groups = [*view.keys, *([] if is_of_days else ["date_trunc('hour', bucket)"])]
+    plain = chance.random() < 0.5
+    sums, others = (_SUMS, _OTHERS + _WORKED_OUT) if plain else (_SUMS + _SKETCHES, _OTHERS)
+    groups = [*view.keys, *([] if is_of_days else ["date_trunc('hour', {first})"])]
     by = chance.sample(groups, chance.randint(0, min(2, len(groups))))
-    asked = [*by, *chance.sample(_SUMS, chance.randint(1, 2))]
+    asked = [*by, *chance.sample(sums, chance.randint(1, 2))]
     if not is_of_days and chance.random() < 0.8:
-        asked.append(chance.choice(_OTHERS))
+        asked.append(chance.choice(others))
     if chance.random() < 0.2:
         asked.append("sum(sum(views)) OVER ()")
-    question = f"SELECT {', '.join(f'{part} AS c{n}' for n, part in enumerate(asked))} FROM {view.name}"
+    name = view.name if plain else view.sketches
+    question = f"SELECT {', '.join(f'{part} AS c{n}' for n, part in enumerate(asked))} FROM {name}"
     question += f" WHERE {chance.choice(_OF_KEYS if is_of_days else _CONDITIONS)}"
     if by:
         question += f" GROUP BY {chance.choice(['', '', 'CUBE '])}({', '.join(by)})"
     if chance.random() < 0.3:
         question += f" HAVING sum(errors) > {chance.randint(0, 20)}"
-    return question
+    return question.replace("{first}", view.shown_group[0])
 
 
 def of_first_rows(chance: random.Random, view: View) -> str:
     # With all keys in the order, or it would be open which rows these are.
-    order = [f"bucket {chance.choice(['', 'DESC'])}", *view.keys]
+    order = [f"{{first}} {chance.choice(['', 'DESC'])}", *view.keys]
     if chance.random() < 0.2:
         order.insert(0, "views DESC")
     rows = f"{chance.choice(['', f'OFFSET {chance.randint(0, 9)} '])}"
     limit = chance.choice([f"LIMIT {chance.choice([0, 1, 5, 40, 100_000])}", "FETCH FIRST 3 ROWS WITH TIES"])
-    columns = ", ".join(["bucket", *view.keys, "views", "visitors::text AS visitors", "latency"])
-    return f"SELECT {columns} FROM {view.name} WHERE {chance.choice(_CONDITIONS)} ORDER BY {', '.join(order)} {rows}{limit}"
+    name, measures = chance.choice(
+        [(view.name, ["visitors", "latency_p95"]), (view.sketches, ["visitors::text AS visitors", "latency"])]
+    )
+    columns = ", ".join([*view.shown_group, "views", *measures])
+    question = f"SELECT {columns} FROM {name} WHERE {chance.choice(_CONDITIONS)} ORDER BY {', '.join(order)} {rows}{limit}"
+    return question.replace("{first}", view.shown_group[0])
 
 
 def questions(seed: str, number: int) -> Sequence[str]:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from types import SimpleNamespace
 
 import polars as pl
@@ -19,7 +20,7 @@ from contract.measures import Count
 from contract.settings import Settings
 from contract.views import VIEWS, View, with_rollups
 from serving.__main__ import WELCOME_QUERIES, main
-from serving.database import Connection, connect, reader_dsn
+from serving.database import Connection, connect, reader_address, reader_dsn
 from serving.handoff import LEDGER_SCHEMA, Counts, begin_run, commit_range, publish, write_task
 from serving.migrate import migrate
 from serving.query import run_query
@@ -86,8 +87,14 @@ def test_a_view_that_changed_before_views_had_versions_is_refused(database: Sett
     [
         ("reader", "SELECT * FROM serving.speed_progress"),
         ("reader", "SELECT * FROM serving.batch_page_traffic"),
-        ("reader", "SELECT value FROM quarantine"),
-        ("reader", "SELECT * FROM quarantine"),
+        ("reader", "SELECT value FROM serving.quarantined"),
+        ("reader", "SELECT * FROM serving.page_traffic_merged"),
+        ("reader", "SELECT pg_advisory_lock(1)"),
+        ("reader", "SELECT pg_try_advisory_xact_lock_shared(1, 2)"),
+        ("reader", "SET default_transaction_read_only = off; SELECT lo_from_bytea(0, 'x')"),
+        ("reader", "SET default_transaction_read_only = off; SELECT lo_creat(1)"),
+        ("speed", "SELECT pg_advisory_lock(1)"),
+        ("batch", "SELECT lo_from_bytea(0, 'x')"),
         ("reader", "SELECT serving.positions(1)"),
         ("reader", "SELECT serving.rollback(1)"),
         ("reader", "SELECT serving.resolve('[]')"),
@@ -138,6 +145,132 @@ def test_the_reader_sees_why_but_not_what_was_quarantined(database: Settings, re
     assert reader.execute("SHOW statement_timeout").fetchone() == ("1min",)
 
 
+def test_everything_that_a_reader_may_see_can_be_asked_whole_and_says_what_it_is(
+    database: Settings, reader: Connection, batch: Connection
+) -> None:
+    fill(database)
+    relations = reader.execute(
+        "SELECT c.oid::regclass::text, obj_description(c.oid) FROM pg_class AS c WHERE relkind IN ('r', 'v', 'p', 'm') "
+        "AND relnamespace IN ('public'::regnamespace, 'serving'::regnamespace) AND has_any_column_privilege(c.oid, 'SELECT')"
+    ).fetchall()
+    names = {name for name, _ in relations}
+    assert names >= {"quarantine", "quarantine_state", "ledger", "runs", "site_traffic", "page_traffic_by_day_sketches"}
+    for name in names:
+        reader.execute(f"SELECT * FROM {name}".encode())
+        reader.execute(f"SELECT count(*), count(one) FROM {name} AS one".encode())
+    assert [name for name, comment in relations if not comment] == []
+    columns = reader.execute(
+        "SELECT attrelid::regclass::text, attname FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped "
+        "AND attrelid = ANY(%s::regclass[]) AND col_description(attrelid, attnum) IS NULL",
+        [sorted(names)],
+    )
+    assert columns.fetchall() == []
+    functions = reader.execute(
+        "SELECT p.oid::regprocedure::text FROM pg_proc AS p WHERE pronamespace = 'public'::regnamespace "
+        "AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'e') "
+        "AND obj_description(p.oid, 'pg_proc') IS NULL"
+    )
+    assert functions.fetchall() == []
+
+
+def test_no_name_of_ours_is_a_keyword(reader: Connection) -> None:
+    # Of SQL:2023, of PostgreSQL and of what parses questions for others (Calcite, sqlglot).
+    words = {word for (word,) in reader.execute("SELECT word FROM pg_get_keywords()")}
+    words |= {"approx_count_distinct", "approx_quantile", "cube", "merge", "percentile_cont", "percentile_disc"}
+    rows = reader.execute(
+        "SELECT proname FROM pg_proc AS p WHERE pronamespace = 'public'::regnamespace AND NOT EXISTS "
+        "(SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'e')"
+    )
+    # The old name, for those who know it.
+    assert {name for (name,) in rows} & words == {"rollup"}
+
+
+def test_sums_are_integers(database: Settings, reader: Connection) -> None:
+    fill(database)
+    row = reader.execute(
+        "SELECT total(views), pg_typeof(total(views))::text, total(views) FILTER (WHERE false) FROM site_traffic"
+    )
+    assert row.fetchone() == (100, "bigint", None)
+    with pytest.raises(psycopg.errors.NumericValueOutOfRange):
+        reader.execute("SELECT total(n) FROM (VALUES (9223372036854775807), (1)) AS v (n)")
+
+
+def test_plain_views_have_only_types_that_any_client_reads(database: Settings, reader: Connection) -> None:
+    fill(database, 300)
+    for view in with_rollups(VIEWS):
+        types = dict(
+            reader.execute(
+                "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+                "WHERE attrelid = %s::regclass AND attnum > 0",
+                [view.name],
+            ).fetchall()
+        )
+        assert set(types.values()) <= {"timestamp with time zone", "date", "text", "bigint", "double precision"}
+        assert ("day" in types, "bucket" in types) == (view.rollup_of is not None, view.rollup_of is None)
+        same = (
+            "SELECT count(*), count(*) FILTER (WHERE ROW(p.visitors, p.latency_p50, p.latency_p95, p.latency_p99, p.views) "
+            "IS NOT DISTINCT FROM ROW(distinct_count(s.visitors), approx_percentile(0.5, s.latency), "
+            "approx_percentile(0.95, s.latency), approx_percentile(0.99, s.latency), s.views)) "
+            f"FROM {view.name} AS p JOIN {view.sketches} AS s USING ({', '.join(view.shown_group)})"
+        )
+        (rows, equal) = reader.execute(same.encode()).fetchone() or (0, 0)
+        assert rows == equal > 3
+
+
+def test_the_average_is_that_of_the_values(database: Settings, speed: Connection, reader: Connection) -> None:
+    frame = events(1, 0, 0, 400)
+    commit(speed, frame)
+    for site, mean, known in (
+        frame.group_by("site").agg(mean=pl.col("duration_ms").mean(), known=pl.col("duration_ms").count()).iter_rows()
+    ):
+        row = reader.execute(
+            "SELECT approx_average(sketch_merge(latency)) FROM site_traffic_sketches WHERE site = %s", [site]
+        ).fetchone()
+        assert row
+        assert known > 0
+        assert row[0] == pytest.approx(mean, rel=0.011)
+    assert reader.execute("SELECT approx_average('{}')").fetchone() == (None,)
+
+
+def test_a_reader_cannot_lift_its_limits(database: Settings) -> None:
+    with connect(database, "reader") as reader:
+        for setting, allowed, refused in (
+            ("statement_timeout", "10min", "0"),
+            ("statement_timeout", "1s", "11min"),
+            ("work_mem", "64MB", "65MB"),
+            ("hash_mem_multiplier", "2", "2.1"),
+        ):
+            reader.execute(f"SET {setting} = '{allowed}'".encode())
+            for statement in (f"SET {setting} = '{refused}'", f"SELECT set_config('{setting}', '{refused}', false)"):
+                with pytest.raises(psycopg.errors.InvalidParameterValue, match="outside the valid range"):
+                    reader.execute(statement.encode())
+        reader.execute("SET statement_timeout = '50ms'")
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            reader.execute("SELECT pg_sleep(60)")
+    # Nor by what a connection brings along, nor by going back to that.
+    options = "-c statement_timeout=0 -c work_mem=4GB -c hash_mem_multiplier=100"
+    with psycopg.connect(
+        reader_dsn(database, database.database_host, database.database_port), options=options, autocommit=True
+    ) as brought:
+        for reset in ("SELECT 1", "RESET ALL", "DISCARD ALL"):
+            brought.execute(reset.encode())
+            settings = ("statement_timeout", "work_mem", "hash_mem_multiplier")
+            shown = [(brought.execute(f"SHOW {setting}".encode()).fetchone() or ("",))[0] for setting in settings]
+            assert shown == ["10min", "64MB", "2"], reset
+    with connect(database, "batch") as batch:
+        assert batch.execute("SHOW statement_timeout").fetchone() == ("0",)
+        batch.execute("SET work_mem = '1GB'")
+
+
+def test_readers_leave_connections_for_the_layers(database: Settings) -> None:
+    with connect(database, "postgres") as owner:
+        row = owner.execute(
+            "SELECT rolconnlimit, current_setting('max_connections')::int FROM pg_roles WHERE rolname = 'reader'"
+        )
+        limit, most = row.fetchone() or (0, 0)
+    assert 0 < limit <= most - 30
+
+
 def test_predicates_reach_the_indexes_of_both_halves(database: Settings, reader: Connection) -> None:
     with connect(database, "batch") as batch, connect(database, "postgres") as owner:
         run = begin_run(batch, "full")
@@ -169,6 +302,10 @@ def test_predicates_reach_the_indexes_of_both_halves(database: Settings, reader:
         assert "speed_page_traffic_" in plan
         chunks = set(re.findall(r"_hyper_[0-9]+_[0-9]+_chunk(?= b\b)", plan))
         assert len(chunks) == 1 or name == "key", f"{name}:\n{plan}"
+    days = reader.execute(
+        "EXPLAIN SELECT * FROM page_traffic_by_day WHERE site = 'site 3' AND day >= '2026-11-10'"
+    ).fetchall()
+    assert "Seq Scan on batch" not in str(days), days
     # Rows of days were not written, as a run writes them.
     reader.execute("SET braid.fewer_rows = off")
     count = reader.execute(
@@ -258,9 +395,9 @@ def test_the_newest_rows_are_the_same_as_of_a_whole_view(
     frame = events(1, 0, 0, 900, days=5)
     for known in (300, 600, 900):
         commit(speed, frame[known - 300 : known])
-        for view in with_rollups(VIEWS):
+        for view, name in [(one, name) for one in with_rollups(VIEWS) for name in (one.name, one.sketches)]:
             # The keys in the order: without them it leaves open which rows these are.
-            statement = question.format(view.name, ", ".join(view.keys)).encode()
+            statement = question.format(name, ", ".join(view.keys)).replace("bucket", view.shown_group[0]).encode()
             reader.execute("SET braid.fewer_rows = on")
             answer = reader.execute(statement).fetchall()
             reader.execute("SET braid.fewer_rows = off")
@@ -293,6 +430,9 @@ def test_a_prepared_number_of_newest_rows_is_that_of_each_call(
     [
         ("SELECT * FROM site_traffic WHERE site = 'demo' ORDER BY bucket DESC LIMIT 5", True),
         ("SELECT views FROM site_traffic WHERE bucket > '2026-11-01' ORDER BY bucket, views DESC LIMIT 5 OFFSET 5", True),
+        ("SELECT * FROM site_traffic_sketches WHERE site = 'demo' ORDER BY bucket DESC LIMIT 5", True),
+        ("SELECT * FROM page_traffic_by_day WHERE site = 'demo' ORDER BY day DESC LIMIT 5", True),
+        ("SELECT * FROM site_traffic WHERE visitors > 1 ORDER BY bucket LIMIT 5", False),
         ("SELECT bucket, random() FROM site_traffic ORDER BY bucket LIMIT 5", False),
         ("SELECT * FROM site_traffic WHERE random() < 2 ORDER BY bucket LIMIT 5", False),
         ("SELECT * FROM site_traffic WHERE views > 1 ORDER BY bucket LIMIT 5", False),
@@ -317,8 +457,8 @@ def test_a_question_for_the_newest_rows_reads_no_more_than_their_buckets(
 def test_query_prints_only_the_result(database: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     fill(database)
     query = (
-        "SELECT sum(views) AS views, distinct_count(rollup(visitors)) AS visitors, NULL AS nothing, '' AS empty, "
-        "E'a \"q\", [b]\\x1b[31m\\n' AS odd, 1.5::float8 AS half, true AS yes, 50 % 7 AS modulo FROM page_traffic"
+        "SELECT sum(views) AS views, merged_count(visitors) AS visitors, NULL AS nothing, '' AS empty, "
+        "E'a \"q\", [b]\\x1b[31m\\n' AS odd, 1.5::float8 AS half, true AS yes, 50 % 7 AS modulo FROM page_traffic_sketches"
     )
     assert main(["query", query, "--format", "csv"]) == 0
     out, talk = capsys.readouterr()
@@ -338,7 +478,7 @@ def test_query_prints_only_the_result(database: Settings, capsys: pytest.Capture
     assert len(out.splitlines()) == 3
     assert "distinct" not in out
     assert "views   visitors   nothing   empty" in out
-    assert main(["query", "SELECT visitors FROM page_traffic LIMIT 1", "--format", "csv"]) == 0
+    assert main(["query", "SELECT visitors FROM page_traffic_sketches LIMIT 1", "--format", "csv"]) == 0
     assert capsys.readouterr().out.startswith("visitors\n\\x13")
     assert main(["query", "SELECT 1 AS one WHERE false", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
@@ -351,7 +491,7 @@ def test_query_prints_only_the_result(database: Settings, capsys: pytest.Capture
         ("SELECT viws FROM page_traffic", 'braid: column "viws" does not exist'),
         ("SELEC 1", 'braid: syntax error at or near "SELEC"'),
         ("SELECT 1; SELECT 2", "braid: cannot insert multiple commands into a prepared statement"),
-        ("SELECT value FROM quarantine", "braid: permission denied for view quarantine"),
+        ("SELECT value FROM serving.quarantined", "braid: permission denied for view quarantined"),
         ("COPY (SELECT 1) TO STDOUT", "braid: "),
         ("DELETE FROM quarantine", "braid: "),
         ("", "braid: "),
@@ -366,6 +506,32 @@ def test_a_bad_statement_ends_with_the_databases_message(
     assert talk.startswith(message)
     assert len(talk.splitlines()) <= 4
     assert "Traceback" not in talk
+
+
+@pytest.mark.usefixtures("cli")
+def test_json_has_every_column_and_every_digit(capsys: pytest.CaptureFixture[str]) -> None:
+    query = (
+        "SELECT 1 AS a, 2 AS a, 3 AS a_2, 4 AS a, 12345678901234567.123456789::numeric AS n, 9007199254740993 AS i, "
+        "1e300::float8 AS f, 1e-7::float8 AS small, 'NaN'::float8 AS no, '-Infinity'::float8 AS less, "
+        '\'{"k": 0.12345678901234567890}\'::jsonb AS j, false AS b, \'é"\' AS "t"""'
+    )
+    assert main(["query", query, "--format", "json"]) == 0
+    out = capsys.readouterr().out
+    (row,) = json.loads(out, parse_float=Decimal)
+    assert row == {
+        "a": 1, "a_2": 3, "a_3": 2, "a_4": 4, "n": Decimal("12345678901234567.123456789"), "i": 9007199254740993,
+        "f": Decimal("1e300"), "small": Decimal("1e-7"), "no": "NaN", "less": "-Infinity",
+        "j": {"k": Decimal("0.12345678901234567890")}, "b": False, 't"': 'é"',
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("cli")
+def test_a_statement_comes_from_the_standard_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("-- A question.\nSELECT '\\.html$' AS pattern, $$5$$ AS price;\n"))
+    assert main(["query", "-", "--format", "csv"]) == 0
+    assert capsys.readouterr().out == "pattern,price\n\\.html$,5\n"
 
 
 def test_several_results_cannot_hide_in_one_statement(reader: Connection) -> None:
@@ -393,7 +559,13 @@ def test_status_shows_what_is_down_and_what_is_known(database: Settings, capsys:
     assert main(["status"]) == 0
     out = capsys.readouterr().out
     assert "DOWN" in out
-    assert "postgresql://reader:" in out
+    address = f"127.0.0.1:{database.port_database}/{database.database_name}"
+    assert f"postgresql://reader@{address}?sslmode=disable" in out
+    assert f"jdbc:postgresql://{address}?user=reader&sslmode=disable" in out
+    password = database.secret("database_reader_password")
+    assert password not in out + json.dumps(status)
+    assert main(["status", "--show-password"]) == 0
+    assert f"postgresql://reader:{password}@{address}" in capsys.readouterr().out
 
 
 def test_status_of_nothing_is_no_error() -> None:
@@ -449,7 +621,8 @@ def test_welcome_shows_addresses_and_three_queries(database: Settings, capsys: p
     fill(database)
     assert main(["welcome", "--traffic", "none"]) == 0
     out = capsys.readouterr().out
-    assert reader_dsn(Settings.from_env(), "127.0.0.1", database.port_database) in out
+    assert reader_address(Settings.from_env(), "127.0.0.1", database.port_database, show_password=False) in out
+    assert database.secret("database_reader_password") not in out
     assert all(query in out for _, query in WELCOME_QUERIES)
     assert main(["welcome", "--timeout-s", "0.3"]) == 1
     assert "has not both a batch and a speed part (0 views from batch, 100 from speed)" in capsys.readouterr().err

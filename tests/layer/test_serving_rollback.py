@@ -21,6 +21,7 @@ from serving.migrate import migrate
 from serving.rollback import rollback
 from tests.fixtures.handoff import TOPIC, assert_merged, batch_rows, commit, compute, full_run, ledger, parts
 from tests.fixtures.pageviews import events, reject
+from tests.fixtures.views import stored_rows
 
 KEPT = '; nothing was changed, `make query SQL="select * from runs where is_kept"` shows the kept runs'
 
@@ -38,7 +39,7 @@ def history(speed: Connection, batch: Connection, runs: int = 3) -> tuple[pl.Dat
 
 def as_of(reader: Connection, run_id: int) -> dict[str, list[tuple[object, ...]]]:
     """Every row of every view as of a run, without the columns that say which half it came from."""
-    return {view.name: rows_of(reader, f"{view.name}_as_of({run_id})", view.schema.names()) for view in with_rollups(VIEWS)}
+    return {view.name: rows_of(reader, stored_rows(view, run_id), view.schema.names()) for view in with_rollups(VIEWS)}
 
 
 def rows_of(reader: Connection, source: str, columns: list[str]) -> list[tuple[object, ...]]:
@@ -208,7 +209,7 @@ def test_an_earlier_run_answers_with_what_it_computed_and_all_that_came_since(
     speed: Connection, batch: Connection, reader: Connection
 ) -> None:
     _, run_ids = history(speed, batch)
-    now = {view.name: rows_of(reader, view.name, view.schema.names()) for view in with_rollups(VIEWS)}
+    now = {view.name: rows_of(reader, stored_rows(view), view.schema.names()) for view in with_rollups(VIEWS)}
     for count, run_id in enumerate(run_ids, 1):
         assert as_of(reader, run_id) == now
         halves = reader.execute(f"SELECT sum(batch_views), sum(speed_views) FROM page_traffic_as_of({run_id})".encode())
@@ -234,7 +235,7 @@ def test_a_days_rows_of_an_incremental_run_are_those_of_the_run_that_computed_th
     days = compute(batch, run, frame.filter(pl.col("event_time").dt.date() == newest))
     assert days == [newest]
     publish(batch, run.run_id, days, {0: 200, 1: 0, 2: 0, 3: 0}, [], TOPIC)
-    now = {view.name: rows_of(reader, view.name, view.schema.names()) for view in with_rollups(VIEWS)}
+    now = {view.name: rows_of(reader, stored_rows(view), view.schema.names()) for view in with_rollups(VIEWS)}
     assert as_of(reader, first) == as_of(reader, run.run_id) == now
     assert_merged(reader, frame)
     rollback(batch)

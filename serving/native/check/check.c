@@ -18,6 +18,9 @@ extern Datum braid_histogram_gather(PG_FUNCTION_ARGS), braid_histogram_settle(PG
 extern Datum braid_histogram_combine(PG_FUNCTION_ARGS), braid_histogram_serialize(PG_FUNCTION_ARGS);
 extern Datum braid_histogram_deserialize(PG_FUNCTION_ARGS), braid_histogram_add(PG_FUNCTION_ARGS);
 extern Datum braid_histogram_percentile(PG_FUNCTION_ARGS);
+extern Datum braid_percentile_gather(PG_FUNCTION_ARGS), braid_percentile_settle(PG_FUNCTION_ARGS);
+extern Datum braid_percentile_combine(PG_FUNCTION_ARGS), braid_percentile_serialize(PG_FUNCTION_ARGS);
+extern Datum braid_percentile_deserialize(PG_FUNCTION_ARGS), braid_hll_count(PG_FUNCTION_ARGS);
 extern Datum braid_hll_gather(PG_FUNCTION_ARGS), braid_hll_settle(PG_FUNCTION_ARGS), braid_hll_combine(PG_FUNCTION_ARGS);
 extern Datum braid_hll_serialize(PG_FUNCTION_ARGS), braid_hll_deserialize(PG_FUNCTION_ARGS);
 
@@ -45,20 +48,27 @@ int errcode(int code) { return 0; }
 int errmsg(const char *format, ...) { return 0; }
 int errmsg_internal(const char *format, ...) { return 0; }
 int errhint(const char *format, ...) { return 0; }
+float8 braid_cardinality(FunctionCallInfo fcinfo, bytea *sketch) { return VARSIZE_ANY_EXHDR(sketch) + 0.4; }
 Datum float8out(PG_FUNCTION_ARGS) { return CStringGetDatum("a number"); }
 Datum DirectFunctionCall1Coll(PGFunction function, Oid collation, Datum argument) { return argument; }
 
 /* ---- Calls, and inputs. */
-static Datum call(PGFunction function, Datum first, bool first_is_null, Datum second)
+static Datum call_of_three(PGFunction function, Datum first, bool first_is_null, Datum second, Datum third)
 {
-	LOCAL_FCINFO(info, 2);
+	LOCAL_FCINFO(info, 3);
 
-	memset(info, 0, SizeForFunctionCallInfo(2));
-	info->nargs = 2;
+	memset(info, 0, SizeForFunctionCallInfo(3));
+	info->nargs = 3;
 	info->args[0].value = first;
 	info->args[0].isnull = first_is_null;
 	info->args[1].value = second;
+	info->args[2].value = third;
 	return function(info);
+}
+
+static Datum call(PGFunction function, Datum first, bool first_is_null, Datum second)
+{
+	return call_of_three(function, first, first_is_null, second, 0);
 }
 
 static ArrayType *array(const int64 *entries, int count)
@@ -142,7 +152,7 @@ static void check_histograms(void)
 
 	for (int row = 0; row < rows; row++)
 		state = call(braid_histogram_gather, state, row == 0, PointerGetDatum(random_histogram(sums)));
-	require_sums(DatumGetArrayTypeP(call(braid_histogram_settle, state, false, 0)), sums, "rollup of histograms");
+	require_sums(DatumGetArrayTypeP(call(braid_histogram_settle, state, false, 0)), sums, "a merge of histograms");
 	other = call(braid_histogram_deserialize, call(braid_histogram_serialize, state, false, 0), false, 0);
 	other = call(braid_histogram_combine, other, false, state);
 	for (int bin = 0; bin < BINS; bin++)
@@ -154,6 +164,28 @@ static void check_histograms(void)
 				 "histogram_add");
 	for (int tenth = 0; tenth <= 10; tenth++)
 		call(braid_histogram_percentile, Float8GetDatum(tenth / 10.0), false, PointerGetDatum(one));
+}
+
+/* A percentile of several histograms is that of their sum, on the way of two workers too. */
+static void check_percentiles(void)
+{
+	int64 sums[BINS] = {0};
+	int rows = 1 + rand() % 4;
+	Datum fraction = Float8GetDatum(rand() % 11 / 10.0), state = 0, whole = 0, other;
+
+	for (int row = 0; row < rows; row++)
+	{
+		Datum next = PointerGetDatum(random_histogram(sums));
+
+		state = call_of_three(braid_percentile_gather, state, row == 0, fraction, next);
+		whole = call(braid_histogram_gather, whole, row == 0, next);
+	}
+	whole = call(braid_histogram_settle, whole, false, 0);
+	other = call(braid_percentile_deserialize, call(braid_percentile_serialize, state, false, 0), false, 0);
+	other = call(braid_percentile_combine, other, false, state);
+	require(call(braid_histogram_percentile, fraction, false, whole) == call(braid_percentile_settle, state, false, 0),
+			"a percentile of several histograms");
+	call(braid_percentile_settle, other, false, 0);
 }
 
 /* ---- Sketches: 2,048 registers of 5 bits, bit by bit. */
@@ -217,7 +249,8 @@ static void check_sketches(void)
 
 	for (int row = 0; row < rows; row++)
 		state = call(braid_hll_gather, state, row == 0, PointerGetDatum(random_sketch(ranks)));
-	require_ranks(call(braid_hll_settle, state, false, 0), ranks, "rollup of sketches");
+	require_ranks(call(braid_hll_settle, state, false, 0), ranks, "a merge of sketches");
+	require(DatumGetInt64(call(braid_hll_count, state, false, 0)) == VARSIZE_ANY_EXHDR(sketch_of(ranks)), "a merged count");
 	other = call(braid_hll_deserialize, call(braid_hll_serialize, state, false, 0), false, 0);
 	other = call(braid_hll_gather, other, false, PointerGetDatum(random_sketch(ranks)));
 	other = call(braid_hll_combine, other, false, state);
@@ -249,6 +282,7 @@ int main(void)
 	{
 		srand(round);
 		check_histograms();
+		check_percentiles();
 		check_sketches();
 		check_refusals();
 	}
