@@ -47,7 +47,8 @@ def of_servers(
             up, detail = False, asked.detail
         rows.append({"name": server.name, "service": server.service, "up": up, "detail": detail})
         if up is False:
-            problems.append(Problem(f"{server.name}: {detail}", server.without, server.advice()))
+            what = detail if detail.startswith(server.name) else f"{server.name}: {detail}"
+            problems.append(Problem(what, server.without, server.advice()))
     return rows, problems
 
 

@@ -305,7 +305,11 @@ class Watch:
         wrong += problems.of_runs((self._board.last("runs") or {}).get("runs", ()))
         return {
             "servers": rows,
-            "problems": [asdict(problem) for problem in wrong],
+            # As long as not all have been asked, nothing wrong is not all well.
+            "problems": {
+                "found": [asdict(problem) for problem in wrong],
+                "asked": all(row["up"] is not None for row in rows),
+            },
             "lag": self._lag(),
             "freshness": self._freshness.history(now_s // _HISTORY_S * _HISTORY_S),
             "outages": [asdict(outage) for outage in self._outages.all(now_s)],

@@ -143,11 +143,11 @@ const showPart = {
   freshness: (data) => freshness.show(data, { from: data.at[0], until: data.at.at(-1) + 10, knownUntil: data.at.at(-1), step: 10 }),
 };
 
-function showProblems(problems) {
-  panels.showProblems(problems);
+function showProblems({ found: problems, asked }) {
+  panels.showProblems(problems, asked);
   // Said aloud once, and not again while only numbers in it change.
   const text = problems.map(({ what }) => what.replace(/\d+/g, "")).join("; ");
-  if (text !== told) setText(byId("announcer"), problems.length ? problems.map(({ what }) => what).join("; ") : "All is well");
+  if (text !== told) setText(byId("announcer"), problems.length ? problems.map(({ what }) => what).join("; ") : asked ? "All is well" : "");
   told = text;
 }
 
@@ -185,8 +185,8 @@ function showBanner() {
     said.push(`This page has lost its server since ${clock(lostSince)} UTC, and tries again. What stands below is older; what happens now is not known. \`make up\` brings the server back.`);
   } else if (pulse) {
     const { database, kafka } = pulse;
-    if (database.away) said.push(`TimescaleDB does not answer${database.at ? ` since ${clock(database.at)} UTC` : ""}: ${database.away}. What stands below is older; what happens now is not known.`);
-    if (kafka.away) said.push(`Kafka does not answer${kafka.at ? ` since ${clock(kafka.at)} UTC` : ""}: ${kafka.away}. No event is taken meanwhile: that is not the same as no views.`);
+    if (database.away) said.push(`TimescaleDB does not answer${database.at ? ` since ${clock(database.at)} UTC` : ""}. What stands below is older; what happens now is not known.`);
+    if (kafka.away) said.push(`Kafka does not answer${kafka.at ? ` since ${clock(kafka.at)} UTC` : ""}. No event is taken meanwhile: that is not the same as no views.`);
   }
   const text = said.join(" ");
   const banner = byId("banner");

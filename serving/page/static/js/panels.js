@@ -37,14 +37,16 @@ export class Panels {
     byId("budgets").replaceChildren(this.disk.node, (this.machine = element("p")), this.memory.node);
   }
 
-  showProblems(problems) {
+  showProblems(problems, asked) {
     const nodes = problems.map(({ what, means, commands, grave }) => {
       const said = [element("p", {}, element("strong", {}, ...words(what)))];
       if (means) said.push(element("p", {}, means));
       if (commands.length) said.push(element("p", {}, "Try ", ...commands.flatMap((command, place) => [place ? ", or " : "", element("code", {}, command)])));
       return element("div", { class: grave ? "outage" : "notice" }, ...said);
     });
-    const ok = element("p", {}, element("span", { class: "good" }, "All is well: "), "every server answers, and nothing waits.");
+    const ok = asked
+      ? element("p", {}, element("span", { class: "good" }, "All is well: "), "every server answers, and nothing waits.")
+      : element("p", {}, "asking…");
     const made = element("div", {}, ...(nodes.length ? nodes : [ok]));
     if (!byId("problems").firstChild?.isEqualNode?.(made)) byId("problems").replaceChildren(made);
   }
