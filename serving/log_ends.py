@@ -82,7 +82,6 @@ class HighWatermarks:
     def ask(self) -> dict[int, int]:
         """Of each partition, within seconds. Raises EngineUnavailable, TopicUnusable."""
         try:
-            # guard: a partition that was added is asked for
             if time.monotonic() - self._asked_s > _PARTITIONS_EVERY_S:
                 self._places, self._asked_s = _partitions(self._admin, self._settings), time.monotonic()
             return _offsets(self._admin, self._places, _LAST, IsolationLevel.READ_UNCOMMITTED)

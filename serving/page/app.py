@@ -151,8 +151,9 @@ async def _stream(request: Request) -> Response:
 
 async def _sql(request: Request) -> Response:
     """{"sql": "select …"} as JSON, which no form of another page can send unasked."""
+    is_json = request.headers.get("content-type", "").partition(";")[0] == "application/json"
     # guard: no other page asks
-    if not _is_from_our_page(request) or request.headers.get("content-type", "").partition(";")[0] != "application/json":
+    if not (is_json and _is_from_our_page(request)):
         return _refused(403, "origin", "only this page itself asks here, and sends JSON")
     body = bytearray()
     async for part in request.stream():

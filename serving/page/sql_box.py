@@ -51,7 +51,7 @@ class SqlBox:
             with connect(self._settings, "reader") as connection:
                 # guard: a statement of the page ends
                 connection.execute(f"SET statement_timeout = '{LIMIT_S}s'".encode())
-                # guard: a statement of the page changes nothing
+                # As the role has it anyway.
                 connection.execute("SET default_transaction_read_only = on")
                 result, is_cut = first_rows(connection, statement, MOST_ROWS, MOST_BYTES)
             return {

@@ -305,7 +305,7 @@ class Watch:
         wrong += problems.of_runs((self._board.last("runs") or {}).get("runs", ()))
         return {
             "servers": rows,
-            # As long as not all have been asked, nothing wrong is not all well.
+            # As long as not all have been asked, that nothing is wrong says little.
             "problems": {
                 "found": [asdict(problem) for problem in wrong],
                 "asked": all(row["up"] is not None for row in rows),

@@ -24,6 +24,7 @@ from serving.page.problems import of_counting, of_ledger, of_runs, of_servers, o
 from serving.page.scope import Scope
 from serving.page.servers import ask_all, servers
 from serving.page.sql_box import MOST_AT_ONCE, MOST_CHARACTERS, Busy, SqlBox
+from serving.page.watch import AWAY_S, Source
 from serving.status import Health, OpenTransaction, Status
 
 ALL, SHOP = Scope("", "1h"), Scope("shop", "1h")
@@ -396,3 +397,15 @@ def test_a_ledger_that_does_not_add_up_and_a_run_that_failed_are_said():
     assert "run 2 failed: no executor" in of_runs([running, failed, published])[0].what
     assert of_runs([published, failed]) == []
     assert of_runs([]) == []
+
+
+def test_who_says_nothing_for_long_is_away_even_if_nothing_broke():
+    source = Source()
+    assert source.why_away(0) == "no answer"
+    source.answered(1_000)
+    assert source.why_away(1_000 + AWAY_S) is None
+    assert source.why_away(1_001 + AWAY_S) == "no answer since 00:16:40 UTC"
+    source.error = "connection refused"
+    assert source.why_away(1_001) == "connection refused"
+    source.answered(1_002)
+    assert source.why_away(1_002) is None

@@ -1,7 +1,7 @@
 // A line or bar chart over time, with its legend and its table. What nobody knows is hatched and has no line: it is not zero.
 
 import uPlot from "/vendor/uPlot.esm.js";
-import { element, Table } from "./dom.js";
+import { element, setText, Table } from "./dom.js";
 import { moment } from "./format.js";
 import { color } from "./theme.js";
 
@@ -16,7 +16,8 @@ export class Chart {
     this.plot = element("div", { class: "plot", role: "img", "aria-label": `${caption}: the table beside it has the numbers` });
     const entries = legend.map(({ label, swatch }) =>
       element("li", {}, element("span", { class: `swatch swatch-${swatch}`, "aria-hidden": "true" }), label));
-    const parts = [element("ul", { class: "legend" }, ...entries), element("div", { class: "figure" }, this.plot, this.table.node)];
+    this.readout = element("li", { class: "readout", "aria-hidden": "true" });
+    const parts = [element("ul", { class: "legend" }, ...entries, this.readout), element("div", { class: "figure" }, this.plot, this.table.node)];
     place.replaceChildren(element("figure", {}, ...parts));
     this.marks = { from: 0, until: 0, knownUntil: null, outages: [], seam: null, step: 60 };
     this.data = { at: [] };
@@ -54,20 +55,21 @@ export class Chart {
   options() {
     const axis = { stroke: color("muted"), grid: { stroke: color("line"), width: 1 }, ticks: { stroke: color("line") } };
     const values = this.format ? (_, splits) => splits.map(this.format) : undefined;
+    const times = (_, splits) => splits.map((at) => moment(at, this.marks.step >= 86_400 ? 86_400 : this.marks.until - this.marks.from > 172_800 ? 3_600 : 60));
     return {
       width: this.plot.clientWidth,
       height: HEIGHT,
       tzDate: (at) => uPlot.tzDate(new Date(at * 1_000), "Etc/UTC"),
       legend: { show: false },
-      cursor: { show: false },
+      cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
       scales: {
         x: { range: () => [this.marks.from, this.marks.until] },
         y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.08] },
       },
-      axes: [axis, { ...axis, values, size: 64 }],
+      axes: [{ ...axis, values: times, space: 70 }, { ...axis, values, size: 64 }],
       series: [{}, ...this.series.map((one) => this.line(one))],
       bands: this.series.flatMap(({ band }, place) => (band ? [{ series: [place + 1, place + 2], fill: color("band") }] : [])),
-      hooks: { drawClear: [(chart) => this.hatch(chart)], draw: [(chart) => this.drawSeam(chart)] },
+      hooks: { drawClear: [(chart) => this.hatch(chart)], draw: [(chart) => this.drawSeam(chart)], setCursor: [(chart) => this.read(chart)] },
     };
   }
 
@@ -76,6 +78,13 @@ export class Chart {
     if (!one.bars) return { label: one.label, stroke, width: 2, spanGaps: false, points: { size: 4 } };
     const paths = uPlot.paths.bars({ size: [1, 60], align: 1, gap: 1 });
     return { label: one.label, stroke, fill: stroke, width: 0, paths, points: { show: false } };
+  }
+
+  // What stands under the pointer; the table has the same for who has none.
+  read(chart) {
+    const row = chart.cursor.idx;
+    const cells = row == null ? [] : this.columns.map(({ head, value }) => `${head} ${value(this.data, row, this.marks.step)}`);
+    setText(this.readout, cells.join(", "));
   }
 
   unknown() {

@@ -8,6 +8,7 @@ export const count = (value) => (value === null || value === undefined ? UNKNOWN
 export function milliseconds(value) {
   if (value === null || value === undefined) return UNKNOWN;
   if (value >= 10_000) return `${(value / 1_000).toFixed(1)} s`;
+  if (value === 0) return "0 ms";
   return `${value >= 100 ? Math.round(value) : value.toPrecision(2)} ms`;
 }
 

@@ -30,7 +30,7 @@ export class Ledger {
     const numbers = ["received", "counted", "duplicates", "quarantined", "forgotten", "difference", "in flight", "lost"];
     const columns = [{ head: "partition" }, ...numbers.map((head) => ({ head, number: true }))];
     this.table = new Table("Ledger: received = counted + duplicates + quarantined + forgotten", columns);
-    place.replaceChildren(element("figure", {}, element("div", { class: "figure" }, this.picture, this.table.node)));
+    place.replaceChildren(element("figure", {}, element("div", { class: "figure even" }, this.picture, this.table.node)));
   }
 
   show(rows, batchCounted) {

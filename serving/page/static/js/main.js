@@ -69,15 +69,17 @@ let lostSince = null;
 let told = "";
 
 const nowS = () => Date.now() / 1_000 + ahead;
-const seam = () => {
-  const live = parts.get("runs")?.data?.live;
-  return live ? { at: live.started_s, text: `seam: run ${live.run_id}` } : null;
-};
+
+function showRuns(data) {
+  panels.showRuns(data);
+  views.marks.seam = data.live ? { at: data.live.started_s, text: `seam: run ${data.live.run_id}` } : null;
+  views.draw();
+}
 
 function marks() {
   const until = nowS();
   const outages = (parts.get("outages")?.data ?? []).filter(({ what }) => what === "Kafka");
-  return { until, knownUntil: pulse?.known_until ?? null, outages, seam: seam() };
+  return { until, knownUntil: pulse?.known_until ?? null, outages };
 }
 
 function showRows() {
@@ -132,13 +134,16 @@ const showPart = {
   pages: (data) => panels.showPages(data),
   referrers: (data) => panels.showReferrers(data),
   sites: showSites,
-  runs: (data) => panels.showRuns(data),
+  runs: showRuns,
   ledger: (data) => ledger.show(data.partitions, data.batch_counted),
   quarantine: (data) => panels.showQuarantine(data),
   budgets: (data) => panels.showBudgets(data),
   servers: (data) => panels.showServers(data),
   problems: showProblems,
-  outages: (data) => panels.showOutages(data),
+  outages: (data) => {
+    panels.showOutages(data);
+    for (const chart of timed) chart.move(nowS(), marks());
+  },
   lag: (data) => panels.showLag(data),
   freshness: (data) => freshness.show(data, { from: data.at[0], until: data.at.at(-1) + 10, knownUntil: data.at.at(-1), step: 10 }),
 };

@@ -25,15 +25,15 @@ export class Panels {
     byId("referrers").replaceChildren((this.referrersSince = element("p", { class: "note" })), this.referrers.node);
     const lag = ["Kafka", "speed", "speed lag"].map(number);
     this.lag = new Table("Next offset of each part, and how many it is behind", [
-      { head: "partition" }, ...lag, { head: "" }, number("archive"), number("archive lag"), { head: "" }, number("batch"), number("held back"),
+      { head: "partition" }, ...lag, { head: "drawn" }, number("archive"), number("archive lag"), { head: "drawn" }, number("batch"), number("held back"),
     ]);
     byId("lag").replaceChildren(this.lag.node);
     this.runs = new Table("The last runs", [
       { head: "run" }, { head: "kind" }, { head: "state" }, { head: "began" }, number("took"), number("days"), number("events"), { head: "how far, or why it failed" },
     ]);
     byId("runs").replaceChildren((this.progress = element("div")), this.runs.node);
-    this.memory = new Table("Memory that each container may take; compose/engine docker stats shows what it takes", [{ head: "container" }, number("limit"), { head: "" }]);
-    this.disk = new Table("Disk", [{ head: "what" }, number("taken"), number("of"), number("in 24 hours"), { head: "" }]);
+    this.memory = new Table("Memory that each container may take; compose/engine docker stats shows what it takes", [{ head: "container" }, number("limit"), { head: "of the machine" }]);
+    this.disk = new Table("Disk", [{ head: "what" }, number("taken"), number("of"), number("in 24 hours"), { head: "share" }]);
     byId("budgets").replaceChildren(this.disk.node, (this.machine = element("p")), this.memory.node);
   }
 
