@@ -19,10 +19,15 @@ class Question:
 
 
 def questions(text: str) -> list[Question]:
-    """In the order of the page; two below one heading share its title."""
+    """In the order of the page; the second below a heading is its (2)."""
     headings = [(match.start(), match["title"]) for match in _HEADING.finditer(text)]
 
     def title_of(place: int) -> str:
         return next((title for start, title in reversed(headings) if start < place), "")
 
-    return [Question(title_of(match.start()), match["sql"], match["answer"]) for match in ANSWERED.finditer(text)]
+    found = list[Question]()
+    for match in ANSWERED.finditer(text):
+        title = title_of(match.start())
+        number = 1 + sum(one.title.startswith(title) for one in found)
+        found.append(Question(title if number == 1 else f"{title} ({number})", match["sql"], match["answer"]))
+    return found

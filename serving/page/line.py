@@ -56,6 +56,8 @@ class Line:
     def _connected(self) -> Connection:
         connection = connect(self._settings, "reader")
         connection.execute(f"SET statement_timeout = '{_LIMIT_S}s'".encode())
+        # The same questions are asked again and again: planning one takes longer than answering it.
+        connection.prepare_threshold = 1
         # What the page costs is counted by the time of one process.
         connection.execute("SET max_parallel_workers_per_gather = 0")
         return connection

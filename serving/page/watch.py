@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from contract.errors import BraidError
 from contract.settings import Settings
 from serving.log_ends import HighWatermarks
 from serving.page import problems, questions
+from serving.page.asked import QUESTIONS, TAIL, Question, first_row
 from serving.page.board import Board
 from serving.page.budgets import memory
 from serving.page.freshness import Freshness
@@ -27,59 +28,15 @@ from serving.page.outages import Outages
 from serving.page.scope import Scope
 from serving.page.series import columns
 from serving.page.servers import Server, ask_all, servers
-from serving.page.shares import Share, Shares
+from serving.page.shares import Shares
+from serving.page.source import Source
 from serving.status import Status, read_status
 
 BUSY_S, IDLE_S, RETRY_S = 0.25, 2.0, 0.5
 """Between two looks at positions: while somebody watches, while nobody does, and after a failure."""
 KAFKA_S = 0.5
-AWAY_S = 5.0
-"""Who has not answered for so long is away, even if no connection broke."""
 _PULSE_S, _PROBE_S, _STATUS_S = 1.0, 3.0, 15.0
 _HISTORY_S = 10.0
-_TAIL = Share(0.25, 0.006)
-
-
-@dataclass(frozen=True)
-class Question:
-    """A part of the page, what the database is asked for it, and how much of a core that may take."""
-
-    name: str
-    share: Share
-    ask: Callable[..., Any]
-    scoped: bool = False
-
-
-QUESTIONS = (
-    Question("series", Share(15.0, 0.0025), questions.series, scoped=True),
-    Question("totals", Share(2.0, 0.001), questions.totals, scoped=True),
-    Question("pages", Share(5.0, 0.001), questions.top_pages, scoped=True),
-    Question("referrers", Share(5.0, 0.0005), questions.top_referrers, scoped=True),
-    Question("runs", Share(1.0, 0.001), questions.runs),
-    Question("ledger", Share(2.0, 0.001), questions.ledger),
-    Question("quarantine", Share(5.0, 0.0005), questions.quarantine),
-    Question("sites", Share(30.0, 0.0005), questions.sites),
-)
-
-
-@dataclass
-class Source:
-    """Whether one of the two that are asked all the time answers, and since when it does not."""
-
-    at_s: float | None = None
-    error: str | None = None
-
-    def answered(self, at_s: float) -> None:
-        self.at_s, self.error = at_s, None
-
-    def why_away(self, now_s: float) -> str | None:
-        """None if it is there."""
-        if self.error is not None:
-            return self.error
-        # guard: silence is no answer
-        if self.at_s is None or now_s - self.at_s > AWAY_S:
-            return "no answer" if self.at_s is None else f"no answer since {_clock_time(self.at_s)}"
-        return None
 
 
 class Watch:
@@ -147,7 +104,7 @@ class Watch:
             return
         rows, took_s = await line.ask(questions.series, scope, since)
         self._told[scope] = seen
-        self._shares.asked(key, _TAIL, time.monotonic(), took_s, len(self._board.scopes))
+        self._shares.asked(key, TAIL, time.monotonic(), took_s, len(self._board.scopes))
         self._post_rows("tail", scope, since, rows)
 
     def _post_rows(self, name: str, scope: Scope, since: datetime, rows: list[Any]) -> None:
@@ -172,7 +129,7 @@ class Watch:
 
     async def _ask_one(self, line: Line, question: Question, scope: Scope | None, scopes: int) -> None:
         started_s = time.monotonic()
-        since = _first_row(question, scope, datetime.fromtimestamp(self._clock(), UTC)) if scope else None
+        since = first_row(question, scope, datetime.fromtimestamp(self._clock(), UTC)) if scope else None
         try:
             answer, took_s = await line.ask(question.ask, *([scope, since] if scope else []))
         except BraidError:
@@ -340,15 +297,3 @@ class Watch:
                 }
             )
         return rows
-
-
-def _first_row(question: Question, scope: Scope, now: datetime) -> datetime:
-    begin = scope.range.begin(now)
-    # Rows of pages are of an hour: the one in which the range begins is whole in it.
-    if question.name in ("pages", "referrers") and not scope.range.by_day:
-        begin = begin.replace(minute=0, second=0, microsecond=0)
-    return begin
-
-
-def _clock_time(at_s: float) -> str:
-    return f"{datetime.fromtimestamp(at_s, UTC):%H:%M:%S} UTC"

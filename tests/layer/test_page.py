@@ -11,13 +11,18 @@ import polars as pl
 import pytest
 
 from contract.errors import BraidError, QueryRefused
+from contract.measures import Count, Distinct
 from contract.settings import Settings
+from contract.views import VIEWS, View
 from serving.database import Connection, connect
+from serving.handoff import positions
+from serving.migrate import migrate
 from serving.page import questions
 from serving.page.line import Line, Refused
 from serving.page.scope import RANGES, Scope
 from serving.page.sql_box import LIMIT_S, MOST_BYTES, MOST_ROWS, SqlBox
-from tests.fixtures.cookbook import _events, fill
+from tests.fixtures.cookbook import events, fill
+from tests.fixtures.handoff import commit
 
 SHOP, ALL = "shop", ""
 SINCE = datetime(2026, 11, 10, tzinfo=UTC)
@@ -27,7 +32,7 @@ SINCE = datetime(2026, 11, 10, tzinfo=UTC)
 def filled(database: Settings, speed: Connection, batch: Connection) -> pl.DataFrame:
     """The events of docs/sql.md, in the database; the second of the last day is no event there."""
     fill(speed, batch)
-    return _events()
+    return events()
 
 
 @pytest.mark.parametrize("site", [SHOP, ALL])
@@ -62,6 +67,30 @@ def test_what_a_page_has_is_merged_over_its_rows(reader: Connection, filled: pl.
     assert abs(total["visitors"] - chosen["visitor_id"].n_unique()) <= 5
     assert total["bytes_sent"] == chosen["bytes_sent"].sum()
     assert questions.sites(reader) == ["shop", "blog"]
+
+
+def test_referrers_are_those_of_the_view_that_has_them(empty_database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = View(
+        "referrers", ("site", "referrer_host"), timedelta(hours=1), (Count("views"), Distinct("visitors", of="visitor_id"))
+    )
+    views = (*VIEWS, view)
+    scope = Scope(ALL, "24h")
+    assert questions.referrer_view() is None
+    migrate(empty_database, views)
+    frame = events().with_columns(
+        referrer=pl.when(pl.col("site") == "blog").then(pl.lit("https://news.example/a")),
+        partition=0,
+        offset=pl.int_range(pl.len()),
+    )
+    with connect(empty_database, "speed") as speed:
+        positions(speed, 1)
+        commit(speed, frame, views=views)
+    monkeypatch.setattr(questions, "VIEWS", views)
+    with connect(empty_database, "reader") as reader:
+        found = questions.top_referrers(reader, scope, datetime(2026, 1, 1, tzinfo=UTC))
+    expected = frame.group_by(pl.col("referrer").is_null()).len().sort("len", descending=True)
+    assert [row["views"] for row in found] == expected["len"].to_list()
+    assert [row["referrer_host"] for row in found] == ["", "news.example"]
 
 
 def test_the_ledger_and_what_is_quarantined_are_those_of_the_views(reader: Connection, filled: pl.DataFrame):

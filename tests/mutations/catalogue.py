@@ -1373,7 +1373,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     ),
     Mutation(
         "silence is no answer",
-        "serving/page/watch.py",
+        "serving/page/source.py",
         "if self.at_s is None or now_s - self.at_s > AWAY_S:",
         "if self.at_s is None:",
         _test("unit/test_page.py"),

@@ -23,8 +23,8 @@ from serving.page.cookbook import Question, questions
 from serving.page.problems import of_counting, of_ledger, of_runs, of_servers, of_status
 from serving.page.scope import Scope
 from serving.page.servers import ask_all, servers
+from serving.page.source import AWAY_S, Source
 from serving.page.sql_box import MOST_AT_ONCE, MOST_CHARACTERS, Busy, SqlBox
-from serving.page.watch import AWAY_S, Source
 from serving.status import Health, OpenTransaction, Status
 
 ALL, SHOP = Scope("", "1h"), Scope("shop", "1h")
@@ -280,8 +280,8 @@ def test_the_page_names_no_address_but_its_own():
 
 
 def test_every_part_that_is_told_has_a_place_on_the_page():
-    watch = (STATIC.parent / "watch.py").read_text(encoding="utf-8")
-    told = set(re.findall(r'Question\("(\w+)"', watch)) | {
+    asked = (STATIC.parent / "asked.py").read_text(encoding="utf-8")
+    told = set(re.findall(r'Question\("(\w+)"', asked)) | {
         "tail",
         "budgets",
         "servers",
@@ -299,7 +299,7 @@ def test_every_part_that_is_told_has_a_place_on_the_page():
 def test_questions_have_their_heading_and_their_answer():
     blocks = [f"```sql\nselect {number}\n```\n\n```text\n{number}\n```\n" for number in (1, 2)]
     text = "# SQL\n\n### 1. One?\n\n" + "\nand\n\n".join(blocks)
-    assert questions(text) == [Question("1. One?", "select 1\n", "1\n"), Question("1. One?", "select 2\n", "2\n")]
+    assert questions(text) == [Question("1. One?", "select 1\n", "1\n"), Question("1. One? (2)", "select 2\n", "2\n")]
 
 
 def status(**changed: Any) -> Status:
