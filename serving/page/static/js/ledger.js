@@ -49,7 +49,7 @@ export class Ledger {
     const heights = ends.map(([name]) => (parts[name] > 0 ? Math.max(LEAST, parts[name] * scale) : 0));
     const top = 24;
     const total = heights.reduce((sum, height) => sum + height, 0);
-    const picture = shape("svg", { viewBox: `0 0 ${WIDTH} ${top + total + GAP * ends.length + 10}`, width: "100%" });
+    const picture = shape("svg", { viewBox: `0 0 ${WIDTH} ${top + total + GAP * (ends.length - 1) + 16}`, width: "100%" });
     picture.append(shape("rect", { x: 0, y: top, width: BAR, height: Math.max(LEAST, total), fill: "var(--muted)" }));
     picture.append(shape("text", { x: 0, y: top - 8 }, `${count(sums.received)} received`));
     let left = top;
