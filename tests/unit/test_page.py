@@ -100,6 +100,8 @@ def test_what_is_sent_to_many_is_made_once(board: Board):
         board.post("series", list(range(100)), ALL)
         texts = [viewer.messages.get_nowait() for viewer in viewers]
         assert len({id(text) for text in texts}) == 1
+        # And it is asked for once.
+        assert board.scopes == [ALL]
 
 
 def test_no_answer_leaves_what_was_known_with_its_time(board: Board):
