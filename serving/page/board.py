@@ -90,12 +90,16 @@ class Board:
 
     def post(self, name: str, data: Any, scope: Scope | None = None) -> None:
         """An answer, for those who look at the scope, or for all."""
+        if self._is_left(scope):
+            return
         part = self._parts.setdefault((scope, name), _Part())
         part.at_s, part.data, part.error, part.failed_since_s = self._clock(), data, None, None
         self._tell(part.message(name), scope)
 
     def fail(self, name: str, error: str, scope: Scope | None = None) -> None:
         """No answer. What was known stays, with the time of which it is."""
+        if self._is_left(scope):
+            return
         part = self._parts.setdefault((scope, name), _Part())
         if part.error == error:
             return
@@ -126,6 +130,10 @@ class Board:
         for scope, viewers in list(self._viewers.items()):
             for viewer in list(viewers):
                 self._let_go(scope, viewer)
+
+    def _is_left(self, scope: Scope | None) -> bool:
+        """Whether nobody looks any more: an answer that comes then is for nobody."""
+        return scope is not None and scope not in self._viewers
 
     def _tell(self, text: bytes, scope: Scope | None) -> None:
         for of, viewers in list(self._viewers.items()):

@@ -15,17 +15,19 @@ ANSWER_S = 2.0
 
 @dataclass(frozen=True)
 class Server:
-    """A server of the stack. `port` is None where it has none: its name is known as long as its container runs.
+    """A server of the stack. It listens at one of its `ports`; who has none is known by name as long as its container runs.
 
-    `status_name` is what `serving.status` calls it, if it asks it too; `without` is what does not go on without it.
+    `status_name` is what `serving.status` calls it, if it asks it too; `without` is what does not go on without it; `path`
+    is where it says over HTTP whether it is ready.
     """
 
     name: str
     service: str
     host: str
-    port: int | None
+    ports: tuple[int, ...]
     without: str
     status_name: str | None = None
+    path: str | None = None
 
     def advice(self) -> list[str]:
         """Commands, the one that helps first."""
@@ -45,50 +47,63 @@ def servers(settings: Settings) -> tuple[Server, ...]:
             "Kafka",
             "kafka",
             kafka_host,
-            int(kafka_port or 9092),
+            (int(kafka_port or 9092),),
             "no event is taken, so nobody knows what happens meanwhile; producers keep or lose what they have",
             "Kafka",
         ),
-        Server("collector", "balancer", "balancer", 8000, "no event is taken over HTTP"),
-        Server("archiver", "archiver", "archiver", None, no_archive),
-        Server("HDFS NameNode", "namenode", hdfs.hostname or "", hdfs.port or 9870, no_archive, "HDFS NameNode"),
-        Server("DataNode 1", "datanode-1", "datanode-1", 9866, "each block of the archive has one copy less"),
-        Server("DataNode 2", "datanode-2", "datanode-2", 9866, "each block of the archive has one copy less"),
-        Server("ZooKeeper", "zookeeper", "zookeeper", 2181, "Storm counts on, and does not start anything that ends"),
+        Server("collector", "balancer", "balancer", (8000,), "no event is taken over HTTP", path="/readyz"),
+        Server("archiver", "archiver", "archiver", (), no_archive),
+        Server("HDFS NameNode", "namenode", hdfs.hostname or "", (hdfs.port or 9870,), no_archive, "HDFS NameNode"),
+        Server("DataNode 1", "datanode-1", "datanode-1", (9866,), "each block of the archive has one copy less"),
+        Server("DataNode 2", "datanode-2", "datanode-2", (9866,), "each block of the archive has one copy less"),
+        Server("ZooKeeper", "zookeeper", "zookeeper", (2181,), "Storm counts on, and does not start anything that ends"),
         Server(
             "Storm Nimbus",
             "nimbus",
             settings.nimbus_host,
-            6627,
+            (6627,),
             "Storm counts on, and starts nothing elsewhere",
             "Storm Nimbus",
         ),
-        Server("Storm supervisor", "supervisor", "supervisor", 6700, no_count),
-        Server("Spark worker", "spark-worker", "spark-worker", 8081, no_batch),
+        Server("Storm supervisor", "supervisor", "supervisor", (6700, 6701), no_count),
+        Server("Spark worker", "spark-worker", "spark-worker", (8081,), no_batch),
         Server(
             "TimescaleDB",
             "timescaledb",
             settings.database_host,
-            settings.database_port,
+            (settings.database_port,),
             "no question is answered; what comes waits in Kafka, and is counted later",
             "TimescaleDB",
         ),
     ]
     if is_standalone(settings):
         found.insert(
-            -2, Server("Spark master", "spark-master", spark.hostname or "", SPARK_PAGE_PORT, no_batch, "Spark master")
+            -2, Server("Spark master", "spark-master", spark.hostname or "", (SPARK_PAGE_PORT,), no_batch, "Spark master")
         )
     return tuple(found)
 
 
 async def unanswered(server: Server) -> str | None:
-    """Why it takes no connection; None if it does, or, if it has no port, if it is known."""
+    """Why it takes no connection, or is not ready; None if all is well."""
+    why = None
+    for port in server.ports or (None,):
+        why = await _why_not(server, port)
+        if why is None:
+            return None
+    return why
+
+
+async def _why_not(server: Server, port: int | None) -> str | None:
     try:
         async with asyncio.timeout(ANSWER_S):
             loop = asyncio.get_running_loop()
-            await loop.getaddrinfo(server.host, server.port or 0, type=socket.SOCK_STREAM)
-            if server.port is not None:
-                _, writer = await asyncio.open_connection(server.host, server.port)
+            await loop.getaddrinfo(server.host, port or 0, type=socket.SOCK_STREAM)
+            if port is None:
+                return None
+            reader, writer = await asyncio.open_connection(server.host, port)
+            try:
+                return None if server.path is None else await _not_ready(server, reader, writer)
+            finally:
                 writer.close()
     except socket.gaierror:
         return "its container does not run"
@@ -96,7 +111,13 @@ async def unanswered(server: Server) -> str | None:
         return f"no answer within {ANSWER_S:g} s"
     except OSError as error:
         return (error.strerror or str(error)).lower()
-    return None
+
+
+async def _not_ready(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str | None:
+    writer.write(f"GET {server.path} HTTP/1.0\r\nHost: {server.host}\r\n\r\n".encode())
+    status = (await reader.readline()).decode("latin-1").split()
+    # guard: who takes connections may not be ready
+    return None if status[1:2] == ["200"] else f"not ready: {' '.join(status[1:]) or 'no answer'}"
 
 
 async def ask_all(every: tuple[Server, ...]) -> dict[str, str | None]:

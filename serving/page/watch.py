@@ -102,8 +102,14 @@ class Watch:
         seen = (self._changes, since)
         if self._told.get(scope) == seen or not self._shares.is_due(key, time.monotonic()):
             return
-        rows, took_s = await line.ask(questions.series, scope, since)
         self._told[scope] = seen
+        started_s = time.monotonic()
+        try:
+            rows, took_s = await line.ask(questions.series, scope, since)
+        except Refused as error:
+            self._board.fail("series", str(error), scope)
+            self._shares.asked(key, TAIL, time.monotonic(), time.monotonic() - started_s, len(self._board.scopes))
+            return
         self._shares.asked(key, TAIL, time.monotonic(), took_s, len(self._board.scopes))
         self._post_rows("tail", scope, since, rows)
 
@@ -203,10 +209,7 @@ class Watch:
             while True:
                 if self._board.viewers:
                     self._status_wanted.clear()
-                    asked = asyncio.get_running_loop().run_in_executor(thread, read_status, self._settings)
-                    self._status = await asked
-                    self._watch_archive(self._status)
-                    self._board.post("budgets", self._budgets(self._status))
+                    await self._take_status(thread)
                 try:
                     async with asyncio.timeout(_STATUS_S if self._board.viewers else _PULSE_S):
                         await self._status_wanted.wait()
@@ -214,6 +217,16 @@ class Watch:
                     pass
         finally:
             thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _take_status(self, thread: ThreadPoolExecutor) -> None:
+        try:
+            self._status = await asyncio.get_running_loop().run_in_executor(thread, read_status, self._settings)
+        # A server that goes away while it is asked may make a client raise anything; what it is, is said of the server.
+        except Exception as error:
+            self._board.fail("budgets", " ".join(str(error).split()) or type(error).__name__)
+            return
+        self._watch_archive(self._status)
+        self._board.post("budgets", self._budgets(self._status))
 
     def _watch_archive(self, status: Status) -> None:
         now_s = self._clock()

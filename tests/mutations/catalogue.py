@@ -1420,4 +1420,11 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "if False:",
         _test("layer/test_page.py"),
     ),
+    Mutation(
+        "who takes connections may not be ready",
+        "serving/page/servers.py",
+        'if status[1:2] == ["200"]',
+        "if True",
+        _test("unit/test_page.py"),
+    ),
 )

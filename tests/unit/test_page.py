@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from serving.page.board import MOST_SCOPES, MOST_VIEWERS, Board, Crowded
 from serving.page.cookbook import Question, questions
 from serving.page.problems import of_counting, of_ledger, of_runs, of_servers, of_status
 from serving.page.scope import Scope
-from serving.page.servers import ask_all, servers
+from serving.page.servers import ask_all, servers, unanswered
 from serving.page.source import AWAY_S, Source
 from serving.page.sql_box import MOST_AT_ONCE, MOST_CHARACTERS, Busy, SqlBox
 from serving.status import Health, OpenTransaction, Status
@@ -105,8 +106,8 @@ def test_what_is_sent_to_many_is_made_once(board: Board):
 
 
 def test_no_answer_leaves_what_was_known_with_its_time(board: Board):
-    board.post("pages", ["/"], ALL)
     with board.viewer(ALL) as viewer:
+        board.post("pages", ["/"], ALL)
         board.fail("pages", "took too long", ALL)
         board.fail("pages", "took too long", ALL)
         board.post("pages", ["/new"], ALL)
@@ -126,6 +127,9 @@ def test_a_scope_that_nobody_looks_at_is_not_asked_for_and_forgotten(board: Boar
         board.post("series", "of the shop", SHOP)
         assert board.scopes == [SHOP]
     assert board.scopes == []
+    # The answer to a question that was under way.
+    board.post("series", "late", SHOP)
+    board.fail("pages", "late", SHOP)
     with board.viewer(SHOP) as viewer:
         assert told(viewer) == []
 
@@ -368,6 +372,31 @@ def test_who_listens_answers_and_who_does_not_says_why():
     assert there == {"Kafka": None}
     assert gone["Kafka"]
     assert "refused" in gone["Kafka"] or "connect" in gone["Kafka"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"HTTP/1.1 200 OK", None),
+        (b"HTTP/1.1 503 Service Unavailable", "not ready: 503 Service Unavailable"),
+        (b"", "not ready: no answer"),
+    ],
+)
+def test_who_takes_connections_and_is_not_ready_says_so(line: bytes, said: str | None):
+    async def answer() -> str | None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readline()
+            writer.write(line + b"\r\n\r\n" if line else b"")
+            writer.close()
+
+        listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with listening:
+            port = listening.sockets[0].getsockname()[1]
+            collector = next(server for server in servers(Settings()) if server.path)
+            # One of its ports is enough.
+            return await unanswered(replace(collector, host="127.0.0.1", ports=(1, port)))
+
+    assert asyncio.run(answer()) == said
 
 
 def test_what_status_knows_is_said_with_its_command():
