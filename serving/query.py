@@ -11,12 +11,14 @@ from typing import TextIO
 
 import psycopg
 from psycopg.pq import ExecStatus
+from psycopg.types.string import TextLoader
 
 from contract.errors import QueryRefused
 from serving.database import Connection
 
 # Object identifiers of PostgreSQL's own types; they never change.
 _INTEGERS, _NUMBERS, _BOOLEAN, _JSON = (20, 21, 23), (700, 701, 1700), 16, (114, 3802)
+NUMERIC_TYPES = (*_INTEGERS, *_NUMBERS)
 
 
 _UNLIMITED = 10_000_000
@@ -48,6 +50,34 @@ def run_query(connection: Connection, query: str) -> Result:
             )
     except psycopg.Error as error:
         raise QueryRefused.by_database(str(error)) from None
+
+
+def first_rows(connection: Connection, query: str, most_rows: int, most_bytes: int) -> tuple[Result, bool]:
+    """The same, and no more than so many rows and bytes of it; whether there was more. The rest is not fetched.
+
+    A connection of which a result was cut is good for nothing else.
+    """
+    # Values stay as text, so that none is refused that Python has no type for.
+    connection.adapters.register_loader(0, TextLoader)
+    columns: tuple[tuple[str, int], ...] = ()
+    rows: list[tuple[str | None, ...]] = []
+    size_bytes, is_cut = 0, False
+    try:
+        with psycopg.RawCursor(connection) as cursor:
+            for _ in cursor.stream(_utf8(query)):
+                answer = cursor.pgresult
+                assert answer is not None
+                row = tuple(_decode(answer.get_value(0, column)) for column in range(answer.nfields))
+                size_bytes += sum(len(value or "") for value in row)
+                # guard: no more than a page shows
+                if len(rows) == most_rows or size_bytes > most_bytes:
+                    is_cut = True
+                    break
+                rows.append(row)
+            columns = tuple((column.name, column.type_code) for column in cursor.description or ())
+    except psycopg.Error as error:
+        raise QueryRefused.by_database(str(error)) from None
+    return Result(tuple(name for name, _ in columns), tuple(kind for _, kind in columns), rows), is_cut
 
 
 def write_result(result: Result, format_name: str, out: TextIO) -> None:
