@@ -99,7 +99,7 @@ class ArchiveAudit:
             self._check_file(file, QUARANTINE, rejected[file])
         if contents is None:
             return None
-        # A file that was merged says the same as its parts.
+        # A file that was merged says the same as those that were merged.
         self._lost.update((file.partition, lost) for lost in contents.lost)
         if contents.rejects and file not in rejected and self._is_there(file):
             self.unusable.add(file)
@@ -109,10 +109,10 @@ class ArchiveAudit:
                 _SEE,
             )
         for name in contents.merged:
-            part = OffsetRange.of_file(file.partition, name)
-            if part and part not in files and not _covered(part, files, merged_before_ms):
+            merged = OffsetRange.of_file(file.partition, name)
+            if merged and merged not in files and not _covered(merged, files, merged_before_ms):
                 self._check.found(
-                    part.path(self._settings.archive_root, MASTER),
+                    merged.path(self._settings.archive_root, MASTER),
                     f"is gone before its time: {file.file_name} has its rows too, but a run that began before that was "
                     "written may still read this one",
                     _SEE,
@@ -228,9 +228,11 @@ def _columns(dataset: str, rules: Rules) -> list[str]:
     return list(dict.fromkeys([*_PLACE, *telling])) if rules else list(_PLACE)
 
 
-def _covered(part: OffsetRange, files: Mapping[OffsetRange, Listed], before_ms: int) -> bool:
-    """Whether another file has the part's offsets for so long that no run reads the part any more."""
+def _covered(merged: OffsetRange, files: Mapping[OffsetRange, Listed], before_ms: int) -> bool:
+    """Whether another file has had its offsets for so long that no run reads the merged one any more."""
     return any(
-        file.first_offset <= part.first_offset and part.next_offset <= file.next_offset and listed.modified_ms < before_ms
+        file.first_offset <= merged.first_offset
+        and merged.next_offset <= file.next_offset
+        and listed.modified_ms < before_ms
         for file, listed in files.items()
     )

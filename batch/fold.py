@@ -22,7 +22,7 @@ Hashes = NDArray[np.uint64]
 
 LEDGER = "ledger"
 """The name of the counts beside the views' rows: by day and partition how many events were counted, how many repeats."""
-PARTS = (*(view.name for view in VIEWS), LEDGER)
+OUTPUTS = (*(view.name for view in VIEWS), LEDGER)
 _VIEW_OF = {view.name: view for view in VIEWS}
 _MARK_BITS = np.uint64(20)
 _PARTITION_BITS = 32
@@ -92,11 +92,11 @@ def fold_alone(events: pl.DataFrame) -> dict[str, pl.DataFrame]:
     return {**aggregate(events), LEDGER: _counts(events, "counted").with_columns(duplicate=pl.lit(0, pl.Int64))}
 
 
-def merged(part: str, frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """Rows of one of PARTS as one: what `fold` would have given for all their events at once, if no two are the same."""
-    if part == LEDGER:
+def merged(output: str, frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Rows of one of OUTPUTS as one: what `fold` would have given for all their events at once, if no two are the same."""
+    if output == LEDGER:
         return pl.concat(frames).group_by("day", "partition").sum().sort("day", "partition")
-    return merge(_VIEW_OF[part], frames)
+    return merge(_VIEW_OF[output], frames)
 
 
 def with_rollup(name: str, rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
@@ -105,9 +105,9 @@ def with_rollup(name: str, rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
     return {name: rows} | ({rollup.name: merge(rollup, [rows])} if rollup else {})
 
 
-def day_of(part: str) -> pl.Expr:
-    """The day of a row of one of PARTS."""
-    return pl.col("day") if part == LEDGER else pl.col("bucket").dt.date()
+def day_of(output: str) -> pl.Expr:
+    """The day of a row of one of OUTPUTS."""
+    return pl.col("day") if output == LEDGER else pl.col("bucket").dt.date()
 
 
 def packed(frame: pl.DataFrame) -> bytes:

@@ -30,7 +30,7 @@ from pyspark import Broadcast, SparkConf, SparkContext
 
 from batch.fold import (
     LEDGER,
-    PARTS,
+    OUTPUTS,
     Hashes,
     day_of,
     filter_of,
@@ -123,8 +123,8 @@ def compute(
     ranges = max(cores, -(-offsets_of(slices) // _TASK_HASHES))
     # Of what is sent back to shares, each has a partition, and the driver the last.
     driver = len(shares)
-    blocks = Blocks.of(days, max(cores * _BLOCKS_PER_CORE, -(-offsets_of(slices) // _BLOCK_EVENTS)))
-    writers = min(blocks.count * len(PARTS), cores * _WRITERS_PER_CORE)
+    blocks = DayBlocks.of(days, max(cores * _BLOCKS_PER_CORE, -(-offsets_of(slices) // _BLOCK_EVENTS)))
+    writers = min(blocks.count * len(OUTPUTS), cores * _WRITERS_PER_CORE)
     least_groups = max(cores, len(shares) // _TASK_SHARES)
     # To hash, to answer, the driver's, to fold and to write; to merge, as many more as there are groups.
     but_groups = driver + ranges + 1 + driver + 1 + writers
@@ -206,12 +206,12 @@ def send_folded(
         for group, some in enumerate(suspects):
             if len(some):
                 yield group, (_SUSPECTS, packed(some))
-        for part, rows in fold_alone(alone).items():
-            yield number % groups, (part, packed(rows))
+        for output, rows in fold_alone(alone).items():
+            yield number % groups, (output, packed(rows))
 
 
 @dataclass(frozen=True)
-class Blocks:
+class DayBlocks:
     """Which days are written together. Days that follow each other are in different blocks, since they are as busy.
 
     That follows from the run's days alone, so a task that is tried again claims what the first try has claimed.
@@ -221,7 +221,7 @@ class Blocks:
     count: int
 
     @classmethod
-    def of(cls, days: Iterable[date], most: int) -> Blocks:
+    def of(cls, days: Iterable[date], most: int) -> DayBlocks:
         """At most so many, of at least one day each."""
         newest_first = sorted(days, reverse=True)
         return cls(newest_first, min(most, len(newest_first)))
@@ -236,33 +236,35 @@ class Blocks:
         return f"day={self.newest_first[number]}"
 
 
-def send_merged(blocks: Blocks, sent: Iterable[Sent]) -> Iterator[Sent]:
-    """To the writer of each block and one of PARTS: rows on its days, of all events of the group."""
-    parts: dict[str, list[pl.DataFrame]] = {}
-    for _, (part, content) in sent:
-        parts.setdefault(part, []).append(unpacked(content))
-    if suspects := parts.pop(_SUSPECTS, []):
-        for part, rows in fold(pl.concat(suspects)).items():
-            parts.setdefault(part, []).append(rows)
-    for part, frames in parts.items():
-        rows_and_block = merged(part, frames).with_columns(blocks.number(day_of(part)).alias("of_block"))
+def send_merged(blocks: DayBlocks, sent: Iterable[Sent]) -> Iterator[Sent]:
+    """To the writer of each block and one of OUTPUTS: rows on its days, of all events of the group."""
+    outputs: dict[str, list[pl.DataFrame]] = {}
+    for _, (output, content) in sent:
+        outputs.setdefault(output, []).append(unpacked(content))
+    if suspects := outputs.pop(_SUSPECTS, []):
+        for output, rows in fold(pl.concat(suspects)).items():
+            outputs.setdefault(output, []).append(rows)
+    for output, frames in outputs.items():
+        rows_and_block = merged(output, frames).with_columns(blocks.number(day_of(output)).alias("of_block"))
         for (block,), rows in rows_and_block.partition_by("of_block", as_dict=True, include_key=False).items():
-            # One busy day's parts are of different tasks.
-            yield block * len(PARTS) + PARTS.index(part), (block, part, packed(rows))
+            # One busy day's outputs are written by different tasks.
+            yield block * len(OUTPUTS) + OUTPUTS.index(output), (block, output, packed(rows))
 
 
-def write(settings: Settings, run_id: int, blocks: Blocks, sent: Iterable[Sent]) -> Iterator[DayCounts]:
+def write(settings: Settings, run_id: int, blocks: DayBlocks, sent: Iterable[Sent]) -> Iterator[DayCounts]:
     """Merge the rows of each block of days and view and write them as a task of the run; what the ledger has of the days."""
     tasks: dict[tuple[int, str], list[bytes]] = {}
-    for _, (block, part, content) in sent:
-        tasks.setdefault((block, part), []).append(content)
+    for _, (block, output, content) in sent:
+        tasks.setdefault((block, output), []).append(content)
     if not tasks:
         return
     with connect(settings, "batch") as connection:
-        for (block, part), contents in sorted(tasks.items()):
-            rows = merged(part, map(unpacked, contents))
-            views, ledger = ({}, rows) if part == LEDGER else (with_rollup(part, rows), pl.DataFrame(schema=LEDGER_SCHEMA))
-            write_task(connection, run_id, f"{blocks.name(block)} {part}", views, ledger)
+        for (block, output), contents in sorted(tasks.items()):
+            rows = merged(output, map(unpacked, contents))
+            views, ledger = (
+                ({}, rows) if output == LEDGER else (with_rollup(output, rows), pl.DataFrame(schema=LEDGER_SCHEMA))
+            )
+            write_task(connection, run_id, f"{blocks.name(block)} {output}", views, ledger)
             yield from (DayCounts(**row) for row in ledger.iter_rows(named=True))
 
 

@@ -437,6 +437,6 @@ class TimedOut(BraidError):
     @classmethod
     def waiting_for_views(cls, view: str, last: str, stood_s: float) -> Self:
         return cls(
-            f"for {stood_s:.0f} s nothing more has come, and view {view} has not both a batch and a speed part ({last}); "
-            "`make status` shows which part is down or behind"
+            f"for {stood_s:.0f} s nothing more has come, and view {view} has not both batch and speed rows ({last}); "
+            "`make status` shows which server is down or which strand is behind"
         )

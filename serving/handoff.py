@@ -224,18 +224,18 @@ def write_task(
     days = {*ledger["day"], *(day for frame in rows.values() for day in frame["bucket"].dt.date().unique())}
     nothing: list[Any] = [[] for _ in LEDGER_SCHEMA]
     with refusing(), _of_catalogue(connection, views), transaction(connection):
-        parts = _parts(rows)
-        for number, part in enumerate(parts):
+        calls = _calls(rows)
+        for number, some in enumerate(calls):
             # guard: days are locked after all tables
-            is_last = number == len(parts) - 1
-            # All parts or none are there, so the first one's claim speaks for all.
+            is_last = number == len(calls) - 1
+            # The rows of all calls or of none are there, so the first one's claim speaks for all.
             written = one_value(
                 connection,
                 "SELECT serving.write_task(%s, %s, %s, %s::date[], %s::date[], %s, %s, %s)",
                 [
                     run_id,
                     f"{task_id}/{number}",
-                    view_rows(connection, part),
+                    view_rows(connection, some),
                     sorted(days) if is_last else [],
                     *([ledger[name].to_list() for name in LEDGER_SCHEMA] if is_last else nothing),
                 ],
@@ -291,8 +291,8 @@ def publish(
     try:
         with refusing(), transaction(connection):
             for whole, frame in rejects:
-                for offsets, part in _judged_parts(whole, _as_stored(frame)):
-                    _judge(connection, offsets, part, topic)
+                for offsets, some in _judged_slices(whole, _as_stored(frame)):
+                    _judge(connection, offsets, some, topic)
             record_lost(connection, lost, is_known=True)
             # Last, because from here on locks are held that others wait for.
             generation = one_value(
@@ -354,13 +354,13 @@ def _judge(connection: Connection, offsets: OffsetRange, rejects: pl.DataFrame, 
         connection.execute("SELECT serving.add_rejects('batch', %s)", [_quarantined(connection, topic, new)])
 
 
-def _judged_parts(offsets: OffsetRange, rejects: pl.DataFrame) -> Iterator[tuple[OffsetRange, pl.DataFrame]]:
-    """The rejects of the range in parts of limited size, one at least, each with the offsets up to the next one's first."""
-    parts = list(_slices(rejects.sort("offset"))) or [rejects]
-    # guard: no offset is between two parts
-    firsts = [offsets.first_offset, *(int(part["offset"][0]) for part in parts[1:])]
-    for first, after, part in zip(firsts, [*firsts[1:], offsets.next_offset], parts, strict=True):
-        yield OffsetRange(offsets.partition, first, after), part
+def _judged_slices(offsets: OffsetRange, rejects: pl.DataFrame) -> Iterator[tuple[OffsetRange, pl.DataFrame]]:
+    """The rejects of the range in slices of limited size, one at least, each with the offsets up to the next one's first."""
+    slices = list(_slices(rejects.sort("offset"))) or [rejects]
+    # guard: no offset is between two slices
+    firsts = [offsets.first_offset, *(int(some["offset"][0]) for some in slices[1:])]
+    for first, after, some in zip(firsts, [*firsts[1:], offsets.next_offset], slices, strict=True):
+        yield OffsetRange(offsets.partition, first, after), some
 
 
 def _until(connection: Connection, query: LiteralString, parameters: list[Any], done: Callable[[Any], bool]) -> int:
@@ -373,9 +373,10 @@ def _until(connection: Connection, query: LiteralString, parameters: list[Any], 
         total += deleted
 
 
-def _parts(rows: Mapping[str, pl.DataFrame]) -> list[dict[str, pl.DataFrame]]:
-    """The rows in parts of limited size, one at least. By name, so that tasks take the locks of tables in one order."""
-    return [{name: part} for name, frame in sorted(rows.items()) for part in _slices(frame)] or [{}]
+def _calls(rows: Mapping[str, pl.DataFrame]) -> list[dict[str, pl.DataFrame]]:
+    """The rows, by the call that brings them: each of limited size, one at least. By name, so that tasks take the locks of
+    tables in one order."""
+    return [{name: some} for name, frame in sorted(rows.items()) for some in _slices(frame)] or [{}]
 
 
 def _slices(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:

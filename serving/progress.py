@@ -62,7 +62,7 @@ def _stands_still(settings: Settings, stands_at: Mapping[int, int], wanted: Mapp
 
 
 def wait_for_views(settings: Settings, with_traffic: bool, timeout_s: float, console: Console) -> None:
-    """Returns when the first merged view has a batch part and a speed part, or without traffic, when it answers.
+    """Returns when the first merged view has views from batch and from speed, or without traffic, when it answers.
 
     Raises TimedOut once none of the two has come for `timeout_s`: one that grows does not bring the other.
     """
@@ -72,7 +72,7 @@ def wait_for_views(settings: Settings, with_traffic: bool, timeout_s: float, con
         while True:
             try:
                 with connect(settings, "reader") as connection:
-                    batch, speed = _parts(connection)
+                    batch, speed = _from_each_strand(connection)
                 last = f"{batch} views from batch, {speed} from speed"
                 if not with_traffic or (batch and speed):
                     return
@@ -118,7 +118,7 @@ def _behind(connection: Connection, wanted: Mapping[int, int]) -> dict[int, int]
     return {partition: offsets for partition, offsets in missing.items() if offsets > 0}
 
 
-def _parts(connection: Connection) -> tuple[int, int]:
+def _from_each_strand(connection: Connection) -> tuple[int, int]:
     view = VIEWS[0]
     counted = view.measures[0].name
     query = psycopg.sql.SQL("SELECT coalesce(sum({}), 0)::bigint, coalesce(sum({}), 0)::bigint FROM {}").format(

@@ -17,8 +17,8 @@ from serving.status import Status
 def print_status(status: Status, console: Console) -> None:
     """Health, positions, last run, ledger and addresses, one table each."""
     health = (
-        {"part": part.name, "state": "up" if part.up else "DOWN", "address": part.address, "detail": part.detail}
-        for part in status.health
+        {"server": one.name, "state": "up" if one.up else "DOWN", "address": one.address, "detail": one.detail}
+        for one in status.health
     )
     _print(console, "Health", health)
     positions = (
@@ -34,7 +34,11 @@ def print_status(status: Status, console: Console) -> None:
         }
         for p in status.positions
     )
-    _print(console, "Next offset of each part, and how many offsets it is behind Kafka, held back ones included", positions)
+    _print(
+        console,
+        "Next offset in Kafka, archive and strands, and how many offsets behind Kafka, held back ones included",
+        positions,
+    )
     for text in open_transaction_notices(status):
         console.print(f"  {text}\n", soft_wrap=True)
     if status.lost_positions:

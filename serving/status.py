@@ -1,4 +1,4 @@
-"""What is up, how far each part has come, and where a person connects. A part that is down is shown so, never raised."""
+"""What is up, how far each strand has come, and where a person connects. A server that is down is shown so, never raised."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Position:
-    """Next offsets of one partition; None where the part that knows it is down.
+    """Next offsets of one partition; None where the server that knows it is down.
 
     `kafka` is the high watermark, and lags count offsets behind it. Readers are not given those from
     `last_stable_offset` on, as long as the transaction that begins there is open.

@@ -1,7 +1,7 @@
 """Recent events of one partition in Bloom filters: a repeat within the last N offsets is always recognised.
 
-Two generations that start at multiples of N, so the content is a pure function of the offsets and can be rebuilt by
-re-reading them. Nothing is added before its commit: a range that has to be counted again must not meet itself.
+Two filters, each of the N offsets from a multiple of N on, so their content is a pure function of the offsets and can be
+rebuilt by re-reading them. Nothing is added before its commit: a range that has to be counted again must not meet itself.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Identities:
 
 
 class RecentEvents:
-    """The identities of events in offsets [start of the previous generation, next_offset)."""
+    """The identities of events in offsets [start of the filter before the last, next_offset)."""
 
     def __init__(self, window_offsets: int, filter_false_positive_rate: float) -> None:
         self._window_offsets = window_offsets
         self._filter_rate = filter_false_positive_rate
-        self._generations: dict[int, BloomFilter] = {}
+        self._filters: dict[int, BloomFilter] = {}
         self.next_offset = 0
 
     def first_needed_offset(self, offset: int) -> int:
@@ -47,33 +47,33 @@ class RecentEvents:
 
     def restart(self, offset: int) -> None:
         """Forget everything; the next range to be added starts at `offset`."""
-        self._generations.clear()
+        self._filters.clear()
         self.next_offset = offset
 
     def repeats(self, events: Identities) -> NDArray[np.bool_]:
         """Which events, of the range from next_offset on and free of repeats among themselves, were there before."""
         found = np.zeros(len(events.hashes), dtype=np.bool_)
-        for generation, inside in self._inside(events):
-            for held in (generation - 1, generation):
-                if held in self._generations:
-                    self._generations[held].find(events.hashes[inside], found[inside])
+        for number, inside in self._inside(events):
+            for held in (number - 1, number):
+                if held in self._filters:
+                    self._filters[held].find(events.hashes[inside], found[inside])
         return found
 
     def add(self, events: Identities, next_offset: int) -> None:
         """Add the events of the committed range [self.next_offset, next_offset)."""
-        for generation, inside in self._inside(events):
-            if generation not in self._generations:
-                self._generations[generation] = BloomFilter.for_members(self._window_offsets, self._filter_rate)
-            self._generations[generation].add(events.hashes[inside])
+        for number, inside in self._inside(events):
+            if number not in self._filters:
+                self._filters[number] = BloomFilter.for_members(self._window_offsets, self._filter_rate)
+            self._filters[number].add(events.hashes[inside])
         oldest = next_offset // self._window_offsets - 1
-        self._generations = {key: bloom for key, bloom in self._generations.items() if key >= oldest}
+        self._filters = {key: bloom for key, bloom in self._filters.items() if key >= oldest}
         self.next_offset = next_offset
 
     def _inside(self, events: Identities) -> Iterator[tuple[int, slice]]:
-        """Each generation of the events, and which of them are its own."""
+        """The number of each filter that the events belong to, and which of them do."""
         first = 0
         while first < len(events.offsets):
-            generation = int(events.offsets[first]) // self._window_offsets
-            after = int(np.searchsorted(events.offsets, (generation + 1) * self._window_offsets))
-            yield generation, slice(first, after)
+            number = int(events.offsets[first]) // self._window_offsets
+            after = int(np.searchsorted(events.offsets, (number + 1) * self._window_offsets))
+            yield number, slice(first, after)
             first = after

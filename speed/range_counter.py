@@ -27,7 +27,7 @@ from speed.dedupe import Identities, RecentEvents
 from speed.forgotten import Forgotten
 
 _SAY_EVERY_CHUNKS = 10
-_SAY_EVERY_PARTS = 4
+_SAY_EVERY_READS = 4
 COMMIT_BYTES = 8 << 20
 """What a commit brings to the database, which takes several times as much for it; 100,000 usual events are 1 MB."""
 
@@ -72,8 +72,8 @@ class Counted:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """The records of a part of a range: their offsets, and what they are."""
+class _Read:
+    """The records of a range, or of its beginning, that were read at once: their offsets, and what they are."""
 
     offsets: OffsetRange
     record_offsets: NDArray[np.int64]
@@ -85,23 +85,23 @@ class _Part:
         """How many there are, which is counted apart from how they were judged."""
         return len(self.record_offsets)
 
-    def without(self, rules: Rules) -> _Part:
+    def without(self, rules: Rules) -> _Read:
         """The same records, but for events and rejects that are forgotten."""
         gone, gone_rejects = rules.events(self.events), rules.rejects(self.rejects)
         if not gone.any() and not gone_rejects.any():
             return self
         return replace(self, events=self.events.filter(~gone), rejects=self.rejects.filter(~gone_rejects))
 
-    def halves(self) -> tuple[_Part, _Part]:
-        """Both have a record; the part must have two."""
+    def halves(self) -> tuple[_Read, _Read]:
+        """Both have a record; there must be two."""
         middle = int(self.record_offsets[self.received // 2])
         p, first, after = self.offsets.partition, self.offsets.first_offset, self.offsets.next_offset
         return self._between(OffsetRange(p, first, middle)), self._between(OffsetRange(p, middle, after))
 
-    def _between(self, offsets: OffsetRange) -> _Part:
+    def _between(self, offsets: OffsetRange) -> _Read:
         first, after = np.searchsorted(self.record_offsets, (offsets.first_offset, offsets.next_offset))
         inside = pl.col("offset").is_between(offsets.first_offset, offsets.next_offset, closed="left")
-        return _Part(offsets, self.record_offsets[first:after], self.events.filter(inside), self.rejects.filter(inside))
+        return _Read(offsets, self.record_offsets[first:after], self.events.filter(inside), self.rejects.filter(inside))
 
 
 class RangeCounter:
@@ -151,52 +151,52 @@ class RangeCounter:
                 # What was re-read came without a look at the log's epochs.
                 # guard: re-reading proves no position
                 self._reader.go_on(committed)
-        rows = parts = 0
+        rows = reads = 0
         while first_offset < wanted.next_offset:
-            part = self._decoded(OffsetRange(wanted.partition, first_offset, wanted.next_offset))
-            rows += self._count_part(part, self._reader.position())
-            first_offset = part.offsets.next_offset
-            parts += 1
-            if parts % _SAY_EVERY_PARTS == 0:
+            read = self._decoded(OffsetRange(wanted.partition, first_offset, wanted.next_offset))
+            rows += self._count_read(read, self._reader.position())
+            first_offset = read.offsets.next_offset
+            reads += 1
+            if reads % _SAY_EVERY_READS == 0:
                 # To Storm every message is a sign of life.
                 self._log(f"partition {wanted.partition}: counted up to {first_offset} of {wanted.next_offset}")
         return rows
 
-    def _count_part(self, part: _Part, read_to: LogPosition) -> int:
+    def _count_read(self, read: _Read, read_to: LogPosition) -> int:
         """Commit it, in halves if it is too much at once. `read_to` is where the reader stands, in its log."""
         rules = self._forgotten.rules
         # guard: what is forgotten is not counted
-        kept = part.without(rules)
+        kept = read.without(rules)
         # guard: dedupe within a range
         distinct = first_of_each(kept.events)
         identities = Identities.of(distinct)
         # guard: dedupe across ranges
         recent = self._recent.repeats(identities)
-        position = replace(read_to, next_offset=part.offsets.next_offset)
+        position = replace(read_to, next_offset=read.offsets.next_offset)
         while True:
             # guard: dedupe against counted days
             repeats = recent | self._counted_days.repeats(identities)
             fresh = distinct.filter(~repeats) if repeats.any() else distinct
             rows = aggregate(fresh)
             duplicate = len(kept.events) - len(fresh)
-            forgotten = len(part.events) + len(part.rejects) - len(kept.events) - len(kept.rejects)
+            forgotten = len(read.events) + len(read.rejects) - len(kept.events) - len(kept.rejects)
             generation = self._counted_days.generation
             judged = (len(fresh), duplicate, kept.rejects, generation, position, forgotten, rules.version)
-            counted = Counted(rows, part.received, *judged)
+            counted = Counted(rows, read.received, *judged)
             # guard: a commit is bounded
-            if counted.size_bytes > COMMIT_BYTES and part.received > 1:
-                return sum(self._count_part(half, read_to) for half in part.halves())
+            if counted.size_bytes > COMMIT_BYTES and read.received > 1:
+                return sum(self._count_read(half, read_to) for half in read.halves())
             try:
-                self._commit(part.offsets, counted)
+                self._commit(read.offsets, counted)
             except PublicationRefused:
                 self._counted_days.refresh()
             except StatementsRefused:
                 self._forgotten.refresh()
                 # Which of them are the first of their identity may be another question now.
-                return self._count_part(part, read_to)
+                return self._count_read(read, read_to)
             else:
                 break
-        self._recent.add(identities, part.offsets.next_offset)
+        self._recent.add(identities, read.offsets.next_offset)
         return sum(map(len, rows.values()))
 
     def _remember_until(self, wanted: OffsetRange) -> None:
@@ -222,8 +222,8 @@ class RangeCounter:
                 self._log(f"partition {wanted.partition}: recent events re-read up to {reached} of {wanted.first_offset}")
         self._log(f"partition {wanted.partition}: recent events are known up to offset {wanted.first_offset}")
 
-    def _decoded(self, wanted: OffsetRange) -> _Part:
+    def _decoded(self, wanted: OffsetRange) -> _Read:
         """The range, or its beginning if that is all that fits into memory."""
         offsets, records = self._reader.read(wanted)
         decoded = decode_records(wanted.partition, records)
-        return _Part(offsets, records.offsets, decoded.events, decoded.rejects)
+        return _Read(offsets, records.offsets, decoded.events, decoded.rejects)

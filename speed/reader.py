@@ -1,5 +1,5 @@
-"""Ranges of offsets from one Kafka partition, in order and complete, in parts that fit into memory; what was fetched beyond
-one is kept for the next."""
+"""Ranges of offsets from one Kafka partition, in order and complete, as sub-ranges that fit into memory; what was fetched
+beyond one is kept for the next."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class RangeReader:
         self._fetch_to(wanted.next_offset)
         offsets = self._prefetched.offsets
         inside = int(np.searchsorted(offsets, wanted.next_offset))
-        # guard: a range is read in parts
+        # guard: a range is read in sub-ranges
         count = min(inside, self._prefetched.count_within(self._most_bytes))
         is_whole = count == inside and self._reached_offset >= wanted.next_offset
         self._next_offset = wanted.next_offset if is_whole else int(offsets[count - 1]) + 1

@@ -6,8 +6,8 @@ from dataclasses import astuple
 
 import pytest
 
-from batch.fold import PARTS, fold_alone, packed
-from batch.job import Blocks, Sent, send_merged, write
+from batch.fold import OUTPUTS, fold_alone, packed
+from batch.job import DayBlocks, Sent, send_merged, write
 from contract.errors import RunRefused
 from contract.settings import Settings
 from serving.database import Connection
@@ -19,7 +19,7 @@ FRAME = events(1, 0, 0, 2_000, days=20)
 DAYS = FRAME["event_time"].dt.date().unique().to_list()
 
 
-def sent_to(blocks: Blocks) -> list[Sent]:
+def sent_to(blocks: DayBlocks) -> list[Sent]:
     """What two groups, each with half of the events, send to the writers."""
     return [
         one
@@ -32,9 +32,9 @@ def sent_to(blocks: Blocks) -> list[Sent]:
 def test_a_task_of_many_days_that_is_tried_again_writes_them_once(
     database: Settings, batch: Connection, reader: Connection, count: int
 ) -> None:
-    run, blocks = begin_run(batch, "full", {0: len(FRAME)}), Blocks.of(DAYS, count)
+    run, blocks = begin_run(batch, "full", {0: len(FRAME)}), DayBlocks.of(DAYS, count)
     sent = sent_to(blocks)
-    assert {number for number, _ in sent} == set(range(count * len(PARTS)))
+    assert {number for number, _ in sent} == set(range(count * len(OUTPUTS)))
     first = list(write(database, run.run_id, blocks, sent))
     # The other half may come first when it is tried again, and a part of it may be written that was not yet.
     assert sorted(write(database, run.run_id, blocks, sent[::-1]), key=astuple) == sorted(first, key=astuple)
@@ -47,7 +47,7 @@ def test_a_task_of_many_days_that_is_tried_again_writes_them_once(
 def test_what_a_broken_off_task_has_written_is_not_written_again(
     database: Settings, batch: Connection, reader: Connection
 ) -> None:
-    run, blocks = begin_run(batch, "full", {0: len(FRAME)}), Blocks.of(DAYS, 3)
+    run, blocks = begin_run(batch, "full", {0: len(FRAME)}), DayBlocks.of(DAYS, 3)
     sent = sent_to(blocks)
     some = [one for one in sent if one[0] < blocks.count]
     assert 0 < len(some) < len(sent)
@@ -58,7 +58,7 @@ def test_what_a_broken_off_task_has_written_is_not_written_again(
 
 
 def test_a_run_that_has_ended_writes_no_block(database: Settings, batch: Connection) -> None:
-    run, blocks = begin_run(batch, "full", {0: len(FRAME)}), Blocks.of(DAYS, 3)
+    run, blocks = begin_run(batch, "full", {0: len(FRAME)}), DayBlocks.of(DAYS, 3)
     fail_run(batch, run.run_id, "killed")
     with pytest.raises(RunRefused, match=rf"run {run.run_id} is failed, not running \(killed\)"):
         list(write(database, run.run_id, blocks, sent_to(blocks)))

@@ -625,7 +625,7 @@ def test_welcome_shows_addresses_and_three_queries(database: Settings, capsys: p
     assert database.secret("database_reader_password") not in out
     assert all(query in out for _, query in WELCOME_QUERIES)
     assert main(["welcome", "--timeout-s", "0.3"]) == 1
-    assert "has not both a batch and a speed part (0 views from batch, 100 from speed)" in capsys.readouterr().err
+    assert "has not both batch and speed rows (0 views from batch, 100 from speed)" in capsys.readouterr().err
 
 
 def test_the_printed_dsn_connects(database: Settings) -> None:

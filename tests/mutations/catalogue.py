@@ -179,14 +179,14 @@ MUTATIONS = (
         "batch/share.py",
         "clean = None if one.rejects else offsets",
         "clean = None",
-        _test("unit/test_batch_parts.py"),
+        _test("unit/test_batch_calls.py"),
     ),
     Mutation(
-        "no offset is between two parts",
+        "no offset is between two slices",
         "serving/handoff.py",
-        "for first, after, part in zip(firsts, [*firsts[1:], offsets.next_offset], parts, strict=True):",
-        'for first, after, part in zip(firsts, [int(part["offset"].max() or 0) + 1 for part in parts], parts, strict=True):',
-        _test("unit/test_batch_parts.py"),
+        "for first, after, some in zip(firsts, [*firsts[1:], offsets.next_offset], slices, strict=True):",
+        'for first, after, some in zip(firsts, [int(s["offset"].max() or 0) + 1 for s in slices], slices, strict=True):',
+        _test("unit/test_batch_calls.py"),
     ),
     Mutation(
         "merged rows take the place of their parts",
@@ -247,7 +247,7 @@ MUTATIONS = (
     Mutation(
         "days are locked after all tables",
         "serving/handoff.py",
-        "is_last = number == len(parts) - 1",
+        "is_last = number == len(calls) - 1",
         "is_last = number == 0",
         _test("layer/test_serving_runs.py::test_a_task_that_waits_for_a_table_holds_no_day_that_others_need"),
     ),
@@ -599,7 +599,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "            self._recent.restart(first_offset)\n",
     ),
     Mutation(
-        "a range is read in parts",
+        "a range is read in sub-ranges",
         "speed/reader.py",
         "count = min(inside, self._prefetched.count_within(self._most_bytes))",
         "count = inside",
@@ -608,7 +608,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "a commit is bounded",
         "speed/range_counter.py",
-        "if counted.size_bytes > COMMIT_BYTES and part.received > 1:",
+        "if counted.size_bytes > COMMIT_BYTES and read.received > 1:",
         "if False:",
         _test("unit/test_speed.py::test_what_a_commit_brings_is_bounded_by_rows_and_by_rejects"),
     ),
@@ -638,7 +638,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "serving/handoff.py",
         'fitting = int(np.searchsorted(ends, before + ARGUMENT_BYTES, "right"))',
         "fitting = len(frame)",
-        _test("unit/test_batch_parts.py"),
+        _test("unit/test_batch_calls.py"),
     ),
     Mutation(
         "a failed range is planned shorter",
@@ -1139,8 +1139,8 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "what is forgotten is not counted",
         "speed/range_counter.py",
-        "kept = part.without(rules)",
-        "kept = part",
+        "kept = read.without(rules)",
+        "kept = read",
         _test("unit/test_speed.py"),
     ),
     Mutation(

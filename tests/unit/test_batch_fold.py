@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batch.fold import (
-    PARTS,
+    OUTPUTS,
     Hashes,
     day_of,
     filter_of,
@@ -61,7 +61,7 @@ def in_shares(shares: list[pl.DataFrame], hash_count: int, ranges: int, groups: 
         for group, some in zip(suspected, suspects, strict=True):
             group.append(unpacked(packed(some)))
     folded += [fold(pl.concat(group)) for group in suspected]
-    return {part: merged(part, [rows[part] for rows in folded]) for part in PARTS}
+    return {output: merged(output, [rows[output] for rows in folded]) for output in OUTPUTS}
 
 
 SOME = st.lists(st.tuples(st.integers(0, len(DISTINCT) - 1), st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=60)
@@ -83,9 +83,9 @@ def test_shares_give_the_rows_of_all_events_at_once(
     share_of = pl.Series([share for *_, share in chosen])
     shares = [everything.filter(share_of == share) for share in range(4)]
     rows, truth = in_shares(shares, hash_count, ranges, groups), fold(everything)
-    for part in PARTS:
-        assert rows[part].equals(merged(part, [truth[part]]))
-        assert rows[part].select(day_of(part)).to_series().is_in(DISTINCT["event_time"].dt.date().implode()).all()
+    for output in OUTPUTS:
+        assert rows[output].equals(merged(output, [truth[output]]))
+        assert rows[output].select(day_of(output)).to_series().is_in(DISTINCT["event_time"].dt.date().implode()).all()
     ledger = rows["ledger"]
     assert ledger["counted"].sum() == len({number for number, *_ in chosen})
     assert ledger["counted"].sum() + ledger["duplicate"].sum() == len(chosen)

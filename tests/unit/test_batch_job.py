@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from batch.__main__ import interrupt
 from batch.fold import merged, unpacked
-from batch.job import Blocks, send_folded
+from batch.job import DayBlocks, send_folded
 from batch.share import shared_out
 from contract.aggregate import identity_hashes
 from contract.errors import JobFailed
@@ -39,8 +39,8 @@ def test_shares_hold_each_slice_once_in_order_and_none_holds_much_more_than_its_
 def test_each_day_is_in_one_block_whatever_the_order_and_neighbours_are_apart(numbers: set[int], most: int, chance):
     days = sorted(date(2026, 1, 1) + timedelta(number) for number in numbers)
     shuffled = chance.sample(days, len(days))
-    blocks = Blocks.of(shuffled, most)
-    assert blocks == Blocks.of(days, most)
+    blocks = DayBlocks.of(shuffled, most)
+    assert blocks == DayBlocks.of(days, most)
     places = dict(zip(days, pl.DataFrame({"day": days}).select(blocks.number(pl.col("day")))["day"], strict=True))
     sizes = [list(places.values()).count(number) for number in range(blocks.count)]
     assert sum(sizes) == len(days)
@@ -94,14 +94,16 @@ def test_a_task_folds_its_events_in_portions(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr("batch.job.files_at_hand", lambda settings: None)
         monkeypatch.setattr("batch.job.events_on", lambda *arguments: iter(frames))
         sent = list(send_folded(Settings(), SimpleNamespace(value=[share]), days, 2, 0, [(0, suspected)]))  # type: ignore[arg-type]
-        parts: dict[str, list[pl.DataFrame]] = {}
-        for _, (part, content) in sent:
-            parts.setdefault(part, []).append(unpacked(content))
-        suspects = pl.concat(parts.pop("suspects"))
+        outputs: dict[str, list[pl.DataFrame]] = {}
+        for _, (output, content) in sent:
+            outputs.setdefault(output, []).append(unpacked(content))
+        suspects = pl.concat(outputs.pop("suspects"))
         assert suspects["offset"].sort().to_list() == list(range(100, 105))
-        return len(sent), {part: merged(part, some) for part, some in parts.items()}
+        return len(sent), {output: merged(output, some) for output, some in outputs.items()}
 
     one, rows = folded(1 << 30)
     several, same = folded(1)
     assert several > 2 * one
-    assert {part: some.to_dicts() for part, some in same.items()} == {part: some.to_dicts() for part, some in rows.items()}
+    assert {output: some.to_dicts() for output, some in same.items()} == {
+        output: some.to_dicts() for output, some in rows.items()
+    }

@@ -60,6 +60,38 @@ def test_make_commands_and_links_in_docs_exist(doc: Path):
         assert (doc.parent / link).exists(), link
 
 
+@pytest.mark.parametrize("doc", [doc for doc in DOCS if doc.name != "decisions.md"], ids=lambda doc: doc.name)
+def test_no_line_of_prose_is_longer_than_120_characters(doc: Path):
+    # A row of a table cannot be broken, nor can what is code.
+    prose = re.sub(
+        r"^```.*?^```|^ {4,}\S.*?$|^ *\|.*?$", "", doc.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    assert [line for line in prose.splitlines() if len(line) > 120] == []
+
+
+@pytest.mark.parametrize("doc", DOCS, ids=lambda doc: doc.name)
+def test_a_link_to_a_heading_finds_it(doc: Path):
+    for file, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", doc.read_text(encoding="utf-8")):
+        other = doc.parent / file if file else doc
+        headings = re.findall(r"^#+ (.+)$", other.read_text(encoding="utf-8"), re.MULTILINE)
+        # As GitHub makes them.
+        anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        assert anchor in anchors, f"{file}#{anchor}"
+
+
+def test_sections_of_operations_that_messages_name_are_there():
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    headings = {heading.lower() for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+    named = set()
+    for layer in ("contract", "ingest", "speed", "batch", "serving", "tests"):
+        for path in sorted((ROOT / layer).rglob("*.py")):
+            source = path.read_text(encoding="utf-8")
+            named |= {name.lower() for name in re.findall(r"docs/operations\.md, '([^']+)'", source)}
+            named |= {name.lower() for name in re.findall(r"'([^'\n]+)' in docs/operations\.md", source)}
+    assert len(named) > 8
+    assert sorted(named - headings) == []
+
+
 def test_the_readme_knows_every_view_and_service():
     assert [view.name for view in with_rollups(VIEWS) if f"`{view.name}`" not in README] == []
     compose = (ROOT / "compose" / "compose.yaml").read_text(encoding="utf-8")

@@ -260,14 +260,14 @@ def test_a_repeat_within_the_window_is_always_recognised_in_whatever_parts_range
         assert partition.duplicates == 1, (start, distance)
 
 
-def test_memory_is_two_generations():
+def test_memory_is_two_filters():
     recent = RecentEvents(10, RATE)
     partition = Partition([value(f"e{i}") for i in range(100)])
     days = partition.day_filters()
     log = partition.log.append
     counter = RangeCounter(partition, recent, days, partition.commit, partition.committed_position, log, 50)
     count(counter, *range(0, 101, 5))
-    assert len(recent._generations) <= 2
+    assert len(recent._filters) <= 2
 
 
 def test_a_restarted_counter_remembers_what_it_would_have_known():

@@ -1,4 +1,4 @@
-"""What a batch run brings to the database comes in parts of bounded size, whatever is in its rows."""
+"""What a batch run brings to the database comes in calls of bounded size, whatever is in its rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_slices_hold_every_row_once_and_are_bounded(rows: list[tuple[str | None,
         patch.setattr(handoff, "ARGUMENT_BYTES", 2_000)
         patch.setattr(handoff, "_ARGUMENT_ROWS", 7)
         slices = list(handoff._slices(frame))
-        parts = list(handoff._parts({"a": frame, "b": frame}))
+        parts = list(handoff._calls({"a": frame, "b": frame}))
     assert pl.concat([frame.clear(), *slices]).equals(frame)
     for one in slices:
         held = sum(len((page or "").encode()) + len(sketch) + 8 * len(bins) for page, sketch, bins in one.rows())
@@ -35,11 +35,11 @@ def test_slices_hold_every_row_once_and_are_bounded(rows: list[tuple[str | None,
 
 
 @given(first=st.integers(0, 5), wanted=st.sets(st.integers(5, 40)), after=st.integers(41, 50))
-def test_parts_of_rejects_tile_their_range(first: int, wanted: set[int], after: int):
+def test_slices_of_rejects_tile_their_range(first: int, wanted: set[int], after: int):
     rejects = pl.concat([NO_REJECTS, *(reject(3, offset) for offset in sorted(wanted, reverse=True))])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(handoff, "_ARGUMENT_ROWS", 4)
-        parts = list(handoff._judged_parts(OffsetRange(3, first, after), rejects))
+        parts = list(handoff._judged_slices(OffsetRange(3, first, after), rejects))
     assert [offset for _, part in parts for offset in part["offset"]] == sorted(wanted)
     assert max(len(part) for _, part in parts) <= 4
     assert [offset for offsets, _ in parts for offset in range(offsets.first_offset, offsets.next_offset)] == list(
@@ -104,4 +104,4 @@ def _ends(offsets: OffsetRange) -> tuple[int, int]:
 
 
 def test_a_task_without_rows_has_a_part_that_carries_its_claim():
-    assert list(handoff._parts({})) == [{}]
+    assert list(handoff._calls({})) == [{}]
