@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up deploy down clean ps logs sample-log replay follow sources batch rollback collectors resume-topic accept-gap forget add-partitions audit query psql status transactions test test-all test-fast lint mutations simulate drill heal-demo bench servers
+.PHONY: help up deploy down clean ps logs sample-log replay follow sources batch rollback collectors resume-topic accept-gap forget add-partitions audit query psql status transactions test test-all test-fast lint mutations simulate drill heal-demo bench servers clients
 compose := compose/engine compose
 # FULL=0, FULL=no and FULL= do not say yes.
 said = $(filter-out 0 no false off,$(1))
@@ -110,3 +110,6 @@ simulate: ## histories of crashes and worse: SEEDS=300 from FIRST=0 on; VERBOSE=
 
 servers: ## count the logs of real servers, and compare with what their client sent: NAME=nginx, LIST=1, FORMAT=json, WRITE=1
 	@tests/run servers $(if $(call said,$(LIST)),--list) $(if $(call said,$(WRITE)),--write) --format "$(or $(FORMAT),table)" $(if $(NAME),"$(NAME)")
+
+clients: ## ask with the SQL clients that people have, and compare what arrives with docs/clients.md: NAME=polars, LIST=1, WRITE=1
+	@tests/run clients $(if $(call said,$(LIST)),--list) $(if $(call said,$(WRITE)),--write) $(if $(NAME),"$(NAME)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
@@ -179,9 +180,18 @@ def test_a_question_for_some_days_reads_their_rows_only(
 
 
 def panel(template: str, begin: datetime, end: datetime) -> str:
-    """What Grafana sends: its macros become texts in UTC."""
+    """What Grafana sends, as its documentation has it: its macros become SQL, and times texts in UTC."""
     form = "%Y-%m-%dT%H:%M:%S.%fZ"
-    return template.replace("$__timeFrom()", f"'{begin:{form}}'").replace("$__timeTo()", f"'{end:{form}}'")
+    first, last = f"'{begin:{form}}'", f"'{end:{form}}'"
+
+    def grouped(match: re.Match[str]) -> str:
+        width_s = int(match[3]) * {"m": 60, "h": 3_600, "d": 86_400}[match[4]]
+        return f"floor(extract(epoch from {match[2]})/{width_s})*{width_s}" + ' AS "time"' * bool(match[1])
+
+    template = re.sub(r"\$__timeGroup(Alias)?\((\w+), ?'(\d+)([mhd])'\)", grouped, template)
+    template = re.sub(r"\$__timeFilter\((\w+)\)", rf"\1 BETWEEN {first} AND {last}", template)
+    template = re.sub(r"\$__time\((\w+)\)", r'\1 AS "time"', template)
+    return template.replace("$__timeFrom()", first).replace("$__timeTo()", last)
 
 
 PANELS = {
@@ -211,6 +221,38 @@ def test_a_panel_for_the_last_minutes_shows_every_row_that_reaches_into_them(
     assert answer.fetchone() == (inside.height,)
     if declared.bucket > timedelta(minutes=minutes):
         # What Grafana's own filter asks, and what it answers.
-        between = f"bucket BETWEEN '{begin.isoformat()}' AND '{end.isoformat()}'" if declared.bucket < DAY else "false"
+        between = panel("$__timeFilter(bucket)", begin, end) if declared.bucket < DAY else "false"
         assert inside.height > 0
         assert reader.execute(f"SELECT total(views) FROM {view} WHERE {between}".encode()).fetchone() == (None,)
+
+
+@pytest.mark.parametrize(
+    ("view", "time", "truncated"),
+    [
+        ("site_traffic", "$__timeGroupAlias(bucket, '5m')", "5m"),
+        ("page_traffic", "$__timeGroupAlias(bucket, '6h')", "6h"),
+        ("page_traffic", "$__time(bucket)", "1h"),
+        ("site_traffic_by_day", "$__timeGroupAlias(day, '1d')", "1d"),
+        ("site_traffic_by_day", 'day::timestamp AS "time"', "1d"),
+    ],
+)
+def test_a_series_of_grafanas_macros_is_that_of_the_events(
+    speed: Connection, reader: Connection, view: str, time: str, truncated: str
+) -> None:
+    frame = events(1, 0, 0, 400)
+    commit(speed, frame)
+    begin, end = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
+    asked = panel(f"SELECT {time}, total(views) FROM {view} WHERE {PANELS[view]} GROUP BY 1 ORDER BY 1", begin, end)
+    assert "$__" not in asked
+    cursor = reader.execute(asked.encode())
+    assert [column.name for column in cursor.description or ()] == ["time", "total"]
+    rows = [(_epoch_s(value), views) for value, views in cursor]
+    groups = frame.group_by(pl.col("event_time").dt.truncate(truncated)).len().sort("event_time")
+    assert rows == [(int(value.timestamp()), count) for value, count in groups.rows()]
+
+
+def _epoch_s(value: object) -> int:
+    """A time as Grafana draws it: of a time with a zone, one in UTC without, or seconds since 1970."""
+    if isinstance(value, datetime):
+        return int((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp())
+    return int(str(value))

@@ -358,6 +358,7 @@ def test_views_that_have_only_the_names_of_ours_are_asked_as_they_are(
         owner.execute("RESET ROLE")
         for name in ("foreign_days_by_day_merged", "foreign_rows_merged", "foreign_batch_batch"):
             owner.execute(f"ALTER VIEW serving.{name} OWNER TO postgres".encode())
+            owner.execute(f"GRANT SELECT ON serving.{name} TO braid_owner".encode())
         for question in (
             "SELECT sum(views) FROM tenant.site_traffic_sketches",
             "SELECT sum(views) FROM site_traffic_sketches",

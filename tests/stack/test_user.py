@@ -147,6 +147,18 @@ def test_a_statement_reaches_the_database_as_it_is_typed(stack: Stack, tmp_path:
     assert (done.returncode != 0, "none.sql cannot be read" in done.stderr) == (True, True)
 
 
+def test_psql_lists_our_functions_without_those_of_the_extensions(stack: Stack):
+    said = stack.run("make", "--silent", "psql", text=":functions\n\\d\n").stdout
+    functions, _, relations = said.partition("List of relations")
+    assert "\\d shows the views" in functions
+    names = [line.split(" | ")[0].strip() for line in functions.splitlines() if " | " in line]
+    assert {"merged_count", "total", "site_traffic_local_days", "page_traffic_as_of"} < set(names)
+    assert {"time_bucket", "hll_union_agg"}.isdisjoint(names)
+    # What somebody looks for comes before what each view has.
+    assert names.index("total") < names.index("page_traffic_as_of")
+    assert "site_traffic_by_day_sketches" in relations
+
+
 def test_bad_sql_gives_the_databases_message(stack: Stack):
     done = stack.run("make", "--silent", "query", "SQL=select nothing from page_traffic", check=False)
     assert done.returncode != 0

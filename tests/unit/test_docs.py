@@ -73,7 +73,7 @@ def test_the_readme_knows_every_view_and_service():
 
 def test_the_clients_in_the_docs_are_those_that_the_finding_tries():
     finding = (ROOT / "findings" / "clients-send-one-key-to-different-partitions.sh").read_text(encoding="utf-8")
-    text = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8").partition("## Clients of SQL")[0]
     rows = re.findall(r"^\| [A-Za-z].*? \| ([0-9.]+) \| .*? \| (.*?) ?\|$", text, re.MULTILINE)
     assert len(rows) == 9
     assert [version for version, _ in rows if version not in finding] == []
