@@ -258,7 +258,8 @@ class Watch:
         while True:
             now_s = self._clock()
             away = {"Kafka": self._kafka.why_away(now_s), "TimescaleDB": self._database.why_away(now_s)}
-            answers = {**self._answers, **away}
+            # Why nobody is there says more than what a client made of it.
+            answers = {**self._answers, **{name: why and (self._answers.get(name) or why) for name, why in away.items()}}
             for name, why in answers.items():
                 self._outages.see(name, why is None, now_s)
             if self._board.viewers:
