@@ -206,8 +206,6 @@ def test_the_sql_box_answers_each_question_of_the_cookbook_and_nothing_else_than
         "select pg_advisory_lock(1)",
     ):
         assert "refused" in ask(statement).json(), statement
-    slow = ask("select set_config('statement_timeout', '0', false), pg_sleep(60)")
-    assert "timeout" in slow.json()["refused"]
     assert ask("select 1", Origin="https://x.example").status_code == 403
     assert server.get("/", headers={"Host": "x.example"}).status_code == 421
 
@@ -260,8 +258,11 @@ def test_while_kafka_is_away_the_minutes_are_not_known_and_not_zero(
         faults.start("kafka")
     tab.wait_for(NO_BANNER, within_s=90)
 
+    # One that was refused may have come all the same, and counts once.
+    one = event(site)
+
     def taken() -> None:
-        send(collector, [event(site)])
+        send(collector, [one])
 
     eventually(taken, within_s=90)
     tab.wait_for(VIEWS_ARE, "1", within_s=60)
@@ -271,7 +272,7 @@ def test_while_kafka_is_away_the_minutes_are_not_known_and_not_zero(
 def test_a_run_is_seen_while_it_works_and_moves_the_seam(
     tab: Tab, faults: Faults, collector: httpx2.Client, stack: Stack, site: str
 ):
-    send(collector, [event(site)] * 1 + [event(site, visitor="you")])
+    send(collector, [event(site), event(site, visitor="you")])
     stack.wait_until_counted()
     tab.open(f"?site={site}&range=15m")
     tab.wait_for(VIEWS_ARE, "2")
