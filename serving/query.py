@@ -57,9 +57,11 @@ def first_rows(connection: Connection, query: str, most_rows: int, most_bytes: i
 
     A connection of which a result was cut is good for nothing else.
     """
+    columns, types = _described(connection, query)
     # Values stay as text, so that none is refused that Python has no type for.
-    connection.adapters.register_loader(0, TextLoader)
-    columns: tuple[tuple[str, int], ...] = ()
+    for kind in connection.adapters.types:
+        for identifier in {0, kind.oid, kind.array_oid}:
+            connection.adapters.register_loader(identifier, TextLoader)
     rows: list[tuple[str | None, ...]] = []
     size_bytes, is_cut = 0, False
     try:
@@ -74,10 +76,23 @@ def first_rows(connection: Connection, query: str, most_rows: int, most_bytes: i
                     is_cut = True
                     break
                 rows.append(row)
-            columns = tuple((column.name, column.type_code) for column in cursor.description or ())
     except psycopg.Error as error:
         raise QueryRefused.by_database(str(error)) from None
-    return Result(tuple(name for name, _ in columns), tuple(kind for _, kind in columns), rows), is_cut
+    return Result(columns, types, rows), is_cut
+
+
+def _described(connection: Connection, query: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The columns of what a statement will give, by name and type. Raises QueryRefused, also of one that gives none."""
+    prepared = connection.pgconn.prepare(b"", _utf8(query))
+    if prepared.status != ExecStatus.COMMAND_OK:
+        message = prepared.error_message.decode("utf-8", "replace")
+        raise QueryRefused.by_database(message)
+    described = connection.pgconn.describe_prepared(b"")
+    if not described.nfields:
+        raise QueryRefused("the statement gives no rows; try 'SELECT * FROM ledger'")
+    columns = range(described.nfields)
+    names = tuple((described.fname(column) or b"").decode() for column in columns)
+    return names, tuple(described.ftype(column) for column in columns)
 
 
 def write_result(result: Result, format_name: str, out: TextIO) -> None:

@@ -168,7 +168,8 @@ async def _sql(request: Request) -> Response:
     try:
         return _json(200, await run_in_threadpool(box.answer, statement))
     except QueryRefused as error:
-        return _refused(400, "sql", str(error))
+        # What is wrong with a statement is an answer too, and no error of the page.
+        return _json(200, {"refused": str(error)})
     except Busy:
         return _refused(429, "busy", "other statements run; try again when they have ended", {"Retry-After": "2"})
     except BraidError as error:

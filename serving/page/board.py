@@ -73,6 +73,8 @@ class Board:
         self._clock = clock
         self._parts: dict[tuple[Scope | None, str], _Part] = {}
         self._viewers: dict[Scope, set[Viewer]] = {}
+        self.somebody = asyncio.Event()
+        """Set while anybody looks."""
 
     @property
     def scopes(self) -> list[Scope]:
@@ -120,6 +122,7 @@ class Board:
             if of in (None, scope):
                 viewer.tell(part.message(name))
         self._viewers.setdefault(scope, set()).add(viewer)
+        self.somebody.set()
         try:
             yield viewer
         finally:
@@ -154,6 +157,8 @@ class Board:
         viewers.discard(viewer)
         if not viewers:
             del self._viewers[scope]
+            if not self._viewers:
+                self.somebody.clear()
             # What nobody looks at is not asked any more, and would be old when somebody does.
             for key in [key for key in self._parts if key[0] == scope]:
                 del self._parts[key]

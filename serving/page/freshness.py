@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from serving.page.series import NOT_KNOWN_AFTER_S
+
 _SAMPLES = 4_096
 SLOT_S = 10
 _SLOTS = 360
-COUNTED_WITHIN_S = 10.0
-"""What is not counted after so long is shown as not known."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,10 @@ class Freshness:
         self.known_until_s = found if self.known_until_s is None else max(found, self.known_until_s)
         self._slots_see(at_s, at_s - self.known_until_s)
         return self.known_until_s
+
+    def is_late(self, now_s: float) -> bool:
+        """Whether it is not known what happens now."""
+        return self.known_until_s is None or now_s - self.known_until_s > NOT_KNOWN_AFTER_S
 
     def behind_s(self, now_s: float) -> float | None:
         """For how long nothing has been covered, as far as that was seen."""

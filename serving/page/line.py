@@ -36,7 +36,12 @@ class Line:
 
     def close(self) -> None:
         """Whoever waits for an answer that does not come is not waited for."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._thread.submit(self._hang_up)
+        self._thread.shutdown(wait=False)
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
 
     def _ask(self, question: Callable[..., _T], arguments: tuple[Any, ...]) -> tuple[_T, float]:
         if self._connection is None:

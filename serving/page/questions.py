@@ -17,7 +17,6 @@ from serving.page.series import Row
 _TOP = 20
 _RUNS = 12
 _SAMPLES = 3
-_SAMPLE_BYTES = 200
 
 
 def series(connection: Connection, scope: Scope, since: datetime) -> list[Row]:
@@ -114,13 +113,10 @@ def quarantine(connection: Connection) -> list[dict[str, Any]]:
     for reason in found:
         reason["samples"] = _dicts(
             connection,
-            'SELECT partition, "offset", extract(epoch FROM kafka_time)::float8 AS at_s, detail, '
-            f"substring(value FROM 1 FOR {_SAMPLE_BYTES}) AS value "
+            'SELECT partition, "offset", extract(epoch FROM kafka_time)::float8 AS at_s, detail, value_bytes '
             f'FROM quarantine WHERE reason = %s ORDER BY kafka_time DESC, partition, "offset" DESC LIMIT {_SAMPLES}',
             [reason["reason"]],
         )
-        for sample in reason["samples"]:
-            sample["value"] = (sample["value"] or b"").decode("utf-8", "replace")
     return found
 
 

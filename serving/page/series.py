@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 from contract.sketches.hll import STANDARD_ERROR
 
+NOT_KNOWN_AFTER_S = 10.0
+"""What is counted comes a moment later than it happens. After so long without, it is not known what happens."""
+
 
 class Row(NamedTuple):
     """One step of time, as the database answers; `at_s` is where it begins."""
@@ -41,11 +44,12 @@ def columns(
 
     A step without a row has no views. But where it is not known, or where no event could come, it is None and not 0.
     """
+    is_late = known_until_s is None or now_s - known_until_s > NOT_KNOWN_AFTER_S
     found = {row.at_s: row for row in rows}
     table: dict[str, list[Any]] = {name: [] for name in (*Row._fields, "visitors_low", "visitors_high")}
     for at_s in range(begin_s, int(now_s) + 1, step_s):
         # guard: what nobody knows is not zero
-        known = known_until_s is not None and at_s < known_until_s
+        known = not is_late or (known_until_s is not None and at_s < known_until_s)
         known = known and not any(outage.covers(at_s, min(at_s + step_s, now_s)) for outage in outages)
         row: Any = found.get(at_s) or ((at_s, 0, 0, 0, 0, None, None, None) if known else (at_s, *[None] * 7))
         for name, value in zip(Row._fields, row, strict=True):

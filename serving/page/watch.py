@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +36,7 @@ from serving.status import Status, read_status
 BUSY_S, IDLE_S, RETRY_S = 0.25, 2.0, 0.5
 """Between two looks at positions: while somebody watches, while nobody does, and after a failure."""
 KAFKA_S = 0.5
-_PULSE_S, _PROBE_S, _STATUS_S = 1.0, 3.0, 15.0
+_PULSE_S, _PROBE_S, _STATUS_S = 1.0, 3.0, 30.0
 _HISTORY_S = 10.0
 
 
@@ -53,7 +54,7 @@ class Watch:
         self._ends: dict[int, int] = {}
         self._positions: dict[int, tuple[int, int]] = {}
         self._changes = 0
-        self._told: dict[Scope, tuple[int, datetime]] = {}
+        self._told: dict[Scope, tuple[int, datetime, bool]] = {}
         self._answers: dict[str, str | None] = {}
         self._status: Status | None = None
         self._status_wanted = asyncio.Event()
@@ -82,9 +83,18 @@ class Watch:
                     self._database.error = str(error)
                     await asyncio.sleep(RETRY_S)
                 else:
-                    await asyncio.sleep(BUSY_S if self._board.viewers else IDLE_S)
+                    await self._rest(BUSY_S)
         finally:
             line.close()
+
+    async def _rest(self, busy_s: float) -> None:
+        """So long while somebody looks; while nobody does, until somebody comes, and not too long."""
+        if self._board.viewers:
+            await asyncio.sleep(busy_s)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(IDLE_S):
+                await self._board.somebody.wait()
 
     def _take_positions(self, asked_s: float, positions: dict[int, tuple[int, int]]) -> None:
         if positions != self._positions:
@@ -99,7 +109,8 @@ class Watch:
         key = ("tail", scope)
         now = datetime.fromtimestamp(self._clock(), UTC)
         since = scope.range.begin(now) + scope.range.span - 2 * scope.range.step
-        seen = (self._changes, since)
+        is_late = self._freshness.is_late(self._clock())
+        seen = (self._changes, since, is_late)
         if self._told.get(scope) == seen or not self._shares.is_due(key, time.monotonic()):
             return
         self._told[scope] = seen
@@ -129,7 +140,7 @@ class Watch:
                     for scope in scopes if question.scoped else [None]:
                         if self._shares.is_due((question.name, scope), time.monotonic()):
                             await self._ask_one(line, question, scope, len(scopes))
-                await asyncio.sleep(BUSY_S)
+                await self._rest(BUSY_S)
         finally:
             line.close()
 
@@ -189,7 +200,7 @@ class Watch:
                 self._ends = ends
                 self._freshness.kafka_has(asked_s, ends)
                 self._kafka.answered(self._clock())
-                await asyncio.sleep(KAFKA_S if self._board.viewers else IDLE_S)
+                await self._rest(KAFKA_S)
         finally:
             thread.shutdown(wait=False, cancel_futures=True)
 
@@ -200,7 +211,7 @@ class Watch:
                 if any((answers[name] is None) != (self._answers.get(name) is None) for name in answers):
                     self._status_wanted.set()
                 self._answers = answers
-            await asyncio.sleep(_PROBE_S if self._board.viewers else _PULSE_S)
+            await self._rest(_PROBE_S)
 
     async def _ask_status(self) -> None:
         """What `make status` knows beside all that; it asks for seconds if a server is away."""
@@ -210,11 +221,11 @@ class Watch:
                 if self._board.viewers:
                     self._status_wanted.clear()
                     await self._take_status(thread)
-                try:
-                    async with asyncio.timeout(_STATUS_S if self._board.viewers else _PULSE_S):
-                        await self._status_wanted.wait()
-                except TimeoutError:
-                    pass
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_STATUS_S):
+                            await self._status_wanted.wait()
+                else:
+                    await self._rest(BUSY_S)
         finally:
             thread.shutdown(wait=False, cancel_futures=True)
 
@@ -247,7 +258,8 @@ class Watch:
         while True:
             now_s = self._clock()
             away = {"Kafka": self._kafka.why_away(now_s), "TimescaleDB": self._database.why_away(now_s)}
-            answers = {**self._answers, **away}
+            # Why nobody is there says more than what a client made of it.
+            answers = {**self._answers, **{name: why and (self._answers.get(name) or why) for name, why in away.items()}}
             for name, why in answers.items():
                 self._outages.see(name, why is None, now_s)
             if self._board.viewers:

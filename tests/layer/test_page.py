@@ -100,10 +100,11 @@ def test_the_ledger_and_what_is_quarantined_are_those_of_the_views(reader: Conne
     assert found["batch_counted"] == len(filled) - len(last_day)
     (reason,) = questions.quarantine(reader)
     assert (reason["reason"], reason["records"], len(reason["samples"])) == ("not_json", 1, 1)
-    assert isinstance(reason["samples"][0]["value"], str)
+    # What is in a record may be anything, and is not a reader's.
+    assert set(reason["samples"][0]) == {"partition", "offset", "at_s", "detail", "value_bytes"}
     runs = questions.runs(reader)
     assert (len(runs["runs"]), runs["live"]["run_id"]) == (1, runs["runs"][0]["run_id"])
-    assert set(questions.positions(reader)) == {0, 1}
+    assert set(questions.positions(reader)) >= {0, 1}
 
 
 def test_questions_of_an_empty_database_have_answers(reader: Connection):

@@ -1353,7 +1353,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "what nobody knows is not zero",
         "serving/page/series.py",
-        "known = known_until_s is not None and at_s < known_until_s",
+        "known = not is_late or (known_until_s is not None and at_s < known_until_s)",
         "known = True",
         _test("unit/test_page_numbers.py"),
     ),

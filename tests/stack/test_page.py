@@ -138,10 +138,11 @@ def test_everything_is_there_for_eye_ear_and_keyboard(tab: Tab, axe: str):
     tab.wait_for(ALL_IS_WELL)
     assert "± " in tab.text("#tile-visitors-note")
     # Both halves and the run that divides them.
-    halves = tab.text("#tile-views-note")
-    assert "4,000 batch, " in halves or "0 batch" not in halves
+    halves = tab.text("#tile-views-note").replace(",", "").split()
+    assert (halves[1], halves[3]) == ("batch", "speed")
+    assert int(halves[0]) > 3_000 < int(halves[0]) + int(halves[2]) - 1_000
     assert "live" in tab.text("#runs tbody")
-    assert "not_an_object" in tab.text("#quarantine") or "missing_field" in tab.text("#quarantine")
+    tab.wait_for("() => document.getElementById('quarantine').textContent.includes('missing_field')")
     assert tab.page.evaluate("() => document.querySelectorAll('.figure .plot canvas').length") == 4
     assert tab.page.evaluate("() => document.querySelectorAll('.figure table').length") == 5
     for theme, wanted in (("light", "page-light"), ("dark", "page-dark")):
@@ -191,7 +192,7 @@ def test_the_sql_box_answers_each_question_of_the_cookbook_and_nothing_else_than
 
     for question in questions((ROOT / "docs" / "sql.md").read_text(encoding="utf-8")):
         answer = ask(question.sql)
-        assert answer.status_code == 200, (question.title, answer.text)
+        assert "rows" in answer.json(), (question.title, answer.text)
     many = ask("select n, 'infinity'::date as never from generate_series(1, 1000000) as n").json()
     assert (len(many["rows"]), many["cut"], many["rows"][0]) == (1_000, True, ["1", "infinity"])
     wide = ask("select repeat('x', 300000) from generate_series(1, 100)").json()
@@ -204,9 +205,7 @@ def test_the_sql_box_answers_each_question_of_the_cookbook_and_nothing_else_than
         "",
         "select pg_advisory_lock(1)",
     ):
-        assert ask(statement).status_code == 400, statement
-    slow = ask("select set_config('statement_timeout', '0', false), pg_sleep(60)")
-    assert (slow.status_code, "timeout" in slow.text) == (400, True)
+        assert "refused" in ask(statement).json(), statement
     assert ask("select 1", Origin="https://x.example").status_code == 403
     assert server.get("/", headers={"Host": "x.example"}).status_code == 421
 
@@ -259,8 +258,11 @@ def test_while_kafka_is_away_the_minutes_are_not_known_and_not_zero(
         faults.start("kafka")
     tab.wait_for(NO_BANNER, within_s=90)
 
+    # One that was refused may have come all the same, and counts once.
+    one = event(site)
+
     def taken() -> None:
-        send(collector, [event(site)])
+        send(collector, [one])
 
     eventually(taken, within_s=90)
     tab.wait_for(VIEWS_ARE, "1", within_s=60)
@@ -270,7 +272,7 @@ def test_while_kafka_is_away_the_minutes_are_not_known_and_not_zero(
 def test_a_run_is_seen_while_it_works_and_moves_the_seam(
     tab: Tab, faults: Faults, collector: httpx2.Client, stack: Stack, site: str
 ):
-    send(collector, [event(site)] * 1 + [event(site, visitor="you")])
+    send(collector, [event(site), event(site, visitor="you")])
     stack.wait_until_counted()
     tab.open(f"?site={site}&range=15m")
     tab.wait_for(VIEWS_ARE, "2")

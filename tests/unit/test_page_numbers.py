@@ -36,6 +36,9 @@ def test_what_is_not_counted_yet_is_not_zero():
     table = columns([row(60)], 0, 299, 60, known_until_s=130)
     assert table["batch"] == [0, 5, 0, None, None]
     assert table["visitors_low"][3:] == [None, None]
+    # A step that has just begun is known, as long as what comes is counted within seconds.
+    assert columns([], 0, 121, 60, known_until_s=119)["batch"] == [0, 0, 0]
+    assert columns([], 0, 131, 60, known_until_s=119)["batch"] == [0, 0, None]
 
 
 def test_nothing_is_known_before_anything_was_told():

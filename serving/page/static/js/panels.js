@@ -111,9 +111,9 @@ export class Panels {
       return;
     }
     const made = element("div", {}, ...reasons.map(({ reason, records, samples }) => {
-      const table = new Table(`The last records of ${reason}`, [{ head: "partition:offset" }, { head: "came" }, { head: "why" }, { head: "begins with" }]);
+      const table = new Table(`The last records of ${reason}`, [{ head: "partition:offset" }, { head: "came" }, { head: "why" }, number("bytes")]);
       table.show(samples.map((sample) => [
-        `${sample.partition}:${sample.offset}`, sample.at_s === null ? UNKNOWN : `${day(sample.at_s)} ${clock(sample.at_s)}`, sample.detail ?? "", sample.value,
+        `${sample.partition}:${sample.offset}`, sample.at_s === null ? UNKNOWN : `${day(sample.at_s)} ${clock(sample.at_s)}`, sample.detail ?? "", count(sample.value_bytes),
       ]));
       return noted(`${reason}: ${count(records)}`, table.node);
     }));

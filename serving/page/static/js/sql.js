@@ -19,8 +19,8 @@ export function setUpSql({ questions, limits }) {
     try {
       const response = await fetch("/sql", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ sql: statement.value }) });
       const found = await response.json();
-      if (response.ok) show(found);
-      else refuse(found.detail);
+      if (response.ok && !found.refused) show(found);
+      else refuse(found.refused ?? found.detail);
     } catch {
       refuse("the page's server does not answer");
     }
