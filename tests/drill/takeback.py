@@ -44,7 +44,7 @@ def _shown(scene: Scene) -> tuple[int, int]:
         f"SELECT coalesce(sum(views), 0)::bigint FROM site_traffic WHERE site = '{scene.other_site}'"
     )
     named = scene.faults.owner_asks(
-        f"SELECT count(*) FROM quarantine WHERE position('{scene.other_site}' in encode(value, 'escape')) > 0"
+        f"SELECT count(*) FROM serving.quarantined WHERE position('{scene.other_site}' in encode(value, 'escape')) > 0"
     )
     return int(views), int(named[0][0])
 

@@ -208,7 +208,8 @@ def test_rejects_are_quarantined_once_with_the_values_first_4096_bytes(speed: Co
     for _ in range(2):
         commit_range(speed, offsets, part.rows, Counts(13, 10, 0), rejects, TOPIC)
     with connect(database, "postgres") as owner:
-        rows = owner.execute('SELECT "offset", reason, detail, value_bytes, value FROM quarantine ORDER BY 1').fetchall()
+        quarantined = 'SELECT "offset", reason, detail, value_bytes, value FROM serving.quarantined ORDER BY 1'
+        rows = owner.execute(quarantined).fetchall()
     assert rows == [
         (10, "not_json", 'broken, "quoted"', 10_240, bytes(range(256)) * 16),
         (11, "not_json", 'broken, "quoted"', 0, None),

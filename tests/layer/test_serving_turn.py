@@ -222,8 +222,10 @@ def test_a_watch_asks_for_a_turn_that_it_lost_until_it_is_free(
             eventually(lambda: _assert(take_turn(other, run_id)), within_s=20)
             watch.step("computing")
             eventually(step_is(reader, "computing"), within_s=20)
-            assert holder(owner) == other.info.backend_pid
-        eventually(lambda: _assert(holder(owner) is not None), within_s=20)
+            others = other.info.backend_pid
+            assert holder(owner) == others
+        # The other's session ends in its own time.
+        eventually(lambda: _assert(holder(owner) not in (None, others)), within_s=20)
         assert not take_turn(batch, run_id)
 
 

@@ -49,8 +49,8 @@ def event(site: str, number: int) -> dict[str, Any]:
 def views(stack: Stack, site: str) -> tuple[int, int]:
     """Views and visitors."""
     ((found, visitors),) = stack.ask(
-        f"SELECT coalesce(sum(views), 0)::bigint, coalesce(distinct_count(rollup(visitors)), 0)::bigint "
-        f"FROM site_traffic WHERE site = '{site}'"
+        f"SELECT coalesce(sum(views), 0)::bigint, coalesce(merged_count(visitors), 0) "
+        f"FROM site_traffic_sketches WHERE site = '{site}'"
     )
     return found, visitors
 

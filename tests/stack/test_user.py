@@ -87,7 +87,7 @@ def test_a_gzipped_log_with_a_broken_line(stack: Stack, sample_log: tuple[Path, 
     log.write_bytes(gzip.compress(log.with_suffix("").read_bytes(), 1))
     log.chmod(0o600)
     quarantined = dict(stack.ask("SELECT reason, count(*) FROM quarantine GROUP BY reason"))
-    cut = "SELECT count(*), max(length(value)) FROM quarantine WHERE value_bytes = 65537"
+    cut = "SELECT count(*), max(length(value)) FROM serving.quarantined WHERE value_bytes = 65537"
     ((cut_before, _),) = stack.ask(cut, role="postgres")
     _, said, _ = replay(stack, log, site="gzipped")
     assert "102 lines: 100 counted, 0 repeats, 2 quarantined (not_a_log_line 1, too_large 1)" in said
