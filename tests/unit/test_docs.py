@@ -60,7 +60,7 @@ def test_make_commands_and_links_in_docs_exist(doc: Path):
         assert (doc.parent / link).exists(), link
 
 
-@pytest.mark.parametrize("doc", [doc for doc in DOCS if doc.name != "decisions.md"], ids=lambda doc: doc.name)
+@pytest.mark.parametrize("doc", DOCS, ids=lambda doc: doc.name)
 def test_no_line_of_prose_is_longer_than_120_characters(doc: Path):
     # A row of a table cannot be broken, nor can what is code.
     prose = re.sub(
@@ -77,6 +77,20 @@ def test_a_link_to_a_heading_finds_it(doc: Path):
         # As GitHub makes them.
         anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
         assert anchor in anchors, f"{file}#{anchor}"
+
+
+def test_decisions_are_newest_first_and_name_what_replaces_them():
+    text = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
+    entries = re.findall(r"^## (\d+)\. .+\n\n(.+)$", text, re.MULTILINE)
+    numbers = [int(number) for number, _ in entries]
+    assert len(numbers) == text.count("\n## ") > 100
+    assert numbers == sorted(set(numbers), reverse=True)
+    marked = [(int(number), first) for number, first in entries if first.startswith("*Replaced")]
+    assert len(marked) > 10
+    for number, first in marked:
+        by = re.fullmatch(r"\*Replaced (?:by|in part by) (\d+)(?: and (\d+))?[.:].*\*", first)
+        assert by, first
+        assert all(int(one) in numbers and int(one) > number for one in by.groups() if one), first
 
 
 def test_sections_of_operations_that_messages_name_are_there():
