@@ -141,7 +141,7 @@ def test_everything_is_there_for_eye_ear_and_keyboard(tab: Tab, axe: str):
     halves = tab.text("#tile-views-note").replace(",", "").split()
     assert (halves[1], halves[3]) == ("batch", "speed")
     assert int(halves[0]) > 3_000 < int(halves[0]) + int(halves[2]) - 1_000
-    assert "live" in tab.text("#runs tbody")
+    tab.wait_for("() => document.querySelector('#runs tbody')?.textContent.includes('live')")
     tab.wait_for("() => document.getElementById('quarantine').textContent.includes('missing_field')")
     assert tab.page.evaluate("() => document.querySelectorAll('.figure .plot canvas').length") == 4
     assert tab.page.evaluate("() => document.querySelectorAll('.figure table').length") == 5
@@ -247,6 +247,10 @@ def test_while_kafka_is_away_the_minutes_are_not_known_and_not_zero(
 ):
     tab.open(f"?site={site}&range=15m")
     tab.wait_for(VIEWS_ARE, "0")
+
+    def ready() -> None:
+        assert collector.get("/readyz").status_code == 200
+
     faults.kill_and_keep_down("kafka")
     try:
         tab.wait_for(BANNER_HAS, "Kafka does not answer")
@@ -256,6 +260,7 @@ def test_while_kafka_is_away_the_minutes_are_not_known_and_not_zero(
         assert tab.text("#tile-views-note").endswith("not known")
     finally:
         faults.start("kafka")
+        eventually(ready, within_s=90)
     tab.wait_for(NO_BANNER, within_s=90)
 
     # One that was refused may have come all the same, and counts once.
