@@ -157,6 +157,23 @@ def test_everything_is_there_for_eye_ear_and_keyboard(tab: Tab, axe: str):
     assert tab.page.evaluate("() => document.activeElement.id") == "main"
 
 
+def test_a_run_is_seen_while_it_works_and_moves_the_seam(
+    tab: Tab, faults: Faults, collector: httpx2.Client, stack: Stack, site: str
+):
+    send(collector, [event(site), event(site, visitor="you")])
+    stack.wait_until_counted()
+    tab.open(f"?site={site}&range=15m")
+    tab.wait_for(VIEWS_ARE, "2")
+    assert tab.text("#tile-views-note").startswith("0 batch, 2 speed")
+    run = BatchRun(faults)
+    tab.wait_for("() => document.querySelector('#runs progress')", within_s=90)
+    code, said = run.finish()
+    assert code == 0, said
+    tab.wait_for("() => document.getElementById('tile-views-note').textContent.startsWith('2 batch, 0 speed')")
+    assert tab.text("#tile-views") == "2"
+    tab.wait_for("() => !document.querySelector('#runs progress')")
+
+
 def test_site_range_and_theme_stay(tab: Tab, collector: httpx2.Client, site: str):
     send(collector, [event(site)])
     tab.open(f"?site={site}&range=15m")
@@ -272,23 +289,6 @@ def test_while_kafka_is_away_the_minutes_are_not_known_and_not_zero(
     eventually(taken, within_s=90)
     tab.wait_for(VIEWS_ARE, "1", within_s=60)
     tab.wait_for("() => document.getElementById('servers').textContent.includes('Kafka: ')")
-
-
-def test_a_run_is_seen_while_it_works_and_moves_the_seam(
-    tab: Tab, faults: Faults, collector: httpx2.Client, stack: Stack, site: str
-):
-    send(collector, [event(site), event(site, visitor="you")])
-    stack.wait_until_counted()
-    tab.open(f"?site={site}&range=15m")
-    tab.wait_for(VIEWS_ARE, "2")
-    assert tab.text("#tile-views-note").startswith("0 batch, 2 speed")
-    run = BatchRun(faults)
-    tab.wait_for("() => document.querySelector('#runs progress')", within_s=90)
-    code, said = run.finish()
-    assert code == 0, said
-    tab.wait_for("() => document.getElementById('tile-views-note').textContent.startsWith('2 batch, 0 speed')")
-    assert tab.text("#tile-views") == "2"
-    tab.wait_for("() => !document.querySelector('#runs progress')")
 
 
 def test_a_server_that_is_away_is_named_with_what_helps(tab: Tab, faults: Faults):
