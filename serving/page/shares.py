@@ -1,7 +1,8 @@
 """When a question may be asked again: each has a share of one core, whatever the answer costs.
 
 So what the page costs follows neither from how much is stored nor from who looks: a question that takes ten times as long is
-asked a tenth as often. One that is asked for several scopes shares its share among them.
+asked a tenth as often. One that is asked for several scopes shares its share among them. What is not used is saved, up to a
+bound: after a quiet time, and at the beginning, a question is asked at once, whatever it took last.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-_REMEMBERED = 5
+_REMEMBERED = 20
+_SAVED_S = 0.1
+"""Of a core's time."""
 
 
 @dataclass(frozen=True)
@@ -21,30 +24,41 @@ class Share:
     of_core: float
 
 
+@dataclass
+class _Account:
+    took_s: deque[float]
+    saved_s: float
+    asked_s: float
+    next_s: float
+
+
 class Shares:
     """Whose turn it is. Times are seconds of one clock."""
 
     def __init__(self) -> None:
-        self._took_s: dict[Hashable, deque[float]] = {}
-        self._next_s: dict[Hashable, float] = {}
+        self._accounts: dict[Hashable, _Account] = {}
 
     def is_due(self, question: Hashable, now_s: float) -> bool:
         """Whether it may be asked; one that never was may be."""
-        return now_s >= self._next_s.get(question, now_s)
+        account = self._accounts.get(question)
+        return account is None or now_s >= account.next_s
 
     def asked(self, question: Hashable, share: Share, now_s: float, took_s: float, scopes: int = 1) -> None:
         """It was answered now, or refused, after so long."""
-        took = self._took_s.setdefault(question, deque(maxlen=_REMEMBERED))
-        took.append(took_s)
+        account = self._accounts.setdefault(question, _Account(deque(maxlen=_REMEMBERED), _SAVED_S, now_s, now_s))
+        account.took_s.append(took_s)
+        earned_s = (now_s - account.asked_s) * share.of_core / scopes
         # What else runs on the machine makes an answer late and not dear: the quickest of the last ones says what it costs.
         # guard: what an answer costs says when it is asked again
-        self._next_s[question] = now_s + max(share.least_s, min(took) * scopes / share.of_core)
+        account.saved_s = min(_SAVED_S, account.saved_s + earned_s) - min(account.took_s)
+        account.asked_s = now_s
+        account.next_s = now_s + max(share.least_s, -account.saved_s * scopes / share.of_core)
 
     def hurry(self, question: Hashable) -> None:
         """Something has happened: it may be asked at once."""
-        self._next_s.pop(question, None)
+        if question in self._accounts:
+            self._accounts[question].next_s = 0
 
     def forget(self, question: Hashable) -> None:
         """Nobody wants to know any more."""
-        self._took_s.pop(question, None)
-        self._next_s.pop(question, None)
+        self._accounts.pop(question, None)

@@ -1346,7 +1346,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "what an answer costs says when it is asked again",
         "serving/page/shares.py",
-        "max(share.least_s, min(took) * scopes / share.of_core)",
+        "max(share.least_s, -account.saved_s * scopes / share.of_core)",
         "share.least_s",
         _test("unit/test_page_numbers.py"),
     ),

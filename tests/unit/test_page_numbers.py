@@ -129,27 +129,54 @@ def test_of_ten_seconds_in_which_nobody_looked_nothing_is_known():
     assert history["age_s"][-3:] == [4, None, 21]
 
 
-def test_a_question_that_takes_ten_times_as_long_is_asked_a_tenth_as_often():
-    share = Share(least_s=1.0, of_core=0.01)
-    shares = Shares()
-    assert shares.is_due("q", 0)
-    shares.asked("q", share, now_s=0, took_s=0.001)
-    assert [shares.is_due("q", at) for at in (0.9, 1.0)] == [False, True]
-    slow = Shares()
-    slow.asked("q", share, now_s=0, took_s=0.5)
-    assert [slow.is_due("q", at) for at in (49, 51)] == [False, True]
-    # Four scopes share it.
-    slow.asked("r", share, now_s=0, took_s=0.5, scopes=4)
-    assert [slow.is_due("r", at) for at in (199, 201)] == [False, True]
-    slow.hurry("r")
-    assert slow.is_due("r", 1)
+def asked_for(seconds: float, share: Share, took_s: float, scopes: int = 1) -> list[float]:
+    """When a question is asked that takes so long, by somebody who wants to know all the time."""
+    shares, times, now_s = Shares(), list[float](), 0.0
+    while now_s < seconds:
+        if shares.is_due("q", now_s):
+            shares.asked("q", share, now_s, took_s, scopes)
+            times.append(now_s)
+        now_s += 1 / 16
+    return times
+
+
+@pytest.mark.parametrize("took_s", [0.002, 0.02, 0.5, 7])
+@pytest.mark.parametrize("scopes", [1, 4])
+def test_a_question_takes_no_more_than_its_share_however_long_it_takes(took_s: float, scopes: int):
+    share, seconds = Share(least_s=0.25, of_core=0.006), 4_000.0
+    # One scope of several; what was saved at the beginning, and the last one, come on top.
+    assert len(asked_for(seconds, share, took_s, scopes)) * took_s <= seconds * share.of_core / scopes + 0.1 + took_s
+
+
+def test_what_costs_little_is_asked_as_often_as_it_may_be():
+    times = asked_for(100, Share(least_s=1, of_core=0.01), 0.002)
+    assert len(times) in (99, 100, 101)
+
+
+def test_a_first_answer_that_comes_late_delays_no_other():
+    shares, share = Shares(), Share(0.25, 0.006)
+    # Nothing is in a cache yet.
+    shares.asked("q", share, 0, 0.07)
+    assert [shares.is_due("q", at) for at in (0.2, 0.25)] == [False, True]
 
 
 def test_a_busy_machine_does_not_make_a_question_dear():
-    shares = Shares()
-    for took_s in (0.001, 5.0):
-        shares.asked("q", Share(1.0, 0.01), now_s=0, took_s=took_s)
-    assert shares.is_due("q", 1.0)
+    shares, share = Shares(), Share(1.0, 0.01)
+    for number, took_s in enumerate((0.001, 5.0, 5.0, 5.0)):
+        shares.asked("q", share, number, took_s)
+    assert shares.is_due("q", 4)
+
+
+def test_what_is_hurried_is_asked_at_once_and_paid_for_later():
+    shares, share = Shares(), Share(1.0, 0.01)
+    shares.asked("q", share, 0, 2.0)
+    assert not shares.is_due("q", 100)
+    shares.hurry("q")
+    assert shares.is_due("q", 1)
+    shares.asked("q", share, 1, 2.0)
+    assert not shares.is_due("q", 380)
+    shares.forget("q")
+    assert shares.is_due("q", 2)
 
 
 def test_an_outage_begins_when_it_was_last_seen_up_and_short_ones_are_none():

@@ -103,9 +103,10 @@ function mergeTail({ columns: tail, step_s: step }) {
   const { columns: data } = rows;
   tail.at_s.forEach((at, row) => {
     const place = data.at_s.indexOf(at);
+    const isNew = at > data.at_s.at(-1);
     for (const name of Object.keys(tail)) {
       if (place >= 0) data[name][place] = tail[name][row];
-      else if (at > data.at_s.at(-1)) data[name].push(tail[name][row]);
+      else if (isNew) data[name].push(tail[name][row]);
     }
   });
   const first = data.at_s.at(-1) - rows.span;
