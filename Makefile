@@ -6,7 +6,7 @@ compose := compose/engine compose
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-up: ## start everything, build what is missing; TRAFFIC=none without simulated events, RATE=200 events a second
+up: ## start everything, build what is missing; TRAFFIC=none without simulated events, RATE=200 events a second, METRICS=1 with Prometheus
 	@compose/up
 
 deploy: ## bring changed code and views to the running stack, and compute what is new; FULL=1 computes all days

@@ -18,6 +18,7 @@ Python processes. So what the driver is to hear is sent to a partition of its ow
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -26,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from pyspark import Broadcast, SparkConf, SparkContext
+from pyspark import Broadcast, SparkConf, SparkContext, TaskContext
 
 from batch.fold import (
     LEDGER,
@@ -46,6 +47,7 @@ from batch.fold import (
     with_rollup,
 )
 from batch.share import Describer, Found, Share, events_on, files_at_hand, hashes_of, offsets_of, portions, shared_out
+from contract import logs
 from contract.aggregate import columns_read, identity_hashes
 from contract.master import Slice
 from contract.settings import Settings
@@ -54,6 +56,8 @@ from serving.day_filters import write_filters
 from serving.handoff import LEDGER_SCHEMA, write_task
 
 _SUSPECTS = "suspects"
+_OF_THE_RUN = "braid."
+"""How names of local properties begin, which Spark brings to the tasks of a job."""
 # A task holds that many of what it works on in memory: an event takes some hundred bytes, a hash 24.
 _TASK_EVENTS = 500_000
 _TASK_HASHES = 4_000_000
@@ -84,8 +88,11 @@ def _nobody(tasks: int) -> None:
 
 
 def context(settings: Settings) -> SparkContext:
-    """Spark on settings.spark_master."""
-    return SparkContext.getOrCreate(SparkConf().setAppName("braid batch").setMaster(settings.spark_master))
+    """Spark on settings.spark_master. What the driver's lines have, those of its tasks have too."""
+    spark = SparkContext.getOrCreate(SparkConf().setAppName("braid batch").setMaster(settings.spark_master))
+    for name, value in logs.bound().items():
+        spark.setLocalProperty(_OF_THE_RUN + name, str(value))
+    return spark
 
 
 def describe(
@@ -255,12 +262,24 @@ def write(settings: Settings, run_id: int, blocks: Blocks, sent: Iterable[Sent])
         tasks.setdefault((block, part), []).append(content)
     if not tasks:
         return
+    written = 0
     with connect(settings, "batch") as connection:
         for (block, part), contents in sorted(tasks.items()):
             rows = merged(part, map(unpacked, contents))
             views, ledger = ({}, rows) if part == LEDGER else (with_rollup(part, rows), pl.DataFrame(schema=LEDGER_SCHEMA))
             write_task(connection, run_id, f"{blocks.name(block)} {part}", views, ledger)
+            written += sum(map(len, views.values()))
             yield from (DayCounts(**row) for row in ledger.iter_rows(named=True))
+    _logger_of_task(settings).info("run %s: a task has written %s rows of %s blocks", run_id, f"{written:,}", len(tasks))
+
+
+def _logger_of_task(settings: Settings) -> logging.Logger:
+    """What a task says is in its executor's stderr. In JSON it has the run's correlation id."""
+    logger = logs.begin("batch task", settings)
+    if task := TaskContext.get():
+        of_run = {name: task.getLocalProperty(_OF_THE_RUN + name) for name in ("correlation_id", "run_id")}
+        logs.bind(**of_run, stage=task.stageId(), task=task.taskAttemptId())
+    return logger
 
 
 def _shares(spark: SparkContext, slices: Sequence[Slice]) -> list[list[Slice]]:

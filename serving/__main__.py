@@ -136,6 +136,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--timeout-s", type=float, default=300.0, help=_TIMEOUT_HELP)
     verb.set_defaults(verb=_welcome)
 
+    verb = verbs.add_parser("export", help="answer /metrics with what status knows, for Prometheus, until it is ended")
+    verb.set_defaults(verb=_export)
+
     verb = verbs.add_parser("dsn", help="print what psql connects with inside the network, password included")
     verb.set_defaults(verb=_dsn)
     return parser
@@ -336,6 +339,12 @@ def _welcome(settings: Settings, options: argparse.Namespace) -> None:
             print(f'{title}:\n  make query SQL="{query}"\n')
             write_result(run_query(connection, query), "table", sys.stdout)
             print()
+
+
+def _export(settings: Settings, _: argparse.Namespace) -> None:
+    from serving.exporter import export
+
+    export(settings)
 
 
 def _dsn(settings: Settings, _: argparse.Namespace) -> None:
