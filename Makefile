@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up deploy down clean ps logs sample-log replay follow sources batch rollback collectors resume-topic accept-gap forget add-partitions audit query psql status transactions test test-all test-fast lint mutations simulate drill heal-demo bench servers
+.PHONY: help up deploy down clean ps logs sample-log replay follow sources batch rollback collectors resume-topic accept-gap forget add-partitions audit query psql status transactions test test-all test-fast lint mutations simulate drill alerts heal-demo bench servers
 compose := compose/engine compose
 
 help: ## this list
@@ -85,6 +85,9 @@ test-fast: ## unit tests: no engine needed
 
 drill: ## break a stack of its own under traffic and check every answer: NAME=kill-broker, LIST=1, FORMAT=json, KEEP=1
 	@tests/run drill $(if $(LIST),--list) --format "$(or $(FORMAT),table)" $(NAME)
+
+alerts: ## make each alert of Prometheus fire on a stack of its own, and see it end: NAME=readers, LIST=1, FORMAT=json, KEEP=1
+	@tests/run alerts $(if $(LIST),--list) --format "$(or $(FORMAT),table)" $(NAME)
 
 heal-demo: ## deploy a kernel with a bug on a stack of its own, see it, roll back, mend it: EVENTS=200000, FORMAT=json, KEEP=1
 	@tests/run heal --events "$(or $(EVENTS),200000)" --format "$(or $(FORMAT),table)"

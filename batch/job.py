@@ -270,15 +270,17 @@ def write(settings: Settings, run_id: int, blocks: Blocks, sent: Iterable[Sent])
             write_task(connection, run_id, f"{blocks.name(block)} {part}", views, ledger)
             written += sum(map(len, views.values()))
             yield from (DayCounts(**row) for row in ledger.iter_rows(named=True))
-    _logger_of_task(settings).info("run %s: a task has written %s rows of %s blocks", run_id, f"{written:,}", len(tasks))
+    _logger_of_task(settings, run_id).info(
+        "run %s: a task has written %s rows of %s blocks", run_id, f"{written:,}", len(tasks)
+    )
 
 
-def _logger_of_task(settings: Settings) -> logging.Logger:
+def _logger_of_task(settings: Settings, run_id: int) -> logging.Logger:
     """What a task says is in its executor's stderr. In JSON it has the run's correlation id."""
     logger = logs.begin("batch task", settings)
     if task := TaskContext.get():
-        of_run = {name: task.getLocalProperty(_OF_THE_RUN + name) for name in ("correlation_id", "run_id")}
-        logs.bind(**of_run, stage=task.stageId(), task=task.taskAttemptId())
+        correlation_id = task.getLocalProperty(f"{_OF_THE_RUN}correlation_id")
+        logs.bind(correlation_id=correlation_id, run_id=run_id, stage=task.stageId(), task=task.taskAttemptId())
     return logger
 
 

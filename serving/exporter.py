@@ -1,4 +1,4 @@
-"""The exporter: what `status` knows, for Prometheus. It asks now and then by itself; to scrape it costs servers nothing."""
+"""The exporter: what `status` knows, for Prometheus. It asks every ten seconds; to scrape it costs servers nothing."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from contract.probes import Probes
 from contract.settings import Settings
 from serving.database import connect
 from serving.facts import Facts, read_facts
-from serving.families import facts_families, status_families
+from serving.families import facts_families, is_up, status_families
 from serving.status import Status, read_status
 
 EVERY_S = 10.0
-_SHARE = 20.0
-"""It rests so many times as long as an answer took, so that a question that has become slow is asked less often."""
+_SHARE, _LONGEST_REST_S = 20.0, 600.0
+"""The quarantine is counted again after so many times as long as that took: it may be large."""
 _STALE_S = 120.0
 
 
@@ -38,23 +38,34 @@ class Exporter(Collector):
         self._answered_s: float | None = None
         self._begun_s = clock_s()
         self._families: list[Metric] = []
+        self._last_facts: list[Metric] = []
+        self._facts_due_s = float("-inf")
 
-    def refresh(self) -> float:
-        """Ask once; returns for how long to rest."""
+    def refresh(self) -> None:
+        """Ask once."""
         began_s = self._clock_s()
-        families = list(status_families(self._status()))
-        # Status says of the database that it is down.
-        with suppress(BraidError):
-            families += facts_families(self._facts())
-        self._answered_s = self._clock_s()
-        took_s = self._answered_s - began_s
+        status = self._status()
+        families = list(status_families(status))
+        took_s = self._clock_s() - began_s
+        families += self._facts_families(is_up(status, "TimescaleDB"))
         for name, text, value in (
             ("braid_status_timestamp_seconds", "When the servers were asked last", self._wall_s()),
             ("braid_status_duration_seconds", "How long they took to answer", took_s),
         ):
             families.append(GaugeMetricFamily(name, text, value=value))
-        self._families = families
-        return max(EVERY_S, _SHARE * took_s)
+        self._answered_s, self._families = self._clock_s(), families
+
+    def _facts_families(self, is_there: bool) -> list[Metric]:
+        """Those of the last time, unless they are to be asked for again; none while the database is not there."""
+        began_s = self._clock_s()
+        if began_s >= self._facts_due_s or not is_there:
+            # Status says of the database that it is down.
+            self._last_facts = []
+            with suppress(BraidError):
+                self._last_facts = list(facts_families(self._facts()))
+                rest_s = min(_SHARE * (self._clock_s() - began_s), _LONGEST_REST_S)
+                self._facts_due_s = self._clock_s() + rest_s
+        return self._last_facts
 
     def collect(self) -> Iterator[Metric]:
         """As of the last time."""
@@ -80,4 +91,5 @@ def export(settings: Settings) -> None:
     REGISTRY.register(exporter)
     with Probes(exporter.problem).served(settings.metrics_port):
         while True:
-            time.sleep(exporter.refresh())
+            exporter.refresh()
+            time.sleep(EVERY_S)

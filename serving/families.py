@@ -23,7 +23,7 @@ def status_families(status: Status) -> Iterator[Metric]:
     )
     yield from _positions(status)
     yield from _ledger(status)
-    if _is_up(status, "TimescaleDB"):
+    if is_up(status, "TimescaleDB"):
         yield _gauge(
             "braid_forgotten_statements_shown",
             "Statements of what is forgotten that no published run knows",
@@ -31,14 +31,14 @@ def status_families(status: Status) -> Iterator[Metric]:
             [((), len(status.still_shown))],
         )
         yield from _going_on(status)
-    if _is_up(status, "Kafka"):
+    if is_up(status, "Kafka"):
         yield _gauge(
             "braid_readers_lost", "Readers that stand still: Kafka has another log", (), [((), _told(status.lost_positions))]
         )
         yield _gauge(
             "braid_partitions_unread", "Partitions that a reader has not begun with", (), [((), _told(status.unread))]
         )
-    if _is_up(status, "HDFS NameNode"):
+    if is_up(status, "HDFS NameNode"):
         yield _gauge(
             "braid_archive_gaps", "Gaps of the archive: no run can publish above", (), [((), len(status.archive_gaps))]
         )
@@ -137,13 +137,14 @@ def _disk(status: Status) -> Iterator[Metric]:
         (
             "braid_disk_warnings",
             "What `make status` warns of under Disk",
-            len(disk.warnings) if _is_up(status, "Kafka") else None,
+            len(disk.warnings) if is_up(status, "Kafka") else None,
         ),
     ):
         yield _gauge(name, text, (), [((), value)])
 
 
-def _is_up(status: Status, server: str) -> bool:
+def is_up(status: Status, server: str) -> bool:
+    """Whether the server answers; its name is the one that status has."""
     return any(health.up for health in status.health if health.name == server)
 
 

@@ -36,6 +36,27 @@ def _test(node: str) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "what is not known is no zero",
+        "serving/families.py",
+        "        if value is not None:\n            family.add_metric(values, float(value))",
+        "        family.add_metric(values, float(value or 0))",
+        _test("unit/test_exporter.py"),
+    ),
+    Mutation(
+        "a spout that asks nobody is not ready",
+        "speed/metrics.py",
+        "    if now_s - planned_s > _SILENT_S:",
+        "    if False:",
+        _test("unit/test_speed_metrics.py"),
+    ),
+    Mutation(
+        "no run fails because nobody hears of it",
+        "batch/lineage.py",
+        "except Exception as problem:",
+        "except ZeroDivisionError as problem:",
+        _test("unit/test_lineage.py"),
+    ),
+    Mutation(
         "acknowledged means that each record is there",
         "ingest/collector/publisher.py",
         "if self._left or self.done.done():",
