@@ -18,7 +18,7 @@ from contract.settings import Settings
 NAME = "braid"
 """Of the logger. Before `begin`, what is an error is a line on stderr."""
 _TEXT, _JSON = "text", "json"
-_LEVELS = {"info": logging.INFO, "debug": logging.DEBUG}
+_LEVELS = ("info", "debug")
 _bound: dict[str, object] = {}
 
 
@@ -29,24 +29,19 @@ def begin(process: str, settings: Settings) -> logging.Logger:
     handler.setFormatter(formatter(process, settings))
     logger.handlers[:] = [handler]
     logger.propagate = False
-    logger.setLevel(level(settings))
+    logger.setLevel(logging.INFO)
     return logger
 
 
 def formatter(process: str, settings: Settings, text: str = "%(message)s") -> logging.Formatter:
     """How a line looks. JSON has time (UTC), level, process, message, and what is bound or was given as `extra`."""
+    if settings.log_level not in _LEVELS:
+        raise ConfigurationError.bad_value("BRAID_LOG_LEVEL", settings.log_level, " or ".join(_LEVELS))
     if settings.log_format == _TEXT:
         return logging.Formatter(text)
     if settings.log_format != _JSON:
         raise ConfigurationError.bad_value("BRAID_LOG_FORMAT", settings.log_format, f"{_TEXT} or {_JSON}")
     return _JsonLines(process)
-
-
-def level(settings: Settings) -> int:
-    """From which level on something is said. ConfigurationError if it is none."""
-    if settings.log_level not in _LEVELS:
-        raise ConfigurationError.bad_value("BRAID_LOG_LEVEL", settings.log_level, " or ".join(_LEVELS))
-    return _LEVELS[settings.log_level]
 
 
 def bind(**fields: object) -> None:

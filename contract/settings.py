@@ -165,6 +165,11 @@ class Settings:
         """Of one filter: a new event is held against three, two of recent events and its day's."""
         return self.dedupe_false_positive_rate / 3
 
+    @property
+    def logs_commits(self) -> bool:
+        """Whether each commit is worth a line."""
+        return self.log_level == "debug"
+
     def secret(self, name: str) -> str:
         """The text of one secret; it is read where it is needed and never stored in settings, logs or topology."""
         path = Path(self.secrets_dir) / name

@@ -229,7 +229,9 @@ class Archiver:
         outcomes = {"event": len(decoded.events), "reject": len(decoded.rejects)}
         outcomes["forgotten"] = len(received.events) + len(received.rejects) - sum(outcomes.values())
         self._metrics.stored(offsets, outcomes, records.size_bytes, self._clock_s() - began_s)
-        _logger.debug("partition %s: offsets [%s, %s) are on HDFS", *astuple(offsets), extra=asdict(offsets) | outcomes)
+        if self._settings.logs_commits:
+            extra = asdict(offsets) | outcomes
+            _logger.info("partition %s: offsets [%s, %s) are on HDFS", *astuple(offsets), extra=extra)
         self._archived[partition] = offsets.next_offset
         self._reached[partition] = max(self._reached[partition], offsets.next_offset)
         self._events += len(decoded.events)

@@ -18,7 +18,7 @@ class DatabaseBolt(Bolt):
     def initialize(self, storm_conf: dict[str, Any], context: dict[str, Any]) -> None:
         self.settings = Settings.from_env()
         self.metrics = of_task(context, self.settings.metrics_port)
-        speak(context, self.logger, self.settings)
+        speak(context, self.settings)
         self._connection: Connection | None = None
 
     def database(self) -> Connection:

@@ -6,15 +6,13 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from contract.logs import formatter, level
+from contract.logs import formatter
 from contract.settings import Settings
 
 
-def speak(context: Mapping[str, Any], logger: logging.Logger, settings: Settings) -> None:
-    """The logger of a component in Storm's context says what the settings want, as they want it."""
+def speak(context: Mapping[str, Any], settings: Settings) -> None:
+    """What a component in Storm's context says looks as the settings want it."""
     if (component := context.get("componentid")) is None:
         return
-    logger.setLevel(level(settings))
     for handler in logging.getLogger().handlers:
-        handler.setLevel(level(settings))
         handler.setFormatter(formatter(f"speed {component}", settings))

@@ -36,7 +36,7 @@ class RangeSpout(Spout):
     def initialize(self, storm_conf: dict[str, Any], context: dict[str, Any]) -> None:
         self._settings = Settings.from_env()
         self._metrics = of_task(context, self._settings.metrics_port)
-        speak(context, self.logger, self._settings)
+        speak(context, self._settings)
         self._admin: AdminClient | None = None
         self._plan: RangePlan | None = None
         self._not_before = self._busy_until = 0.0

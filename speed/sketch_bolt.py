@@ -103,8 +103,10 @@ class SketchBolt(DatabaseBolt):
             "forgotten": counted.forgotten,
         }
         self.metrics.committed(committed.partition, outcomes, counted.first_ms, seconds)
-        place = asdict(committed)
-        self.logger.debug("partition %s: offsets [%s, %s) are counted", *place.values(), extra=place | outcomes)
+        # Storm's own debug lines would come with a line of that level.
+        if self.settings.logs_commits:
+            place = asdict(committed)
+            self.logger.info("partition %s: offsets [%s, %s) are counted", *place.values(), extra=place | outcomes)
 
 
 def _not_counted(wanted: OffsetRange) -> str:

@@ -66,9 +66,6 @@ class _Logger:
 
     warning = info
 
-    def debug(self, text: str, *arguments: Any, **fields: Any) -> None:
-        """A line a commit is for other eyes."""
-
     def exception(self, text: str, *arguments: Any) -> None:
         """What nobody has foreseen ends the history."""
         self._say(text % arguments)

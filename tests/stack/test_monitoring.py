@@ -1,4 +1,4 @@
-"""Whole stack with METRICS=1: what processes say of themselves is true, Prometheus gets it, and what asks Prometheus is answered."""
+"""Whole stack with METRICS=1: what processes say of themselves is true, Prometheus has it, and the dashboard finds it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,6 +32,16 @@ MAY_BE_EMPTY = {"Alerts that fire", "Requests by answer", "How long a request ta
 @pytest.fixture
 def faults(stack: Stack) -> Faults:
     return Faults(stack, os.environ["COMPOSE_PROJECT_NAME"])
+
+
+@contextmanager
+def gone(faults: Faults, service: str) -> Iterator[None]:
+    """Within the block the service is down."""
+    faults.kill_and_keep_down(service)
+    try:
+        yield
+    finally:
+        faults.start(service)
 
 
 def answer(stack: Stack, service: str, path: str, port: int = PORT) -> tuple[int, str]:
@@ -109,7 +120,7 @@ def test_what_processes_count_is_what_became_of_each_record(stack: Stack):
 
 def test_who_waits_for_a_server_is_alive_and_not_ready_and_says_for_whom(stack: Stack, faults: Faults):
     assert answer(stack, "archiver", "/readyz")[0] == 200
-    with faults.frozen("namenode"):
+    with gone(faults, "namenode"):
         stack.tools("-m", "ingest", "simulate", "--events", "100", "--seed", "78", "--rate", "1000")
 
         def waits() -> None:
@@ -128,8 +139,7 @@ def test_who_waits_for_a_server_is_alive_and_not_ready_and_says_for_whom(stack: 
 
 
 def test_a_spout_without_the_database_is_alive_and_not_ready(stack: Stack, faults: Faults):
-    faults.kill_and_keep_down("timescaledb")
-    try:
+    with gone(faults, "timescaledb"):
 
         def waits() -> None:
             status, body = answer(stack, "supervisor", "/readyz")
@@ -148,14 +158,12 @@ def test_a_spout_without_the_database_is_alive_and_not_ready(stack: Stack, fault
             assert prometheus(stack, "braid_ledger_records or braid_runs or braid_speed_offset") == []
 
         eventually(shown, within_s=60)
-    finally:
-        faults.start("timescaledb")
-    stack.wait_until_counted()
 
     def goes_on() -> None:
         assert answer(stack, "supervisor", "/readyz")[0] == 200
 
-    eventually(goes_on, within_s=60)
+    eventually(goes_on, within_s=120)
+    stack.wait_until_counted()
 
 
 def test_what_an_instance_counts_is_not_for_those_who_send_to_it(stack: Stack):
@@ -239,7 +247,7 @@ def test_lines_are_json_on_request_one_a_commit(stack: Stack):
         eventually(lambda check=said: check() and None, within_s=60)
         commits = [(line["partition"], line["first_offset"]) for line in said()]
         assert len(set(commits)) == len(commits)
-        assert {line["level"] for line in said()} == {"DEBUG"}
+        assert all(line["next_offset"] > line["first_offset"] for line in said())
 
 
 def test_a_run_and_its_tasks_have_one_correlation_id_and_one_lineage_event(stack: Stack):
@@ -250,7 +258,9 @@ def test_a_run_and_its_tasks_have_one_correlation_id_and_one_lineage_event(stack
     correlation_id, run_id = published["correlation_id"], published["run_id"]
     assert {line["correlation_id"] for line in lines} == {correlation_id}
     stderr = stack.compose("exec", "-T", "spark-worker", "bash", "-c", "cat /tmp/spark/*/*/stderr")
-    tasks = [json.loads(line) for line in stderr.splitlines() if correlation_id in line]
+    # Spark copies what its workers say piece by piece, and may come between with a line of its own.
+    said = re.findall(r"\{[^{}]*\}", stderr)
+    tasks = [json.loads(line) for line in said if correlation_id in line]
     assert tasks
     assert {(line["process"], line["run_id"]) for line in tasks} == {("batch task", run_id)}
     folder = f"{stack.settings.archive_root}/lineage"
