@@ -224,6 +224,20 @@ def no_commits(place: Place) -> Iterator[None]:
 
 
 @contextmanager
+def dying_bolts(place: Place) -> Iterator[None]:
+    """Each time the worker goes with one of them, and Storm starts all anew."""
+    for _ in range(3):
+        before = place.faults.processes("supervisor", "SketchBolt")
+        place.faults.kill("supervisor", "-f", "SketchBolt")
+
+        def started(before: set[str] = before) -> None:
+            assert len(place.faults.processes("supervisor", "SketchBolt") - before) >= len(before) > 0
+
+        eventually(started, _WITHIN_S)
+    yield
+
+
+@contextmanager
 def hanging_exporter(place: Place) -> Iterator[None]:
     """The database freezes while the exporter waits for a lock: no time limit of the server's runs any more."""
 
@@ -270,6 +284,7 @@ GROUPS: dict[str, tuple[Cause, ...]] = {
             f"role speed may not commit; {_FAR_BEHIND:,} records come",
             no_commits,
         ),
+        Cause(("BraidSpeedRestarts",), "bolts are killed three times", dying_bolts, ends=False),
     ),
     "kafka": (Cause(("BraidCollectorNotReady",), "Kafka is killed", killed("kafka")),),
     "exporter": (Cause(("BraidStatusStale",), "the database freezes while the exporter waits for it", hanging_exporter),),
