@@ -8,10 +8,10 @@ import logging
 import os
 import signal
 import sys
+import uuid
 from dataclasses import asdict
 from functools import partial
 
-from openlineage.client.uuid import generate_new_uuid
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
@@ -44,7 +44,7 @@ def main() -> int:
     for verb in (running, auditing):
         verb.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
-    correlation_id = str(generate_new_uuid())
+    correlation_id = str(uuid.uuid4())
     logs.begin(f"batch {arguments.verb}", Settings())
     # Of an interrupted call to the JVM, py4j logs a stack trace that says no more than our one line.
     logging.getLogger().addHandler(logging.NullHandler())

@@ -15,21 +15,18 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
-from prometheus_client import REGISTRY
 
 from contract import logs
 from contract.errors import BraidError, InputError
 from contract.forgotten import Kind, Said, Statement
 from contract.losses import Losses
-from contract.probes import Probes
 from contract.replays import Cover, Wanted, from_json, parts_from_json, to_json
 from contract.resumption import Resumption
 from contract.settings import Settings
 from contract.sources import CountedSource
-from ingest import archive, simulate
+from ingest import simulate
 from ingest.accept import accept
 from ingest.archive_files import ArchiveFiles
-from ingest.archive_metrics import ArchiveMetrics
 from ingest.background import Background
 from ingest.follow import follow
 from ingest.forget import in_kafka, keep_to, lift, plan
@@ -196,6 +193,13 @@ def _collect(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _archive(settings: Settings, options: argparse.Namespace) -> None:
+    # As above.
+    from prometheus_client import REGISTRY
+
+    from contract.probes import Probes
+    from ingest import archive
+    from ingest.archive_metrics import ArchiveMetrics
+
     files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
     heart = Heartbeat(Path("/tmp/braid-archiver"))  # where the health check looks
     metrics = ArchiveMetrics(REGISTRY)
