@@ -32,7 +32,7 @@ from tests.fixtures.eventually import eventually  # noqa: E402
 from tests.fixtures.stack import ROOT, Stack  # noqa: E402
 
 _RULES = ROOT / "compose" / "conf" / "prometheus"
-_FIRES_WITHIN_S, _ENDS_WITHIN_S = 420, 300
+_FIRES_WITHIN_S, _ENDS_WITHIN_S = 420, 420
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from itertools import repeat
 from typing import Any
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Message, Producer
 
 from contract.master import MASTER
 from ingest.archive_files import ArchiveFiles
@@ -43,16 +43,25 @@ class Place:
             connection.execute(statement.encode())
 
     def send(self, values: Any, partition: int = -1) -> None:
-        """Values into the topic."""
-        producer = Producer({"bootstrap.servers": self.stack.settings.kafka_bootstrap, "linger.ms": 50})
+        """Values into the topic, each of them."""
+        # Packed, for some are alike by the million, and the disk is small.
+        config = {"bootstrap.servers": self.stack.settings.kafka_bootstrap, "linger.ms": 50, "compression.type": "zstd"}
+        producer, failed = Producer(config), []
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                failed.append(error)
+
         for value in values:
             while True:
                 try:
-                    producer.produce(self.stack.settings.topic, value, partition=partition)
+                    producer.produce(self.stack.settings.topic, value, partition=partition, on_delivery=delivered)
                     break
                 except BufferError:
                     producer.poll(0.1)
+            producer.poll(0)
         assert producer.flush(60) == 0
+        assert failed == []
 
     def batch(self, *options: str, check: bool = True) -> None:
         """A batch run, to its end."""
@@ -123,8 +132,10 @@ def frozen_run(place: Place) -> Iterator[None]:
 
 @contextmanager
 def wrong_ledger(place: Place) -> Iterator[None]:
-    change = "UPDATE serving.speed_ledger SET received = received {} 1 WHERE ctid = (SELECT ctid FROM serving.speed_ledger "
-    change += "ORDER BY epoch DESC, partition LIMIT 1)"
+    newest = "SELECT partition, epoch FROM serving.speed_ledger ORDER BY epoch DESC, partition LIMIT 1"
+    ((partition, epoch),) = place.faults.owner_asks(newest)
+    change = "UPDATE serving.speed_ledger SET received = received {} 1 "
+    change += f"WHERE partition = {partition} AND epoch = {epoch}"
     place.own(change.format("+"))
     yield
     place.own(change.format("-"))
