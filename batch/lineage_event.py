@@ -25,7 +25,7 @@ from contract.settings import Settings
 from contract.views import VIEWS, with_rollups
 
 _USER = "braid"
-_ANSWER_S = 5.0
+_ANSWER_S = 20.0
 _FOLDER = "lineage"
 """Below the archive's root; a file a run."""
 

@@ -53,5 +53,6 @@ def test_a_view_that_showed_something_else_counts_until_the_next_run_found_it_ri
         run = begin_run(batch, "full")
         days = compute(batch, run, frame)
         list(compare(batch, run.run_id, 1e-6))
-        publish(batch, run.run_id, days, {0: 100}, [], TOPIC)
+        received = {partition: 100 if partition == 0 else 0 for partition in run.cut}
+        publish(batch, run.run_id, days, received, [], TOPIC)
         assert read_facts(reader).wrong_views == wrong_views

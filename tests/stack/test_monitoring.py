@@ -241,7 +241,7 @@ def test_lines_are_json_on_request_one_a_commit(stack: Stack):
             # What the JVM says before it reads how to log is no line of ours.
             lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
             of_process = [line for line in lines if line["process"] == process and "first_offset" in line]
-            assert of_process
+            assert of_process, f"{service} said {text[-2_000:]}"
             return of_process
 
         eventually(lambda check=said: check() and None, within_s=60)
@@ -257,6 +257,7 @@ def test_a_run_and_its_tasks_have_one_correlation_id_and_one_lineage_event(stack
     (published,) = [line for line in lines if line["message"].endswith(": published")]
     correlation_id, run_id = published["correlation_id"], published["run_id"]
     assert {line["correlation_id"] for line in lines} == {correlation_id}
+    assert [line["message"] for line in lines if "OpenLineage" in line["message"]] == []
     stderr = stack.compose("exec", "-T", "spark-worker", "bash", "-c", "cat /tmp/spark/*/*/stderr")
     # Spark copies what its workers say piece by piece, and may come between with a line of its own.
     said = re.findall(r"\{[^{}]*\}", stderr)
