@@ -18,6 +18,7 @@ from pathlib import Path
 from tests.clients.clients import CLIENTS, Client
 from tests.clients.questions import QUESTIONS
 from tests.clients.report import HEAD, Arrived, row, rows_of, with_table
+from tests.fixtures.named import named
 
 _ROOT = Path(__file__).resolve().parents[2]
 _TABLE = _ROOT / "docs" / "clients.md"
@@ -38,10 +39,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="show the clients and ask with none")
     parser.add_argument("--write", action="store_true", help="write the rows in docs/clients.md anew")
     options = parser.parse_args()
-    beginnings = tuple(map(str.lower, options.names))
-    clients = [one for one in CLIENTS if not beginnings or one.name.lower().startswith(beginnings)]
-    if not clients:
-        parser.error(f"no client's name begins with {' or '.join(options.names)}; --list names them all")
+    clients = named(parser, "client", CLIENTS, options.names)
     if options.list:
         print("\n".join(one.name for one in clients))
         return 0

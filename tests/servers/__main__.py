@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from tests.fixtures.named import named
 from tests.servers.container import NotRun, run
 from tests.servers.inside.server import Server
 from tests.servers.inside.servers import SERVERS
@@ -37,11 +38,7 @@ def main() -> int:
     parser.add_argument("--format", choices=("table", "json"), default="table", help="the result (default: table)")
     parser.add_argument("--write", action="store_true", help="write the rows of those that pass in docs/servers.md anew")
     options = parser.parse_args()
-    servers = [
-        one for one in SERVERS if not options.names or one.name.lower().startswith(tuple(map(str.lower, options.names)))
-    ]
-    if not servers:
-        parser.error(f"no server's name begins with {' or '.join(options.names)}; --list names them all")
+    servers = named(parser, "server", SERVERS, options.names)
     if options.list:
         print("\n".join(one.name for one in servers))
         return 0
