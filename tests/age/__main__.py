@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tests.fixtures.own_stack import claim, compose, own_stack, parser_of
+from tests.fixtures.own_stack import claim, compose, own_stack, parser_of, told
 
 claim()
 
@@ -83,10 +82,9 @@ def main() -> int:
     except ValueError as error:
         parser.error(str(error))
     names = [name for name in MEASURES if not options.names or name in options.names]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     rows: list[Row] = []
     try:
-        with own_stack(options.keep):
+        with told("age"), own_stack(options.keep):
             compose("--progress", "plain", "build", "tests")
             place = Place(Stack.of_this_project(), Containers(os.environ["COMPOSE_PROJECT_NAME"]), _say, False)
             place.wait_for_rest()
@@ -96,12 +94,6 @@ def main() -> int:
     except AssertionError as error:
         _say(str(error))
         return 1
-    except subprocess.CalledProcessError as error:
-        print(f"age: {' '.join(error.cmd)} failed; the reason is above", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("age: interrupted", file=sys.stderr)
-        return 130
     if options.format == "json":
         print(json.dumps({"past": asdict(wanted), "rows": [row.json() for row in rows]}, indent=2))
     else:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.fixtures.own_stack import claim, compose, own_stack, parser_of
+from tests.fixtures.own_stack import claim, compose, own_stack, parser_of, told
 
 claim(Path(__file__).with_name("compose.yaml"))
 
@@ -60,34 +58,26 @@ def main() -> int:
         for name, case in CASES.items():
             print(f"{name:12} {(case.__doc__ or '').splitlines()[0]}")
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     measured: dict[str, list[Row]] = {}
     wrong = 0
-    try:
-        with own_stack(options.keep):
-            compose("--progress", "plain", "build", "tests", *([] if options.alone else ["rivals"]))
-            place = Place(Stack.of_this_project(), Containers(os.environ["COMPOSE_PROJECT_NAME"]), _say, not options.alone)
-            place.wait_for_rest()
-            if options.format == "table":
-                print(header(), flush=True)
-            for name in options.names or CASES:
-                try:
-                    for row in CASES[name](place, options.rounds):
-                        measured.setdefault(name, []).append(row)
-                        if options.format == "table":
-                            print(line_of(row), flush=True)
-                except AssertionError as error:
-                    wrong = 1
-                    _say(f"{name}: {error}")
-                    # Whatever it left behind would be in the way of the next case.
-                    place.start_anew()
-                draw(_stored(measured), _CHARTS)
-    except subprocess.CalledProcessError as error:
-        print(f"bench: {' '.join(error.cmd)} failed; the reason is above", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("bench: interrupted", file=sys.stderr)
-        return 130
+    with told("bench"), own_stack(options.keep):
+        compose("--progress", "plain", "build", "tests", *([] if options.alone else ["rivals"]))
+        place = Place(Stack.of_this_project(), Containers(os.environ["COMPOSE_PROJECT_NAME"]), _say, not options.alone)
+        place.wait_for_rest()
+        if options.format == "table":
+            print(header(), flush=True)
+        for name in options.names or CASES:
+            try:
+                for row in CASES[name](place, options.rounds):
+                    measured.setdefault(name, []).append(row)
+                    if options.format == "table":
+                        print(line_of(row), flush=True)
+            except AssertionError as error:
+                wrong = 1
+                _say(f"{name}: {error}")
+                # Whatever it left behind would be in the way of the next case.
+                place.start_anew()
+            draw(_stored(measured), _CHARTS)
     if options.format == "json":
         print(json.dumps([row.json() for rows in measured.values() for row in rows], indent=2))
     return wrong

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.fixtures.own_stack import claim, compose, own_stack, parser_of
+from tests.fixtures.own_stack import claim, compose, own_stack, parser_of, told
 
 claim(Path(__file__).with_name("compose.yaml"))
 # So small that no drill meets it: what is compared is the hand-off, not the filter's published error.
@@ -41,16 +39,8 @@ def main() -> int:
             print(f"{drill.name:22} {drill.fault}")
         return 0
     drills = [drill for drill in DRILLS if not options.names or drill.name in options.names]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with own_stack(options.keep):
-            results = list(_all(drills, options.format))
-    except subprocess.CalledProcessError as error:
-        print(f"drill: {' '.join(error.cmd)} failed; the reason is above", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("drill: interrupted", file=sys.stderr)
-        return 130
+    with told("drill"), own_stack(options.keep):
+        results = list(_all(drills, options.format))
     if options.format == "json":
         print(json.dumps([asdict(result) | {"passed": result.passed} for result in results], indent=2))
     return 0 if all(result.passed for result in results) else 1

@@ -7,12 +7,10 @@ One row a moment: how long it took to come there, how many rows of the views are
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
 import sys
 from dataclasses import asdict
 
-from tests.fixtures.own_stack import claim, own_stack, parser_of
+from tests.fixtures.own_stack import claim, own_stack, parser_of, told
 
 claim()
 
@@ -32,22 +30,15 @@ def main() -> int:
     options = parser.parse_args()
     if options.events < 1_000:
         parser.error("--events must be at least 1000: so that every moment has something to show")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with own_stack(options.keep):
+        with told("heal"), own_stack(options.keep):
             stack = Stack.of_this_project()
             moments = heal(stack, options.events, _say)
             _say("make audit")
             audit = stack.run("make", "--silent", "audit", check=False)
-    except subprocess.CalledProcessError as error:
-        print(f"heal: {' '.join(error.cmd)} failed; the reason is above", file=sys.stderr)
-        return 1
     except AssertionError as error:
         print(f"heal: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("heal: interrupted", file=sys.stderr)
-        return 130
     print(audit.stdout, file=sys.stderr)
     if options.format == "json":
         print(json.dumps([asdict(moment) for moment in moments], indent=2))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
-from tests.fixtures.own_stack import claim, own_stack, parser_of
+from tests.fixtures.own_stack import claim, own_stack, parser_of, told
 
 claim()
 # What a user gets: the simulator, at its rate.
@@ -127,20 +126,12 @@ def main() -> int:
         parser.error(str(error))
     # Read by compose for the simulator.
     os.environ["RATE"] = str(options.rate)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with own_stack(options.keep):
-            stack, project = Stack.of_this_project(), os.environ["COMPOSE_PROJECT_NAME"]
-            place = Place(stack, Containers(project), _say, False)
-            place.wait_for_rest()
-            soak = Soak(place, Ground(stack, Faults(stack, project), _say))
-            _last(soak, due, options.hours * HOUR_S)
-    except subprocess.CalledProcessError as error:
-        print(f"soak: {' '.join(error.cmd)} failed; the reason is above", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("soak: interrupted", file=sys.stderr)
-        return 130
+    with told("soak"), own_stack(options.keep):
+        stack, project = Stack.of_this_project(), os.environ["COMPOSE_PROJECT_NAME"]
+        place = Place(stack, Containers(project), _say, False)
+        place.wait_for_rest()
+        soak = Soak(place, Ground(stack, Faults(stack, project), _say))
+        _last(soak, due, options.hours * HOUR_S)
     result = _stored(soak, vars(options))
     print(json.dumps(result, indent=2) if options.format == "json" else _table(soak))
     # A fault may end a run that is under way; the last one nobody disturbs.
