@@ -136,6 +136,7 @@ class Settings:
     port_namenode: int = _setting("BRAID_PORT_NAMENODE", 9870, "NameNode page on 127.0.0.1", 1)
     port_spark: int = _setting("BRAID_PORT_SPARK", 8080, "Spark master page on 127.0.0.1", 1)
     port_collector: int = _setting("BRAID_PORT_COLLECTOR", 8081, "the collector on 127.0.0.1", 1)
+    port_page: int = _setting("BRAID_PORT_PAGE", 8082, "the live page on 127.0.0.1", 1)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from contract.errors import BraidError, InputError
@@ -136,6 +137,14 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--traffic", default="", help="'none' if no events come by themselves; do not wait for any then")
     verb.add_argument("--timeout-s", type=float, default=300.0, help=_TIMEOUT_HELP)
     verb.set_defaults(verb=_welcome)
+
+    verb = verbs.add_parser("page", help="serve the live page until Ctrl-C")
+    verb.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s)")
+    verb.add_argument("--port", type=int, default=8010, help="its port (default: %(default)s)")
+    verb.add_argument("--compose-file", type=Path, required=True, help="compose.yaml, for the containers' limits of memory")
+    verb.add_argument("--cookbook", type=Path, required=True, help="docs/sql.md, for the questions of the SQL box")
+    verb.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a variable of compose.yaml")
+    verb.set_defaults(verb=_page)
 
     verb = verbs.add_parser("dsn", help="print what psql connects with inside the network, password included")
     verb.set_defaults(verb=_dsn)
@@ -337,6 +346,21 @@ def _welcome(settings: Settings, options: argparse.Namespace) -> None:
             print(f'{title}:\n  make query SQL="{query}"\n')
             write_result(run_query(connection, query), "table", sys.stdout)
             print()
+
+
+def _page(settings: Settings, options: argparse.Namespace) -> None:
+    from serving.page.serve import serve
+
+    variables = {name: value for name, _, value in (one.partition("=") for one in options.set)}
+    serve(
+        settings,
+        options.host,
+        options.port,
+        options.compose_file,
+        options.cookbook,
+        variables,
+        lambda text: print(f"braid: {text}", file=sys.stderr, flush=True),
+    )
 
 
 def _dsn(settings: Settings, _: argparse.Namespace) -> None:

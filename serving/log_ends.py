@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from contract.errors import BraidError, EngineUnavailable, TopicUnusable
 from contract.settings import Settings
 
 _ANSWER_S = 4.0
+_PARTITIONS_EVERY_S = 30.0
 _FIRST, _LAST = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
@@ -54,10 +56,7 @@ def log_ends(settings: Settings) -> dict[int, LogEnds]:
     """Of each partition of the topic, within seconds. Raises EngineUnavailable, TopicUnusable."""
     try:
         admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0})
-        topic = admin.list_topics(settings.topic, timeout=_ANSWER_S).topics[settings.topic]
-        if topic.error:
-            raise TopicUnusable.missing(settings.topic, settings.kafka_bootstrap)
-        places = [TopicPartition(settings.topic, partition) for partition in topic.partitions]
+        places = _partitions(admin, settings)
         first = _offsets(admin, places, _FIRST, IsolationLevel.READ_UNCOMMITTED)
         # In this order: where no transaction is open, the later answer is the greater one, and nothing seems held back.
         # guard: the high watermark is asked first
@@ -66,6 +65,36 @@ def log_ends(settings: Settings) -> dict[int, LogEnds]:
     except KafkaException as error:
         raise EngineUnavailable.at("Kafka", settings.kafka_bootstrap, error.args[0].str()) from error
     return {partition: LogEnds(first[partition], stable[partition], high[partition]) for partition in sorted(high)}
+
+
+class HighWatermarks:
+    """Asks again and again on one connection, for who wants to know often: a new client costs many times the question."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        # A broker that is back is found within a second.
+        self._admin = AdminClient(
+            {"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 1_000}
+        )
+        self._places: list[TopicPartition] = []
+        self._asked_s = float("-inf")
+
+    def ask(self) -> dict[int, int]:
+        """Of each partition, within seconds. Raises EngineUnavailable, TopicUnusable."""
+        try:
+            if time.monotonic() - self._asked_s > _PARTITIONS_EVERY_S:
+                self._places, self._asked_s = _partitions(self._admin, self._settings), time.monotonic()
+            return _offsets(self._admin, self._places, _LAST, IsolationLevel.READ_UNCOMMITTED)
+        except KafkaException as error:
+            self._asked_s = float("-inf")
+            raise EngineUnavailable.at("Kafka", self._settings.kafka_bootstrap, error.args[0].str()) from error
+
+
+def _partitions(admin: AdminClient, settings: Settings) -> list[TopicPartition]:
+    topic = admin.list_topics(settings.topic, timeout=_ANSWER_S).topics[settings.topic]
+    if topic.error:
+        raise TopicUnusable.missing(settings.topic, settings.kafka_bootstrap)
+    return [TopicPartition(settings.topic, partition) for partition in topic.partitions]
 
 
 def open_transactions(settings: Settings, ends: Mapping[int, LogEnds]) -> list[OpenTransaction]:

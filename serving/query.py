@@ -11,12 +11,14 @@ from typing import TextIO
 
 import psycopg
 from psycopg.pq import ExecStatus
+from psycopg.types.string import TextLoader
 
 from contract.errors import QueryRefused
 from serving.database import Connection
 
 # Object identifiers of PostgreSQL's own types; they never change.
 _INTEGERS, _NUMBERS, _BOOLEAN, _JSON = (20, 21, 23), (700, 701, 1700), 16, (114, 3802)
+NUMERIC_TYPES = (*_INTEGERS, *_NUMBERS)
 
 
 _UNLIMITED = 10_000_000
@@ -48,6 +50,49 @@ def run_query(connection: Connection, query: str) -> Result:
             )
     except psycopg.Error as error:
         raise QueryRefused.by_database(str(error)) from None
+
+
+def first_rows(connection: Connection, query: str, most_rows: int, most_bytes: int) -> tuple[Result, bool]:
+    """The same, and no more than so many rows and bytes of it; whether there was more. The rest is not fetched.
+
+    A connection of which a result was cut is good for nothing else.
+    """
+    columns, types = _described(connection, query)
+    # Values stay as text, so that none is refused that Python has no type for.
+    for kind in connection.adapters.types:
+        for identifier in {0, kind.oid, kind.array_oid}:
+            connection.adapters.register_loader(identifier, TextLoader)
+    rows: list[tuple[str | None, ...]] = []
+    size_bytes, is_cut = 0, False
+    try:
+        with psycopg.RawCursor(connection) as cursor:
+            for _ in cursor.stream(_utf8(query)):
+                answer = cursor.pgresult
+                assert answer is not None
+                row = tuple(_decode(answer.get_value(0, column)) for column in range(answer.nfields))
+                size_bytes += sum(len(value or "") for value in row)
+                # guard: no more than a page shows
+                if len(rows) == most_rows or size_bytes > most_bytes:
+                    is_cut = True
+                    break
+                rows.append(row)
+    except psycopg.Error as error:
+        raise QueryRefused.by_database(str(error)) from None
+    return Result(columns, types, rows), is_cut
+
+
+def _described(connection: Connection, query: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The columns of what a statement will give, by name and type. Raises QueryRefused, also of one that gives none."""
+    prepared = connection.pgconn.prepare(b"", _utf8(query))
+    if prepared.status != ExecStatus.COMMAND_OK:
+        message = prepared.error_message.decode("utf-8", "replace")
+        raise QueryRefused.by_database(message)
+    described = connection.pgconn.describe_prepared(b"")
+    if not described.nfields:
+        raise QueryRefused("the statement gives no rows; try 'SELECT * FROM ledger'")
+    columns = range(described.nfields)
+    names = tuple((described.fname(column) or b"").decode() for column in columns)
+    return names, tuple(described.ftype(column) for column in columns)
 
 
 def write_result(result: Result, format_name: str, out: TextIO) -> None:

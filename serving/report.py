@@ -39,10 +39,8 @@ def print_status(status: Status, console: Console) -> None:
         "Next offset in Kafka, archive and strands, and how many offsets behind Kafka, held back ones included",
         positions,
     )
-    for transaction in status.open_transactions:
-        console.print(
-            f"  {transaction.text()}: readers wait until it ends; `make transactions` names its producer\n", soft_wrap=True
-        )
+    for text in open_transaction_notices(status):
+        console.print(f"  {text}\n", soft_wrap=True)
     if status.lost_positions:
         _print(
             console, "Readers that stand still: Kafka has another log", [{"what": text} for text in status.lost_positions]
@@ -53,14 +51,8 @@ def print_status(status: Status, console: Console) -> None:
             for gap in status.archive_gaps
         ]
         _print(console, "Gaps of the archive: runs whose cut is above one cannot publish", gaps)
-    for text in status.unread:
-        console.print(f"  {text}; readers find what was added within a minute, or `make audit` names it\n", soft_wrap=True)
-    for statement in status.still_shown:
-        console.print(
-            f"  statement {statement['number']} of what is forgotten ({statement['kind']}), said at {statement['said_at']}, "
-            "is in no published run yet: `make batch`; if that says that it is unfinished, `make forget RESUME=1`\n",
-            soft_wrap=True,
-        )
+    for text in (*unread_notices(status), *still_shown_notices(status)):
+        console.print(f"  {text}\n", soft_wrap=True)
     if status.disk:
         _print(console, "Disk, in MB; the archive with all its copies, growth in the last 24 hours", _disk(status.disk))
         for text in status.disk.warnings:
@@ -70,6 +62,28 @@ def print_status(status: Status, console: Console) -> None:
     _print(console, "Last batch run", [status.last_run] if status.last_run else [])
     _print(console, "Ledger: received = counted + duplicate + quarantined + forgotten", status.ledger)
     print_addresses(status.addresses, console)
+
+
+def open_transaction_notices(status: Status) -> list[str]:
+    """A sentence for each transaction that readers wait for."""
+    return [
+        f"{transaction.text()}: readers wait until it ends; `make transactions` names its producer"
+        for transaction in status.open_transactions
+    ]
+
+
+def unread_notices(status: Status) -> list[str]:
+    """A sentence for each partition that a reader has not begun with."""
+    return [f"{text}; readers find what was added within a minute, or `make audit` names it" for text in status.unread]
+
+
+def still_shown_notices(status: Status) -> list[str]:
+    """A sentence for each statement of what is forgotten that views do not keep to yet."""
+    return [
+        f"statement {statement['number']} of what is forgotten ({statement['kind']}), said at {statement['said_at']}, "
+        "is in no published run yet: `make batch`; if that says that it is unfinished, `make forget RESUME=1`"
+        for statement in status.still_shown
+    ]
 
 
 def _disk(disk: Disk) -> list[dict[str, Any]]:

@@ -182,6 +182,7 @@ def addresses(settings: Settings, show_password: bool = False) -> dict[str, str]
         "HDFS NameNode page": f"http://127.0.0.1:{settings.port_namenode}",
         "Spark master page": f"http://127.0.0.1:{settings.port_spark}",
         "Collector": f"http://127.0.0.1:{settings.port_collector}",
+        "Live page": f"http://127.0.0.1:{settings.port_page}",
     }
 
 

@@ -73,7 +73,7 @@ def rows_of(measure: str, young: Iterable[Figure], aged: Iterable[Figure]) -> It
         )
 
 
-_COLUMNS = (("what", 44), ("young", 12), ("aged", 12), ("aged/young", 10), ("unit", 8), ("goal", 12), ("", 3))
+_COLUMNS = (("what", 54), ("young", 12), ("aged", 12), ("aged/young", 10), ("unit", 8), ("goal", 12), ("", 3))
 
 
 def header() -> str:
