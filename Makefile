@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each calls one verb; the work is in compose/ and in the layers' own mains.
 .DEFAULT_GOAL := help
-.PHONY: help up deploy down clean ps logs sample-log replay follow sources batch rollback collectors resume-topic accept-gap forget add-partitions audit query psql status transactions test test-all test-fast lint mutations simulate drill heal-demo bench age soak servers clients
+.PHONY: help up deploy down clean ps logs sample-log replay follow sources batch rollback collectors resume-topic accept-gap forget add-partitions audit query psql status transactions test test-all test-fast lint mutations simulate drill alerts heal-demo bench age soak servers clients
 compose := compose/engine compose
 # FULL=0, FULL=no and FULL= do not say yes.
 said = $(filter-out 0 no false off,$(1))
@@ -13,7 +13,7 @@ export SQL
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-up: ## start everything, build what is missing; TRAFFIC=none without simulated events, RATE=200 events a second
+up: ## start everything, build what is missing; TRAFFIC=none without simulated events, RATE=200 events a second, METRICS=1 with Prometheus
 	@compose/up
 
 deploy: ## bring changed code and views to the running stack, and compute what is new; FULL=1 computes all days
@@ -92,6 +92,9 @@ test-fast: ## unit tests: no engine needed
 
 drill: ## break a stack of its own under traffic and check every answer: NAME=kill-broker, LIST=1, FORMAT=json, KEEP=1
 	@tests/run drill $(if $(call said,$(LIST)),--list) --format "$(or $(FORMAT),table)" $(NAME)
+
+alerts: ## make each alert of Prometheus fire on a stack of its own, and see it end: NAME=readers, LIST=1, FORMAT=json, KEEP=1
+	@tests/run alerts $(if $(call said,$(LIST)),--list) --format "$(or $(FORMAT),table)" $(NAME)
 
 heal-demo: ## deploy a kernel with a bug on a stack of its own, see it, roll back, mend it: EVENTS=200000, FORMAT=json, KEEP=1
 	@tests/run heal --events "$(or $(EVENTS),200000)" --format "$(or $(FORMAT),table)"

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import uuid
 from dataclasses import asdict
 from functools import partial
 
@@ -15,12 +16,15 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from batch.audit import CHECKS, audit
+from batch.lineage import Lineage
 from batch.run import INTERRUPTS, run
 from batch.turn import turn
 from batch.watch import Watch
+from contract import logs
 from contract.errors import AnotherRun, BraidError, JobFailed
 from contract.settings import Settings
 
+_logger = logging.getLogger(logs.NAME)
 GOES_ON = 75
 """The exit status of a run that was not begun because another one computes: EX_TEMPFAIL of sysexits.h, try again later."""
 
@@ -40,6 +44,8 @@ def main() -> int:
     for verb in (running, auditing):
         verb.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
+    correlation_id = str(uuid.uuid4())
+    logs.begin(f"batch {arguments.verb}", Settings())
     # Of an interrupted call to the JVM, py4j logs a stack trace that says no more than our one line.
     logging.getLogger().addHandler(logging.NullHandler())
     # `docker stop` and Ctrl-C both mean: give up the run cleanly.
@@ -47,21 +53,27 @@ def main() -> int:
         signal.signal(number, partial(interrupt, os.getpid()))
     try:
         settings = Settings.from_env()
+        logs.begin(f"batch {arguments.verb}", settings)
+        logs.bind(correlation_id=correlation_id)
         if arguments.verb == "audit":
             with Watch(settings, _say) as watch:
                 report = audit(settings, _say, arguments.only, watch)
             print(json.dumps(report.as_dict()) if arguments.json else report.text())
             return 0 if report.ok else 1
-        with turn(settings, _say, arguments.wait) as session, Watch(settings, _say, session) as watch:
-            done = run(settings, _say, arguments.full, watch)
+        with (
+            turn(settings, _say, arguments.wait) as session,
+            Watch(settings, _say, session) as watch,
+            Lineage(settings, correlation_id, watch, _say) as lineage,
+        ):
+            lineage.done = done = run(settings, _say, arguments.full, watch)
     except AnotherRun as error:
-        print(f"error: {error}", file=sys.stderr)
+        _logger.error("error: %s", error)
         return GOES_ON
     except BraidError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _logger.error("error: %s", error)
         return 1
     except (PySparkException, Py4JError) as error:
-        print(f"error: {JobFailed.of(settings.spark_master, str(error))}", file=sys.stderr)
+        _logger.error("error: %s", JobFailed.of(settings.spark_master, str(error)))
         return 1
     except KeyboardInterrupt:
         # PySpark has a handler of its own, and objects that were broken off complain when they are thrown away. Nothing is
@@ -70,7 +82,7 @@ def main() -> int:
         sys.unraisablehook = lambda unraisable: None
         target = "audit" if arguments.verb == "audit" else "batch"
         readers = "unless a line says that the run was published, the published views are as they were"
-        print(f"interrupted: {readers}; `make {target}` starts again", file=sys.stderr)
+        _logger.error("interrupted: %s; `make %s` starts again", readers, target)
         return 130
     print(json.dumps(asdict(done)) if arguments.json else done.text())
     return 0
@@ -93,7 +105,7 @@ def _ignore_signals() -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    _logger.info("%s", line)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ Python processes. So what the driver is to hear is sent to a partition of its ow
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -26,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from pyspark import Broadcast, SparkConf, SparkContext
+from pyspark import Broadcast, SparkConf, SparkContext, TaskContext
 
 from batch.fold import (
     LEDGER,
@@ -46,6 +47,7 @@ from batch.fold import (
     with_rollup,
 )
 from batch.share import Describer, Found, Share, events_on, files_at_hand, hashes_of, offsets_of, portions, shared_out
+from contract import logs
 from contract.aggregate import columns_read, identity_hashes
 from contract.master import Slice
 from contract.settings import Settings, hand_spark_key
@@ -55,6 +57,8 @@ from serving.handoff import LEDGER_SCHEMA, write_task
 from serving.spark_page import is_standalone
 
 _SUSPECTS = "suspects"
+_OF_THE_RUN = "braid."
+"""How names of local properties begin, which Spark brings to the tasks of a job."""
 # A task holds that many of what it works on in memory: an event takes some hundred bytes, a hash 24.
 _TASK_EVENTS = 500_000
 _TASK_HASHES = 4_000_000
@@ -85,10 +89,16 @@ def _nobody(tasks: int) -> None:
 
 
 def context(settings: Settings) -> SparkContext:
-    """Spark on settings.spark_master. ConfigurationError if the key for a master of its own is missing."""
+    """Spark on settings.spark_master. What the driver's lines have, those of its tasks have too.
+
+    ConfigurationError if the key for a master of its own is missing.
+    """
     if is_standalone(settings):
         hand_spark_key(settings.secret("spark_key"))
-    return SparkContext.getOrCreate(SparkConf().setAppName("braid batch").setMaster(settings.spark_master))
+    spark = SparkContext.getOrCreate(SparkConf().setAppName("braid batch").setMaster(settings.spark_master))
+    for name, value in logs.bound().items():
+        spark.setLocalProperty(_OF_THE_RUN + name, str(value))
+    return spark
 
 
 def describe(
@@ -258,6 +268,7 @@ def write(settings: Settings, run_id: int, blocks: DayBlocks, sent: Iterable[Sen
         tasks.setdefault((block, output), []).append(content)
     if not tasks:
         return
+    written = 0
     with connect(settings, "batch") as connection:
         for (block, output), contents in sorted(tasks.items()):
             rows = merged(output, map(unpacked, contents))
@@ -265,7 +276,20 @@ def write(settings: Settings, run_id: int, blocks: DayBlocks, sent: Iterable[Sen
                 ({}, rows) if output == LEDGER else (with_rollup(output, rows), pl.DataFrame(schema=LEDGER_SCHEMA))
             )
             write_task(connection, run_id, f"{blocks.name(block)} {output}", views, ledger)
+            written += sum(map(len, views.values()))
             yield from (DayCounts(**row) for row in ledger.iter_rows(named=True))
+    _logger_of_task(settings, run_id).info(
+        "run %s: a task has written %s rows of %s blocks", run_id, f"{written:,}", len(tasks)
+    )
+
+
+def _logger_of_task(settings: Settings, run_id: int) -> logging.Logger:
+    """What a task says is in its executor's stderr. In JSON it has the run's correlation id."""
+    logger = logs.begin("batch task", settings)
+    if task := TaskContext.get():
+        correlation_id = task.getLocalProperty(f"{_OF_THE_RUN}correlation_id")
+        logs.bind(correlation_id=correlation_id, run_id=run_id, stage=task.stageId(), task=task.taskAttemptId())
+    return logger
 
 
 def _shares(spark: SparkContext, slices: Sequence[Slice]) -> list[list[Slice]]:

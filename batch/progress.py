@@ -23,6 +23,9 @@ class Progress:
     def advanced(self) -> None:
         """The step has come nearer to its end, by whatever counts where it has no tasks."""
 
+    def published(self) -> None:
+        """Readers see the run's rows."""
+
     @contextmanager
     def on_spark(self, spark: SparkContext) -> Iterator[None]:
         """Within the block the tasks of each step are Spark's. Raises the reason if the watcher broke them off."""

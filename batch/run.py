@@ -17,6 +17,7 @@ from batch.archive import Archive
 from batch.cut import require_one_log, require_reachable, rescue
 from batch.progress import Progress
 from batch.share import Describer, Files, rejects_of
+from contract import logs
 from contract.errors import BraidError, ForgettingUnfinished
 from contract.forgotten import Said
 from contract.losses import Loss
@@ -114,6 +115,7 @@ def run(settings: Settings, say: Callable[[str], None], full: bool = False, prog
 
     with open_run(settings, begin) as (begun, let_through):
         progress.begun(begun.run_id)
+        logs.bind(run_id=begun.run_id)
         let_through()
         # What the database knew when the run began was on HDFS before.
         # guard: a run begins when the files keep to what was said
@@ -163,6 +165,7 @@ def _compute_and_publish(
             days = {day.day for day in result.days}
             progress.step("publishing")
             publish(connection, begun.run_id, days, received, result.rejects, settings.topic, result.lost, result.forgotten)
+        progress.published()
         say(f"run {begun.run_id}: published")
         return result
 

@@ -56,7 +56,9 @@ class Watch(Progress):
     ) -> None:
         self._settings, self._say, self._turn = settings, say, turn
         self._clock_s = clock_s
-        self._run_id = 0
+        self.run_id = 0
+        """0 before the run has begun."""
+        self.is_published = False
         self._step, self._tasks, self._done, self._counts = "", 0, 0, False
         self._spark: SparkContext | None = None
         self._given_up: BraidError | None = None
@@ -82,8 +84,11 @@ class Watch(Progress):
             thread.join(timeout=1)
 
     def begun(self, run_id: int) -> None:
-        self._run_id = run_id
+        self.run_id = run_id
         self._advanced()
+
+    def published(self) -> None:
+        self.is_published = True
 
     def step(self, name: str) -> None:
         self._step, self._tasks, self._done, self._counts = name, 0, 0, False
@@ -130,14 +135,14 @@ class Watch(Progress):
             if passes:
                 self._has_executor()
             else:
-                self._give_up(NoExecutor.of_run(self._run_id, self._lacks.stood_s, reason))
+                self._give_up(NoExecutor.of_run(self.run_id, self._lacks.stood_s, reason))
 
     def sign(self) -> None:
         """Say what is waited for, if nothing has come for a while. Where nothing is counted, say only for how long."""
         if not self._step or self._stands.stood_s < self._say_at_s:
             return
         self._say_at_s += SAY_EVERY_S
-        whose = f"run {self._run_id}: " if self._run_id else ""
+        whose = f"run {self.run_id}: " if self.run_id else ""
         tasks = f", {self._done} of {self._tasks} tasks done" if self._tasks else ""
         stood = f"{', no advance' if self._counts else ''} for {duration(self._stands.stood_s)}"
         without = ""
@@ -200,9 +205,9 @@ class Watch(Progress):
                         lacks_turn = self._turn is not None
                     # guard: a turn that was lost is asked for until it is free
                     if lacks_turn:
-                        lacks_turn = not take_turn(connection, self._run_id or None)
-                    if self._run_id:
-                        record_progress(connection, self._run_id, self._step, self._done, self._tasks)
+                        lacks_turn = not take_turn(connection, self.run_id or None)
+                    if self.run_id:
+                        record_progress(connection, self.run_id, self._step, self._done, self._tasks)
                     self._changed.wait(_TELL_EVERY_S)
                     self._changed.clear()
                 except RunRefused as refusal:

@@ -129,6 +129,16 @@ class Settings:
         "proxies of your own before it, each writing into X-Forwarded-For whom it heard; its balancer is one",
         0,
     )
+    metrics_port: int = _setting(
+        "BRAID_METRICS_PORT", 9464, "where archiver, speed layer and exporter answer /healthz, /readyz and /metrics", 1
+    )
+    log_format: str = _setting("BRAID_LOG_FORMAT", "text", "what our processes log: lines of text, or of JSON with `json`")
+    log_level: str = _setting("BRAID_LOG_LEVEL", "info", "`debug` logs each commit and each file of the archive too")
+    lineage_url: str = _setting(
+        "BRAID_LINEAGE_URL",
+        "",
+        "where the OpenLineage event of a run is posted; empty: a file on HDFS, see docs/monitoring.md",
+    )
     rate: int = _setting("RATE", 200, "events/s of the traffic simulator", 1)
     seed: int = _setting("BRAID_SEED", 1, "seed of the traffic simulator", 0)
     port_kafka: int = _setting("BRAID_PORT_KAFKA", 9092, "Kafka on 127.0.0.1 for host clients", 1)
@@ -137,6 +147,7 @@ class Settings:
     port_spark: int = _setting("BRAID_PORT_SPARK", 8080, "Spark master page on 127.0.0.1", 1)
     port_collector: int = _setting("BRAID_PORT_COLLECTOR", 8081, "the collector on 127.0.0.1", 1)
     port_page: int = _setting("BRAID_PORT_PAGE", 8082, "the live page on 127.0.0.1", 1)
+    port_prometheus: int = _setting("BRAID_PORT_PROMETHEUS", 9090, "Prometheus on 127.0.0.1, with METRICS=1", 1)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -154,6 +165,11 @@ class Settings:
     def filter_false_positive_rate(self) -> float:
         """Of one filter: a new event is held against three, two of recent events and its day's."""
         return self.dedupe_false_positive_rate / 3
+
+    @property
+    def logs_commits(self) -> bool:
+        """Whether each commit is worth a line."""
+        return self.log_level == "debug"
 
     def secret(self, name: str) -> str:
         """The text of one secret; it is read where it is needed and never stored in settings, logs or topology."""

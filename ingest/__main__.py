@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import logging
 import shutil
 import sys
 import tarfile
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from contract import logs
 from contract.errors import BraidError, InputError
 from contract.forgotten import Kind, Said, Statement
 from contract.losses import Losses
@@ -22,7 +24,7 @@ from contract.replays import Cover, Wanted, from_json, parts_from_json, to_json
 from contract.resumption import Resumption
 from contract.settings import Settings
 from contract.sources import CountedSource
-from ingest import archive, simulate
+from ingest import simulate
 from ingest.accept import accept
 from ingest.archive_files import ArchiveFiles
 from ingest.background import Background
@@ -54,14 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 failed with one line that says why, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     verb: Callable[[Settings, argparse.Namespace], None] = options.run
+    process = f"ingest {options.verb}"
+    logger = logs.begin(process, Settings())
     try:
-        verb(Settings.from_env(), options)
+        settings = Settings.from_env()
+        logs.begin(process, settings)
+        verb(settings, options)
         return 0
     except BraidError as error:
-        print(f"ingest {options.verb}: {error}", file=sys.stderr)
+        logger.error("%s: %s", process, error)
         return 1
     except KeyboardInterrupt as interrupt:
-        print(f"ingest {options.verb}: {interrupt or 'interrupted'}", file=sys.stderr)
+        logger.error("%s: %s", process, interrupt or "interrupted")
         return 130
 
 
@@ -187,13 +193,31 @@ def _collect(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _archive(settings: Settings, options: argparse.Namespace) -> None:
+    # As above.
+    from prometheus_client import REGISTRY
+
+    from contract.probes import Probes
+    from ingest import archive
+    from ingest.archive_metrics import ArchiveMetrics
+
     files = ArchiveFiles(Hdfs(settings.webhdfs_url), settings.archive_root)
     heart = Heartbeat(Path("/tmp/braid-archiver"))  # where the health check looks
-    with heart.watched(_log), stop_on_signals() as stop, Background() as background:
+    metrics = ArchiveMetrics(REGISTRY)
+    probes = Probes(metrics.waits_for, heart.problem)
+    with probes.served(settings.metrics_port), heart.watched(_log), stop_on_signals() as stop, Background() as background:
         connect = partial(archive.connect, settings)
         rules = _forgotten_log(settings).rules
         archiver = archive.Archiver(
-            settings, connect, topic_of(settings), files, stop, _log, writer=background, rules=rules, beat=heart.beat
+            settings,
+            connect,
+            topic_of(settings),
+            files,
+            stop,
+            _log,
+            writer=background,
+            rules=rules,
+            beat=heart.beat,
+            metrics=metrics,
         )
         try:
             archiver.run()
@@ -273,7 +297,7 @@ def _show(result: Summary | Simulated | Replayed, as_json: bool) -> None:
 
 
 def _log(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    logging.getLogger(logs.NAME).info("%s", line)
 
 
 def _positive(text: str) -> int:

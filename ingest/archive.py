@@ -5,15 +5,17 @@ Nothing breaks if a second archiver runs, or an old one wakes up: they write ove
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from contract import logs
 from contract.errors import ArchiveDamaged, ArchiveGap, EngineUnavailable, PositionLost, TopicUnusable
 from contract.event import Decoded, decode_records
 from contract.fetcher import Fetcher, fetcher
@@ -23,6 +25,7 @@ from contract.master import OffsetRange
 from contract.records import FETCH_BYTES, Records
 from contract.settings import Settings
 from ingest.archive_files import ArchiveFiles, Outdated
+from ingest.archive_metrics import ArchiveMetrics
 from ingest.archive_plan import SMALL_FILE_BYTES, current, plan_merge, superseded
 from ingest.background import AtOnce, Worker
 from ingest.hdfs import until_available
@@ -35,6 +38,8 @@ _MERGE_BYTES = 384 << 20
 _REPORT_EVERY_S = 60
 _LOOK_AGAIN_S = 5
 _READER = "the archiver"
+_logger = logging.getLogger(logs.NAME)
+_T = TypeVar("_T")
 
 
 def connect(settings: Settings) -> Consumer:
@@ -92,12 +97,13 @@ class Archiver:
         writer: Worker | None = None,
         rules: Callable[[], Rules] = Rules,
         beat: Callable[[], None] = lambda: None,
+        metrics: ArchiveMetrics | None = None,
     ) -> None:
         self._settings, self._connect, self._topic, self._files = settings, connect, topic, files
         self._consumer: Any = None
         self._fetcher: Fetcher
         self._stop, self._log, self._writer = stop, log, writer or AtOnce()
-        self._rules, self._beat = rules, beat
+        self._rules, self._beat, self._metrics = rules, beat, metrics or ArchiveMetrics()
         # The time of day may be set; only what is compared with HDFS's own times is asked of it.
         self._clock_s, self._wall_s = clock_s, wall_s
         self._flush_bytes = settings.archive_flush_mb << 20
@@ -131,6 +137,7 @@ class Archiver:
                 while not self._stop.is_set():
                     self.step()
             except (PositionLost, TopicUnusable) as error:
+                self._metrics.waits("start", str(error))
                 if str(error) != said:
                     self._log(str(error))
                     said = str(error)
@@ -139,7 +146,8 @@ class Archiver:
     def start(self) -> None:
         """Find out from the file names where each partition goes on. Raises PositionLost if that is no place in this log."""
         self._writer.settle()
-        if until_available(self._open, self._wait, self._log):
+        if self._until_available("start", self._open):
+            self._metrics.stands_at(self._archived)
             text = f"archive of topic {self._settings.topic} goes on at {self.next_offsets}"
             # guard: a gap is named at once
             for lost in sorted(self._lost - self._named_lost):
@@ -156,6 +164,7 @@ class Archiver:
         if self._overtaken:
             self.start()
         fetched = self._fetcher.fetch(_CONSUME_S)
+        self._metrics.buffers(self._held_bytes())
         for partition, piece in fetched.records:
             buffer = self._buffers[partition]
             buffer.records.add(piece, buffer.position.shift)
@@ -213,9 +222,16 @@ class Archiver:
                     self._files.put(offsets, records, decoded, position, forgotten, partial(self._stands, rules))
                     return decoded
 
-        decoded = until_available(put, self._wait, self._log)
+        began_s = self._clock_s()
+        decoded = self._until_available("file", put)
         if decoded is None:
             return
+        outcomes = {"event": len(decoded.events), "reject": len(decoded.rejects)}
+        outcomes["forgotten"] = len(received.events) + len(received.rejects) - sum(outcomes.values())
+        self._metrics.stored(offsets, outcomes, records.size_bytes, self._clock_s() - began_s)
+        if self._settings.logs_commits:
+            extra = asdict(offsets) | outcomes
+            _logger.info("partition %s: offsets [%s, %s) are on HDFS", *astuple(offsets), extra=extra)
         self._archived[partition] = offsets.next_offset
         self._reached[partition] = max(self._reached[partition], offsets.next_offset)
         self._events += len(decoded.events)
@@ -259,6 +275,7 @@ class Archiver:
                         f"partition {partition}: {len(slices)} files do not fit into one, by size or columns; they stay"
                     )
                 else:
+                    self._metrics.merged(partition)
                     self._log(f"partition {partition}: merged {len(slices)} files into {merged.file_name}")
         except Outdated:
             self._log(f"partition {partition}: something was to be forgotten meanwhile; small files stay for now")
@@ -312,6 +329,17 @@ class Archiver:
             self._fetcher.close()
             self._consumer = None
 
+    def _until_available(self, part: str, action: Callable[[], _T]) -> _T | None:
+        """As until_available; meanwhile /readyz says what is waited for."""
+
+        def waits(line: str) -> None:
+            self._metrics.waits(part, line)
+            self._log(line)
+
+        found = until_available(action, self._wait, waits)
+        self._metrics.goes_on(part)
+        return found
+
     def _wait(self, seconds: float) -> bool:
         self._beat()
         return self._stop.wait(seconds)
@@ -321,7 +349,7 @@ class Archiver:
 
         Raises PositionLost if it is another one: then nobody knows which of the two the last records are of.
         """
-        found = until_available(self._topic, self._wait, self._log)
+        found = self._until_available("topic", self._topic)
         # guard: a file holds records of one topic
         if found is not None and found.topic_id != self._started_in:
             raise PositionLost.topic(_READER, self._settings.topic, str(self._started_in), found.topic_id)
@@ -360,7 +388,7 @@ class Archiver:
         if not self._same_topic():
             return
         topic, wanted = self._settings.topic, self._position(partition).log_offset
-        asked = until_available(lambda: self._watermarks(self._consumer, partition), self._wait, self._log)
+        asked = self._until_available("offsets", lambda: self._watermarks(self._consumer, partition))
         low, high = asked or (wanted, wanted)
         is_cut = wanted >= low and TRUNCATED in error.str()
         if not low <= wanted <= high or is_cut:

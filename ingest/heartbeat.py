@@ -11,6 +11,8 @@ from threading import Event, Thread
 
 _TOLD_EVERY_S = 1.0
 _LOOK_EVERY_S = 10.0
+UNHEALTHY_S = 120.0
+"""One step may take a minute."""
 
 
 def _end() -> None:
@@ -40,6 +42,11 @@ class Heartbeat:
         if self._beat_s - self._told_s >= _TOLD_EVERY_S:
             self._file.touch()
             self._told_s = self._beat_s
+
+    def problem(self) -> str | None:
+        """That nothing has moved for long, if so: what its container's health check says of it too."""
+        stood_s = self._clock_s() - self._beat_s
+        return f"nothing has moved for {stood_s:.0f} s" if stood_s > UNHEALTHY_S else None
 
     def look(self, log: Callable[[str], None]) -> bool:
         """Whether all is well; if not, the process is ended."""

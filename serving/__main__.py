@@ -146,6 +146,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a variable of compose.yaml")
     verb.set_defaults(verb=_page)
 
+    verb = verbs.add_parser("export", help="answer /metrics with what status knows, for Prometheus, until it is ended")
+    verb.set_defaults(verb=_export)
+
     verb = verbs.add_parser("dsn", help="print what psql connects with inside the network, password included")
     verb.set_defaults(verb=_dsn)
     return parser
@@ -361,6 +364,12 @@ def _page(settings: Settings, options: argparse.Namespace) -> None:
         variables,
         lambda text: print(f"braid: {text}", file=sys.stderr, flush=True),
     )
+
+
+def _export(settings: Settings, _: argparse.Namespace) -> None:
+    from serving.exporter import export
+
+    export(settings)
 
 
 def _dsn(settings: Settings, _: argparse.Namespace) -> None:

@@ -27,6 +27,8 @@ from serving.unread import unread_partitions
 
 TIMEOUT_S = 4.0
 NIMBUS_PORT = 6627
+NOT_KNOWN = "not known: "
+"""How a line begins that says only why Kafka did not say."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,7 @@ def addresses(settings: Settings, show_password: bool = False) -> dict[str, str]
         "Spark master page": f"http://127.0.0.1:{settings.port_spark}",
         "Collector": f"http://127.0.0.1:{settings.port_collector}",
         "Live page": f"http://127.0.0.1:{settings.port_page}",
+        "Prometheus, with METRICS=1": f"http://127.0.0.1:{settings.port_prometheus}",
     }
 
 
@@ -219,7 +222,7 @@ def _lost(settings: Settings, archived: Mapping[int, LogPosition], stored: Mappi
         readers = (("the archiver", archived), ("the speed layer", stored))
         return [str(lost) for name, held in readers for lost in lost_positions(settings, admin, name, held).values()]
     except BraidError as error:
-        return [f"not known: {error}"]
+        return [f"{NOT_KNOWN}{error}"]
 
 
 def _gaps(settings: Settings, extents: Mapping[int, Extent], ends: Mapping[int, LogEnds]) -> list[OpenGap]:
@@ -234,7 +237,7 @@ def _unread(settings: Settings, ends: Mapping[int, LogEnds], known: Mapping[str,
     try:
         return [one.text() for one in unread_partitions(settings, ends, known)]
     except BraidError as error:
-        return [f"not known: {error}"]
+        return [f"{NOT_KNOWN}{error}"]
 
 
 def _namenode(settings: Settings) -> _Probe:

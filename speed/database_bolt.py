@@ -8,13 +8,17 @@ from streamparse import Bolt
 
 from contract.settings import Settings
 from serving.database import Connection, connect
+from speed.logs import speak
+from speed.metrics import of_task
 
 
 class DatabaseBolt(Bolt):
-    """A bolt with `settings`, and a connection of role speed that lasts until something has gone wrong with it."""
+    """A bolt with `settings`, `metrics`, and a connection of role speed that lasts until something goes wrong with it."""
 
     def initialize(self, storm_conf: dict[str, Any], context: dict[str, Any]) -> None:
         self.settings = Settings.from_env()
+        self.metrics = of_task(context, self.settings.metrics_port)
+        speak(context, self.settings)
         self._connection: Connection | None = None
 
     def database(self) -> Connection:

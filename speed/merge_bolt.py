@@ -35,6 +35,7 @@ class MergeBolt(DatabaseBolt):
         give_up_s = time.monotonic() + _PATIENCE_S
         try:
             while (merged := merge_appended(self.database(), partition, enough)) in (None, MERGED_ROWS):
+                self.metrics.merged(partition, merged or 0)
                 if merged is None or time.monotonic() > give_up_s:
                     # The next commit of the partition goes on with it.
                     self._appended[partition] = enough

@@ -63,6 +63,8 @@ class Counted:
     position: LogPosition
     forgotten: int = 0
     statement: int = 0
+    first_ms: int | None = None
+    """When Kafka got the first of its records; None if there is none."""
 
     @property
     def size_bytes(self) -> int:
@@ -77,6 +79,7 @@ class _Read:
 
     offsets: OffsetRange
     record_offsets: NDArray[np.int64]
+    kafka_times_ms: NDArray[np.int64]
     events: pl.DataFrame
     rejects: pl.DataFrame
 
@@ -101,7 +104,9 @@ class _Read:
     def _between(self, offsets: OffsetRange) -> _Read:
         first, after = np.searchsorted(self.record_offsets, (offsets.first_offset, offsets.next_offset))
         inside = pl.col("offset").is_between(offsets.first_offset, offsets.next_offset, closed="left")
-        return _Read(offsets, self.record_offsets[first:after], self.events.filter(inside), self.rejects.filter(inside))
+        places = slice(first, after)
+        arrays = (self.record_offsets[places], self.kafka_times_ms[places])
+        return _Read(offsets, *arrays, self.events.filter(inside), self.rejects.filter(inside))
 
 
 class RangeCounter:
@@ -181,7 +186,8 @@ class RangeCounter:
             duplicate = len(kept.events) - len(fresh)
             forgotten = len(read.events) + len(read.rejects) - len(kept.events) - len(kept.rejects)
             generation = self._counted_days.generation
-            judged = (len(fresh), duplicate, kept.rejects, generation, position, forgotten, rules.version)
+            first_ms = int(read.kafka_times_ms.min()) if read.received else None
+            judged = (len(fresh), duplicate, kept.rejects, generation, position, forgotten, rules.version, first_ms)
             counted = Counted(rows, read.received, *judged)
             # guard: a commit is bounded
             if counted.size_bytes > COMMIT_BYTES and read.received > 1:
@@ -226,4 +232,4 @@ class RangeCounter:
         """The range, or its beginning if that is all that fits into memory."""
         offsets, records = self._reader.read(wanted)
         decoded = decode_records(wanted.partition, records)
-        return _Read(offsets, records.offsets, decoded.events, decoded.rejects)
+        return _Read(offsets, records.offsets, records.kafka_times_ms, decoded.events, decoded.rejects)

@@ -17,6 +17,8 @@ from contract.settings import Settings
 from serving.database import connect
 from serving.handoff import positions
 from serving.log_check import require_positions, require_topic
+from speed.logs import speak
+from speed.metrics import of_task
 from speed.plan import RangePlan
 
 # Asking the broker takes about a millisecond: with traffic four are little, without it twenty are enough.
@@ -33,6 +35,8 @@ class RangeSpout(Spout):
 
     def initialize(self, storm_conf: dict[str, Any], context: dict[str, Any]) -> None:
         self._settings = Settings.from_env()
+        self._metrics = of_task(context, self._settings.metrics_port)
+        speak(context, self._settings)
         self._admin: AdminClient | None = None
         self._plan: RangePlan | None = None
         self._not_before = self._busy_until = 0.0
@@ -55,6 +59,8 @@ class RangeSpout(Spout):
             # Each look costs the broker and this process a millisecond.
             due = plan.next_look_s <= time.monotonic()
             ranges = plan.next_ranges(self._high_offsets(plan.partitions), time.monotonic()) if due else []
+            # While no range may go there is no need to ask, and nothing is in the way.
+            self._metrics.plans()
         except (psycopg.Error, BraidError, KafkaException) as error:
             if str(error) != self._said:
                 self.logger.warning("cannot plan now: %s", error)
@@ -69,6 +75,7 @@ class RangeSpout(Spout):
             return
         self._said = ""
         for tuple_id, planned in ranges:
+            self._metrics.planned(planned)
             self.emit([planned.partition, planned.first_offset, planned.next_offset], tup_id=tuple_id)
         if ranges:
             self._busy_until = time.monotonic() + _BUSY_S

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import asdict
 from typing import Any
 
 import psycopg
@@ -42,18 +44,22 @@ class SketchBolt(DatabaseBolt):
             rows = self._counter_of(wanted.partition).count(wanted)
         except OffsetRefused as refused:
             self.logger.warning("%s", refused)
+            self.metrics.failed(wanted.partition, "refused")
             self.fail(tup)
         except (psycopg.Error, BraidError, KafkaException) as error:
             self.logger.warning("%s; %s", _not_counted(wanted), error)
+            self.metrics.failed(wanted.partition, "failed")
             self.disconnect()
             self.fail(tup)
         except Exception:
             # A mistake of ours, which some record brings to light. The bolt lives on, and the spout finds the record.
             # guard: a bolt outlives a record
             self.logger.exception("%s", _not_counted(wanted))
+            self.metrics.failed(wanted.partition, "failed")
             self.disconnect()
             self.fail(tup)
         else:
+            self.metrics.counted(wanted.partition)
             self.ack(tup)
             self.emit([wanted.partition, rows])
 
@@ -77,6 +83,7 @@ class SketchBolt(DatabaseBolt):
 
     def _commit(self, committed: OffsetRange, counted: Counted) -> None:
         counts = Counts(counted.received, counted.counted, counted.duplicate, counted.forgotten)
+        began_s = time.monotonic()
         commit_range(
             self.database(),
             committed,
@@ -88,6 +95,18 @@ class SketchBolt(DatabaseBolt):
             position=counted.position,
             known_statement=counted.statement,
         )
+        seconds = time.monotonic() - began_s
+        outcomes = {
+            "counted": counted.counted,
+            "duplicate": counted.duplicate,
+            "quarantined": len(counted.rejects),
+            "forgotten": counted.forgotten,
+        }
+        self.metrics.committed(committed.partition, outcomes, counted.first_ms, seconds)
+        # Storm's own debug lines would come with a line of that level.
+        if self.settings.logs_commits:
+            place = asdict(committed)
+            self.logger.info("partition %s: offsets [%s, %s) are counted", *place.values(), extra=place | outcomes)
 
 
 def _not_counted(wanted: OffsetRange) -> str:

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from socket import gethostname
 from typing import Any, Protocol
 
 import msgspec
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -23,10 +23,12 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from contract.probes import Probes
 from contract.settings import Settings
 from ingest.collector.body import Refused, too_large, unpacked, values_of
 from ingest.collector.breaker import Breaker, State
 from ingest.collector.judged import Judged, judged
+from ingest.collector.metrics import CollectorMetrics
 from ingest.collector.publisher import NotAcknowledged
 from ingest.collector.rates import Rates
 from ingest.collector.visitors import Visitors, wants_not_to_be_followed
@@ -67,8 +69,14 @@ def collector(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with parts() as living:
-            app.state.events = Events(settings, origins, living, now_ms)
-            app.state.breaker = living.breaker
+            breaker = living.breaker
+            registry = CollectorRegistry()
+            ProcessCollector(registry=registry)
+            PlatformCollector(registry=registry)
+            metrics = CollectorMetrics(lambda: breaker.state is State.OPEN, registry)
+            app.state.events = Events(settings, origins, living, metrics, now_ms)
+            ready = lambda: breaker.reason if breaker.state is State.OPEN else None  # noqa: E731
+            app.state.probes = Probes(ready, registry=lambda: registry)
             yield
 
     cors = Middleware(
@@ -83,8 +91,7 @@ def collector(
         Route("/events", _post, methods=["POST"]),
         Route("/beacon.js", _file("beacon.js")),
         Route("/", _file("page.html")),
-        Route("/healthz", _healthz),
-        Route("/readyz", _readyz),
+        *(Route(path, _probe) for path in Probes.paths),
     ]
     return Starlette(routes=routes, middleware=[cors], lifespan=lifespan)
 
@@ -92,12 +99,29 @@ def collector(
 class Events:
     """Answers POST /events."""
 
-    def __init__(self, settings: Settings, origins: list[str], parts: Parts, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        origins: list[str],
+        parts: Parts,
+        metrics: CollectorMetrics,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._metrics = metrics
         self._most_bytes, self._rate = settings.collector_max_kb * 1_024, settings.collector_rate
         self._origins, self._parts, self._now_ms = origins, parts, now_ms
 
     async def answer(self, request: Request) -> Response:
         """The answer to a request, after Kafka's to its records."""
+        began_s, status = time.perf_counter(), 500
+        try:
+            answer = await self._answer(request)
+            status = answer.status_code
+            return answer
+        finally:
+            self._metrics.answered(status, time.perf_counter() - began_s)
+
+    async def _answer(self, request: Request) -> Response:
         parts, headers = self._parts, dict(request.headers.raw)
         if not self._is_from_allowed_page(headers):
             return _refused(Refused(403, "origin", "pages of this origin may not send: see BRAID_COLLECTOR_ORIGINS"))
@@ -112,8 +136,10 @@ class Events:
         visitor = parts.visitors.of(request.headers.getlist("x-forwarded-for"), peer)
         found = judged(values, visitor, not wants_not_to_be_followed(headers), self._now_ms())
         if found.refusals:
+            self._metrics.events("rejected", len(values))
             return _rejected(found, len(values))
         if wait_s := parts.rates.take(found.sites):
+            self._metrics.events("throttled", len(values))
             detail = f"each site may send {self._rate} events/s to an instance of the collector"
             return _refused(Refused(429, "rate", detail), wait_s)
         return await self._send(found)
@@ -122,16 +148,19 @@ class Events:
         parts = self._parts
         if not parts.breaker.enter():
             parts.rates.give_back(found.sites)
+            self._metrics.events("unavailable", len(found.records))
             return self._unavailable()
         try:
             await parts.publisher.send(found.records)
         except BaseException as problem:  # whatever it is: who went in comes out
             parts.breaker.failed(str(problem))
             parts.rates.give_back(found.sites)
+            self._metrics.events("unavailable", len(found.records))
             if isinstance(problem, NotAcknowledged):
                 return self._unavailable(problem)
             raise
         parts.breaker.succeeded()
+        self._metrics.events("accepted", len(found.records))
         return _json(202, {"accepted": len(found.records)})
 
     async def _body(self, request: Request, headers: Mapping[bytes, bytes]) -> bytes:
@@ -163,14 +192,11 @@ async def _post(request: Request) -> Response:
     return await events.answer(request)
 
 
-async def _healthz(request: Request) -> Response:
-    return _json(200, {"status": "alive", "instance": gethostname()})
-
-
-async def _readyz(request: Request) -> Response:
-    breaker: Breaker = request.app.state.breaker
-    ready = breaker.state is not State.OPEN
-    return _json(200 if ready else 503, {"status": "ready" if ready else "not ready", "detail": breaker.reason})
+async def _probe(request: Request) -> Response:
+    probes: Probes = request.app.state.probes
+    answer = probes.answer(request.url.path, request.headers.get("accept", ""))
+    assert answer is not None
+    return Response(answer.body, answer.status, media_type=answer.content_type)
 
 
 def _file(name: str) -> Callable[[Request], Awaitable[Response]]:

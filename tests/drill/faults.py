@@ -202,6 +202,15 @@ class BatchRun:
         self._faults._docker("kill", "--signal", "KILL", self._container)
         self._process.communicate()
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Within the block the driver does not run; its connections stay open."""
+        self._faults._docker("pause", self._container)
+        try:
+            yield
+        finally:
+            self._faults._docker("unpause", self._container)
+
     def finish(self) -> tuple[int, str]:
         """Exit code and all that was said."""
         said, _ = self._process.communicate()

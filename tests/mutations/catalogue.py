@@ -36,6 +36,27 @@ def _test(node: str) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "what is not known is no zero",
+        "serving/families.py",
+        "        if value is not None:\n            family.add_metric(values, float(value))",
+        "        family.add_metric(values, float(value or 0))",
+        _test("unit/test_exporter.py"),
+    ),
+    Mutation(
+        "a spout that asks nobody is not ready",
+        "speed/metrics.py",
+        "    if now_s - planned_s > _SILENT_S:",
+        "    if False:",
+        _test("unit/test_speed_metrics.py"),
+    ),
+    Mutation(
+        "no run fails because nobody hears of it",
+        "batch/lineage.py",
+        "except Exception as problem:",
+        "except ZeroDivisionError as problem:",
+        _test("unit/test_lineage.py"),
+    ),
+    Mutation(
         "acknowledged means that each record is there",
         "ingest/collector/publisher.py",
         "if self._left or self.done.done():",
@@ -1268,14 +1289,14 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         "what is refused in a session does not end it",
         "batch/watch.py",
         "if connection is None or connection.closed:",
-        "if connection is None or self._run_id:",
+        "if connection is None or self.run_id:",
         _test("layer/test_serving_turn.py::test_a_watch_whose_word_is_refused_keeps_the_turn_and_says_it_again"),
     ),
     Mutation(
         "a turn that was lost is asked for until it is free",
         "batch/watch.py",
-        "lacks_turn = not take_turn(connection, self._run_id or None)",
-        "lacks_turn = take_turn(connection, self._run_id or None) is None",
+        "lacks_turn = not take_turn(connection, self.run_id or None)",
+        "lacks_turn = take_turn(connection, self.run_id or None) is None",
         _test("layer/test_serving_turn.py::test_a_watch_asks_for_a_turn_that_it_lost_until_it_is_free"),
     ),
     Mutation(

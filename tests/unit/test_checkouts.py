@@ -103,7 +103,7 @@ def test_another_folders_project_is_named_and_left_alone(checkout: Checkout, tmp
     assert f"project 'braid' belongs to another folder, {other.parent}:" in said
     assert "COMPOSE_PROJECT_NAME=braid-2" in said
     settings = re.findall(r"^#(BRAID_PORT_\w+)=", (ROOT / "compose" / ".env.example").read_text(), re.MULTILINE)
-    assert len(settings) == 6
+    assert len(settings) == 7
     assert [name for name in settings if not re.search(rf"{name}=\d+", said)] == []
 
 

@@ -14,6 +14,7 @@ from pystorm.component import Tuple
 from contract.fetcher import Fetcher
 from contract.master import OffsetRange
 from contract.settings import Settings
+from speed.metrics import SpeedMetrics
 from speed.plan import RangePlan
 from speed.reader import RangeReader
 from speed.sketch_bolt import SketchBolt
@@ -138,6 +139,7 @@ def test_a_bolt_outlives_a_record_that_cannot_be_counted_and_names_it():
     class Bolt(SketchBolt):
         def __init__(self) -> None:
             self.logger, self.failed, self._connection = _Said(), [], None
+            self.metrics = SpeedMetrics()
 
         def _counter_of(self, partition: int) -> Any:
             raise ZeroDivisionError
