@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ MOST_SCOPES = 16
 """So many different questions are asked at once."""
 _WAITING = 256
 """Messages: who is so far behind is let go, and comes again."""
+_IDLE_S = 2.0
+"""So long rests who asks for the board while nobody looks."""
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -84,6 +86,15 @@ class Board:
     @property
     def viewers(self) -> int:
         return sum(map(len, self._viewers.values()))
+
+    async def rest(self, busy_s: float) -> None:
+        """So long while somebody looks; while nobody does, until somebody comes, and not too long."""
+        if self.viewers:
+            await asyncio.sleep(busy_s)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_IDLE_S):
+                await self.somebody.wait()
 
     def last(self, name: str, scope: Scope | None = None) -> Any:
         """What was told last of a part; None if nothing was."""

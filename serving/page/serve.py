@@ -1,17 +1,14 @@
-"""One process: uvicorn, the page, and what fills its board."""
+"""One process: uvicorn, the page, what fills its board, and what says how it is."""
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import uvicorn
-
+from contract.probes import Probes
 from contract.settings import Settings
+from contract.web import beside, serve_http
 from serving.page.app import page
 from serving.page.board import MOST_VIEWERS, Board
 from serving.page.cookbook import questions
@@ -33,33 +30,13 @@ def serve(
 ) -> None:
     """Until SIGTERM or Ctrl-C."""
     board = Board(time.time)
-
-    def ended(task: asyncio.Task[None]) -> None:
-        # A page that is not told anything must not go on; who restarts the process brings it back.
-        if not task.cancelled():
-            log(f"page: {task.exception()!r}")
-            signal.raise_signal(signal.SIGTERM)
-
-    @asynccontextmanager
-    async def watching() -> AsyncIterator[None]:
-        running = asyncio.create_task(Watch(settings, board, compose_file, variables, time.time).run())
-        running.add_done_callback(ended)
-        yield
-        running.cancel()
-        with suppress(asyncio.CancelledError, Exception):
-            await running
-
-    uvicorn.run(
-        page(board, SqlBox(settings), questions(cookbook_file.read_text(encoding="utf-8")), watching),
-        host=host,
-        port=port,
-        loop="uvloop",
-        http="httptools",
-        lifespan="on",
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=2 * MOST_VIEWERS,
-        timeout_graceful_shutdown=_LEAVE_S,
+    watch = Watch(settings, board, compose_file, variables, time.time)
+    app = page(
+        board,
+        SqlBox(settings),
+        questions(cookbook_file.read_text(encoding="utf-8")),
+        lambda: beside(watch.run(), lambda text: log(f"page: {text}")),
     )
+    # Its own port, for the page answers to nobody but this machine's browser.
+    with Probes(watch.pulse.database_away, watch.pulse.stands_still).served(settings.metrics_port):
+        serve_http(app, host, port, 2 * MOST_VIEWERS, _LEAVE_S)
