@@ -25,10 +25,19 @@ class Facts:
     wrong_views: int
 
 
+def quarantined(connection: Connection) -> dict[str, int]:
+    """Records that are no events, by reason, most of them first. It takes as long as the quarantine is large."""
+    return dict(
+        connection.execute(
+            "SELECT reason, count(*) AS records FROM quarantine GROUP BY reason ORDER BY records DESC, reason"
+        ).fetchall()
+    )
+
+
 def read_facts(connection: Connection) -> Facts:
     """Role reader. It counts the quarantine, which takes as long as that is large."""
     with answering(connection), connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
-        quarantined = cursor.execute("SELECT reason, count(*) AS records FROM quarantine GROUP BY reason").fetchall()
+        by_reason = quarantined(connection)
         runs = cursor.execute("SELECT kind, state, count(*) AS runs FROM runs GROUP BY kind, state").fetchall()
         live = cursor.execute(
             "SELECT run_id, extract(epoch FROM published_at)::float8 AS published_s FROM runs WHERE is_live"
@@ -42,7 +51,7 @@ def read_facts(connection: Connection) -> Facts:
             "WHERE verdict = 'wrong' AND run_id = (SELECT max(run_id) FROM drift_summary)"
         ).fetchone()
     return Facts(
-        quarantined={row["reason"]: row["records"] for row in quarantined},
+        quarantined=by_reason,
         runs={(row["kind"], row["state"]): row["runs"] for row in runs},
         live_run_id=live["run_id"] if live else None,
         published_s=live["published_s"] if live else None,

@@ -14,12 +14,16 @@ _VARIABLE = re.compile(r"\$\{(?P<name>\w+):-(?P<default>[^}]*)\}")
 
 
 def memory_limits(compose_file: Path, environ: Mapping[str, str]) -> dict[str, int]:
-    """Bytes by service, of those that stay; variables have the value of `environ`, or else their default."""
+    """Bytes by service, of those that stay; variables have the value of `environ`, or else their default.
+
+    What only METRICS=1 starts is not there without it.
+    """
+    left_out = set() if environ.get("METRICS") == "1" else {"metrics"}
     services = YAML(typ="safe").load(compose_file.read_text(encoding="utf-8"))["services"]
     return {
         name: _bytes(str(service["mem_limit"]), environ) * int(_filled(str(service.get("scale", 1)), environ))
         for name, service in services.items()
-        if service.get("restart") == "unless-stopped"
+        if service.get("restart") == "unless-stopped" and not left_out.intersection(service.get("profiles", ()))
     }
 
 

@@ -11,6 +11,7 @@ from psycopg.rows import dict_row
 
 from contract.views import VIEWS
 from serving.database import Connection
+from serving.facts import quarantined
 from serving.page.scope import Scope
 from serving.page.series import Row
 
@@ -107,9 +108,9 @@ def runs(connection: Connection) -> dict[str, Any]:
 
 def quarantine(connection: Connection) -> list[dict[str, Any]]:
     """How many records are no events, by reason, and the last ones of each."""
-    found = _dicts(
-        connection, "SELECT reason, count(*) AS records FROM quarantine GROUP BY reason ORDER BY records DESC, reason"
-    )
+    found: list[dict[str, Any]] = [
+        {"reason": reason, "records": records} for reason, records in quarantined(connection).items()
+    ]
     for reason in found:
         reason["samples"] = _dicts(
             connection,

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.errors import InputError
-from serving.page.budgets import machine_memory, memory_limits
+from serving.page.budgets import machine_memory
 from serving.page.freshness import Freshness
 from serving.page.outages import WORTH_S, Outages
 from serving.page.scope import RANGES, Scope
 from serving.page.series import Outage, Row, columns, error_band
 from serving.page.shares import Share, Shares
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def row(at_s: int, views: int = 5) -> Row:
@@ -191,18 +188,6 @@ def test_an_outage_begins_when_it_was_last_seen_up_and_short_ones_are_none():
     outages.see("ZooKeeper", False, 50)
     outages.see("ZooKeeper", True, 51)
     assert outages.of("ZooKeeper", 60) == []
-
-
-def test_every_container_that_stays_has_its_limit():
-    limits = memory_limits(ROOT / "compose" / "compose.yaml", {"SPARK_WORKER_LIMIT": "3g", "BRAID_COLLECTORS": "2"})
-    assert limits["kafka"] == 832 << 20
-    assert limits["datanode-2"] == limits["datanode-1"]
-    assert limits["spark-worker"] == 3 << 30
-    assert limits["collector"] == 2 * (512 << 20)
-    assert "page" in limits
-    assert "topic" not in limits
-    defaults = memory_limits(ROOT / "compose" / "compose.yaml", {"SPARK_WORKER_LIMIT": "", "BRAID_COLLECTORS": ""})
-    assert defaults["spark-worker"] == 2_048 << 20
 
 
 def test_the_machines_memory_is_read_in_bytes():
