@@ -352,8 +352,10 @@ def _welcome(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _page(settings: Settings, options: argparse.Namespace) -> None:
+    from contract import logs
     from serving.page.serve import serve
 
+    logger = logs.begin("serving page", settings)
     variables = {name: value for name, _, value in (one.partition("=") for one in options.set)}
     serve(
         settings,
@@ -362,7 +364,7 @@ def _page(settings: Settings, options: argparse.Namespace) -> None:
         options.compose_file,
         options.cookbook,
         variables,
-        lambda text: print(f"braid: {text}", file=sys.stderr, flush=True),
+        logger.error,
     )
 
 

@@ -69,7 +69,6 @@ def page(
         Route("/stream", _stream),
         Route("/sql", _sql, methods=["POST"]),
         Route("/about", _fixed(msgspec.json.encode(about), "application/json")),
-        Route("/healthz", _fixed(b'{"status":"alive"}', "application/json")),
         *(Route(place, _file(file)) for place, file in _files()),
     ]
     return Starlette(routes=routes, lifespan=lifespan, middleware=[Middleware(_OwnHost)])

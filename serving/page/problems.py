@@ -41,7 +41,7 @@ def of_servers(
         asked = told.get(server.status_name or "")
         why_not = answers.get(server.name, "not asked yet")
         up: bool | None = None if server.name not in answers else why_not is None
-        detail = why_not or (asked.detail if asked else "takes connections" if server.ports else "its container runs")
+        detail = why_not or (asked.detail if asked else "is ready" if server.path else "takes connections")
         # guard: a server that answers nonsense is not well
         if up and asked and not asked.up:
             up, detail = False, asked.detail

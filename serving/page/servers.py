@@ -1,4 +1,4 @@
-"""Which servers there are, whether each takes connections, and what a person is told when one does not."""
+"""Which servers there are, whether each takes connections or is ready, and what a person is told when one is not."""
 
 from __future__ import annotations
 
@@ -7,24 +7,28 @@ import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import msgspec
+
 from contract.settings import Settings
 from serving.spark_page import SPARK_PAGE_PORT, is_standalone
+from serving.status import NIMBUS_PORT
 
 ANSWER_S = 2.0
+_READY = "/readyz"
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server of the stack. It listens at one of its `ports`; who has none is known by name as long as its container runs.
+    """A server of the stack, and the port at which it listens.
 
     `status_name` is what `serving.status` calls it, if it asks it too; `without` is what does not go on without it; `path`
-    is where it says over HTTP whether it is ready.
+    is where it says over HTTP whether it is ready, as processes of ours do (contract/probes.py).
     """
 
     name: str
     service: str
     host: str
-    ports: tuple[int, ...]
+    port: int
     without: str
     status_name: str | None = None
     path: str | None = None
@@ -47,60 +51,56 @@ def servers(settings: Settings) -> tuple[Server, ...]:
             "Kafka",
             "kafka",
             kafka_host,
-            (int(kafka_port or 9092),),
+            int(kafka_port or 9092),
             "no event is taken, so nobody knows what happens meanwhile; producers keep or lose what they have",
             "Kafka",
         ),
-        Server("collector", "balancer", "balancer", (8000,), "no event is taken over HTTP", path="/readyz"),
-        Server("archiver", "archiver", "archiver", (), no_archive),
-        Server("HDFS NameNode", "namenode", hdfs.hostname or "", (hdfs.port or 9870,), no_archive, "HDFS NameNode"),
-        Server("DataNode 1", "datanode-1", "datanode-1", (9866,), "each block of the archive has one copy less"),
-        Server("DataNode 2", "datanode-2", "datanode-2", (9866,), "each block of the archive has one copy less"),
-        Server("ZooKeeper", "zookeeper", "zookeeper", (2181,), "Storm counts on, and does not start anything that ends"),
+        Server("collector", "balancer", "balancer", 8000, "no event is taken over HTTP", path=_READY),
+        Server("archiver", "archiver", "archiver", settings.metrics_port, no_archive, path=_READY),
+        Server("HDFS NameNode", "namenode", hdfs.hostname or "", hdfs.port or 9870, no_archive, "HDFS NameNode"),
+        Server("DataNode 1", "datanode-1", "datanode-1", 9866, "each block of the archive has one copy less"),
+        Server("DataNode 2", "datanode-2", "datanode-2", 9866, "each block of the archive has one copy less"),
+        Server("ZooKeeper", "zookeeper", "zookeeper", 2181, "Storm counts on, and does not start anything that ends"),
         Server(
             "Storm Nimbus",
             "nimbus",
             settings.nimbus_host,
-            (6627,),
+            NIMBUS_PORT,
             "Storm counts on, and starts nothing elsewhere",
             "Storm Nimbus",
         ),
-        Server("Storm supervisor", "supervisor", "supervisor", (6700, 6701), no_count),
-        Server("Spark worker", "spark-worker", "spark-worker", (8081,), no_batch),
+        # One of its processes answers for spout and bolts.
+        Server("speed layer", "supervisor", "supervisor", settings.metrics_port, no_count, path=_READY),
+        Server("Spark worker", "spark-worker", "spark-worker", 8081, no_batch),
         Server(
             "TimescaleDB",
             "timescaledb",
             settings.database_host,
-            (settings.database_port,),
+            settings.database_port,
             "no question is answered; what comes waits in Kafka, and is counted later",
             "TimescaleDB",
         ),
     ]
     if is_standalone(settings):
         found.insert(
-            -2, Server("Spark master", "spark-master", spark.hostname or "", (SPARK_PAGE_PORT,), no_batch, "Spark master")
+            -2, Server("Spark master", "spark-master", spark.hostname or "", SPARK_PAGE_PORT, no_batch, "Spark master")
         )
     return tuple(found)
 
 
+class _Said(msgspec.Struct):
+    """In the body of an answer that is no 200."""
+
+    detail: str = ""
+
+
 async def unanswered(server: Server) -> str | None:
     """Why it takes no connection, or is not ready; None if all is well."""
-    why = None
-    for port in server.ports or (None,):
-        why = await _why_not(server, port)
-        if why is None:
-            return None
-    return why
-
-
-async def _why_not(server: Server, port: int | None) -> str | None:
     try:
         async with asyncio.timeout(ANSWER_S):
             loop = asyncio.get_running_loop()
-            await loop.getaddrinfo(server.host, port or 0, type=socket.SOCK_STREAM)
-            if port is None:
-                return None
-            reader, writer = await asyncio.open_connection(server.host, port)
+            await loop.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
+            reader, writer = await asyncio.open_connection(server.host, server.port)
             try:
                 return None if server.path is None else await _not_ready(server, reader, writer)
             finally:
@@ -115,9 +115,16 @@ async def _why_not(server: Server, port: int | None) -> str | None:
 
 async def _not_ready(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str | None:
     writer.write(f"GET {server.path} HTTP/1.0\r\nHost: {server.host}\r\n\r\n".encode())
-    status = (await reader.readline()).decode("latin-1").split()
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    status = head.partition(b"\r\n")[0].decode("latin-1").split()
     # guard: who takes connections may not be ready
-    return None if status[1:2] == ["200"] else f"not ready: {' '.join(status[1:]) or 'no answer'}"
+    if status[1:2] == ["200"]:
+        return None
+    try:
+        said = msgspec.json.decode(body, type=_Said).detail
+    except msgspec.MsgspecError:
+        said = ""
+    return f"not ready: {said or ' '.join(status[1:]) or 'no answer'}"
 
 
 async def ask_all(every: tuple[Server, ...]) -> dict[str, str | None]:

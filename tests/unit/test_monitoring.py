@@ -95,7 +95,7 @@ def test_panels_have_a_title_and_ask_something_of_a_source_that_is_provisioned()
 
 def test_prometheus_asks_each_process_of_ours_and_servers_that_are_there():
     config = yaml_of(CONF / "prometheus" / "prometheus.yml")["scrape_configs"]
-    assert {job["job_name"] for job in config} >= {"archiver", "speed", "exporter", "collector"}
+    assert {job["job_name"] for job in config} >= {"archiver", "speed", "page", "exporter", "collector"}
     services = yaml_of(ROOT / "compose" / "compose.yaml")["services"]
     targets = [target for job in config for static in job.get("static_configs", ()) for target in static["targets"]]
     hosts = {target.partition(":")[0] for target in targets} - {"127.0.0.1"}

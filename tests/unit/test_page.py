@@ -27,6 +27,7 @@ from serving.page.servers import ask_all, servers, unanswered
 from serving.page.source import AWAY_S, Source
 from serving.page.sql_box import MOST_AT_ONCE, MOST_CHARACTERS, Busy, SqlBox
 from serving.status import Health, OpenTransaction, Status
+from tests.fixtures.status import SERVERS
 
 ALL, SHOP = Scope("", "1h"), Scope("shop", "1h")
 OUR_HOST = "127.0.0.1:8082"
@@ -233,7 +234,7 @@ def test_no_other_name_is_ours(client: TestClient, host: str, place: str):
 
 @pytest.mark.parametrize("host", ["localhost:8082", "127.0.0.1:8082", "[::1]:8082", "localhost"])
 def test_the_loopback_is_ours(client: TestClient, host: str):
-    assert client.get("/healthz", headers={"Host": host}).status_code == 200
+    assert client.get("/about", headers={"Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(("statement", "status"), [("away", 503), ("busy", 429)])
@@ -310,10 +311,7 @@ def test_questions_have_their_heading_and_their_answer():
 
 
 def status(**changed: Any) -> Status:
-    health = [
-        Health(name, "", True, "says so")
-        for name in ("Kafka", "HDFS NameNode", "Storm Nimbus", "Spark master", "TimescaleDB")
-    ]
+    health = [Health(name, "", True, "says so") for name in SERVERS]
     fields: dict[str, Any] = {
         "health": health,
         "positions": [],
@@ -330,21 +328,13 @@ def status(**changed: Any) -> Status:
 
 def test_a_server_that_is_away_is_named_with_what_that_means_and_what_helps():
     every = servers(Settings())
-    answers = {server.name: None for server in every} | {"Storm supervisor": "connection refused"}
+    answers = {server.name: None for server in every} | {"speed layer": "connection refused"}
     rows, problems = of_servers(every, answers, status())
-    assert [row["name"] for row in rows if not row["up"]] == ["Storm supervisor"]
+    assert [row["name"] for row in rows if not row["up"]] == ["speed layer"]
     (problem,) = problems
-    assert problem.what == "Storm supervisor: connection refused"
+    assert problem.what == "speed layer: connection refused"
     assert "counted later" in problem.means
     assert list(problem.commands) == ["make up", "make logs S=supervisor"]
-
-
-def test_every_server_is_a_service_of_compose():
-    text = (Path(__file__).resolve().parents[2] / "compose" / "compose.yaml").read_text(encoding="utf-8")
-    services = set(re.findall(r"^  ([a-z0-9-]+):", text.partition("\nservices:")[2], re.MULTILINE))
-    assert {server.service for server in servers(Settings())} <= services
-    told = {server.status_name for server in servers(Settings())} - {None}
-    assert told == {part.name for part in status().health}
 
 
 def test_a_server_that_takes_connections_and_answers_nonsense_is_down():
@@ -376,26 +366,27 @@ def test_who_listens_answers_and_who_does_not_says_why():
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("sent", "said"),
     [
-        (b"HTTP/1.1 200 OK", None),
-        (b"HTTP/1.1 503 Service Unavailable", "not ready: 503 Service Unavailable"),
+        (b"HTTP/1.1 200 OK\r\n\r\n{}", None),
+        (b'HTTP/1.1 503 x\r\nA: b\r\n\r\n{"status":"not ready","detail":"HDFS is away"}', "not ready: HDFS is away"),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n<html>", "not ready: 503 Service Unavailable"),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n{}", "not ready: 503 Service Unavailable"),
         (b"", "not ready: no answer"),
     ],
 )
-def test_who_takes_connections_and_is_not_ready_says_so(line: bytes, said: str | None):
+def test_who_takes_connections_and_is_not_ready_says_so(sent: bytes, said: str | None):
     async def answer() -> str | None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readline()
-            writer.write(line + b"\r\n\r\n" if line else b"")
+            writer.write(sent)
             writer.close()
 
         listening = await asyncio.start_server(serve, "127.0.0.1", 0)
         async with listening:
             port = listening.sockets[0].getsockname()[1]
             collector = next(server for server in servers(Settings()) if server.path)
-            # One of its ports is enough.
-            return await unanswered(replace(collector, host="127.0.0.1", ports=(1, port)))
+            return await unanswered(replace(collector, host="127.0.0.1", port=port))
 
     assert asyncio.run(answer()) == said
 

@@ -17,7 +17,7 @@ function noted(title, node) {
 
 export class Panels {
   constructor() {
-    this.servers = new Table("Whether each takes connections", [{ head: "server" }, { head: "state" }, { head: "says" }], { tall: true });
+    this.servers = new Table("Whether each takes connections or is ready", [{ head: "server" }, { head: "state" }, { head: "says" }], { tall: true });
     byId("servers").replaceChildren(this.servers.node, (this.outages = element("div")));
     this.pages = new Table("Pages", [{ head: "page" }, { head: "site" }, number("views"), number("visitors"), number("errors"), number("p95")], { tall: true });
     byId("pages").replaceChildren((this.pagesSince = element("p", { class: "note" })), this.pages.node);
