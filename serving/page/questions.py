@@ -130,9 +130,11 @@ def _scoped(
     connection: Connection, view: str, statement: LiteralString, scope: Scope, since: datetime, **more: sql.Composable
 ) -> list[tuple[Any, ...]]:
     """The statement with {plain} and {view}, plain numbers and sketches of the view, and {where}, the scope's condition."""
-    plain = f"{view}_by_day" if scope.range.by_day else view
-    time = sql.SQL("day") if scope.range.by_day else sql.SQL("bucket")
-    conditions = [sql.SQL("{} >= {}").format(time, sql.Literal(since.date() if scope.range.by_day else since))]
+    # Who declares a view need not declare its rows of days.
+    by_day = scope.range.by_day and any(one.by_day for one in VIEWS if one.name == view)
+    plain = f"{view}_by_day" if by_day else view
+    time = sql.SQL("day") if by_day else sql.SQL("bucket")
+    conditions = [sql.SQL("{} >= {}").format(time, sql.Literal(since.date() if by_day else since))]
     if scope.site:
         conditions.append(sql.SQL("site = {}").format(sql.Literal(scope.site)))
     query = sql.SQL(statement).format(

@@ -74,7 +74,6 @@ def test_referrers_are_those_of_the_view_that_has_them(empty_database: Settings,
         "referrers", ("site", "referrer_host"), timedelta(hours=1), (Count("views"), Distinct("visitors", of="visitor_id"))
     )
     views = (*VIEWS, view)
-    scope = Scope(ALL, "24h")
     assert questions.referrer_view() is None
     migrate(empty_database, views)
     frame = events().with_columns(
@@ -87,10 +86,14 @@ def test_referrers_are_those_of_the_view_that_has_them(empty_database: Settings,
         commit(speed, frame, views=views)
     monkeypatch.setattr(questions, "VIEWS", views)
     with connect(empty_database, "reader") as reader:
-        found = questions.top_referrers(reader, scope, datetime(2026, 1, 1, tzinfo=UTC))
+        # It has no rows of days.
+        of_hours, of_days = (
+            questions.top_referrers(reader, Scope(ALL, name), datetime(2026, 1, 1, tzinfo=UTC)) for name in ("24h", "30d")
+        )
     expected = frame.group_by(pl.col("referrer").is_null()).len().sort("len", descending=True)
-    assert [row["views"] for row in found] == expected["len"].to_list()
-    assert [row["referrer_host"] for row in found] == ["", "news.example"]
+    assert [row["views"] for row in of_hours] == expected["len"].to_list()
+    assert [row["referrer_host"] for row in of_hours] == ["", "news.example"]
+    assert of_days == of_hours
 
 
 def test_the_ledger_and_what_is_quarantined_are_those_of_the_views(reader: Connection, filled: pl.DataFrame):
