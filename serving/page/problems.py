@@ -47,9 +47,13 @@ def of_servers(
             up, detail = False, asked.detail
         rows.append({"name": server.name, "service": server.service, "up": up, "detail": detail})
         if up is False:
-            what = detail if detail.startswith(server.name) else f"{server.name}: {detail}"
-            problems.append(Problem(what, server.without, server.advice()))
+            problems.append(Problem(said_of(server.name, detail), server.without, server.advice()))
     return rows, problems
+
+
+def said_of(server: str, why: str) -> str:
+    """Why it is away, with its name, which some reasons begin with."""
+    return why if why.startswith(server) else f"{server}: {why}"
 
 
 def of_status(status: Status | None, archive_stood_s: Mapping[int, float]) -> list[Problem]:

@@ -40,7 +40,7 @@ class Pulse:
     def database_away(self) -> str | None:
         """Why the page has nothing new to show, if so."""
         why = self._heard.database.why_away(self._clock())
-        return None if why is None else f"TimescaleDB: {why}"
+        return None if why is None else problems.said_of("TimescaleDB", why)
 
     def tell(self) -> None:
         """Whoever looks; what is as it was is not told again."""

@@ -108,6 +108,8 @@ def test_the_page_is_ready_with_the_database_and_alive_as_long_as_its_loops_go_o
     assert (pulse.database_away(), pulse.stands_still()) == (None, None)
     heard.database.error = "connection refused"
     assert pulse.database_away() == "TimescaleDB: connection refused"
+    heard.database.error = "TimescaleDB at 127.0.0.1:5433 does not answer"
+    assert pulse.database_away() == heard.database.error
     later_s = time.monotonic() + 31
     monkeypatch.setattr(pulse_module.time, "monotonic", lambda: later_s)
     assert "nobody was told anything for 31 s" in (pulse.stands_still() or "")
