@@ -159,7 +159,7 @@ class RangeCounter:
         rows = reads = 0
         while first_offset < wanted.next_offset:
             read = self._decoded(OffsetRange(wanted.partition, first_offset, wanted.next_offset))
-            rows += self._count_read(read, self._reader.position())
+            rows += self._count_read(read)
             first_offset = read.offsets.next_offset
             reads += 1
             if reads % _SAY_EVERY_READS == 0:
@@ -167,8 +167,8 @@ class RangeCounter:
                 self._log(f"partition {wanted.partition}: counted up to {first_offset} of {wanted.next_offset}")
         return rows
 
-    def _count_read(self, read: _Read, read_to: LogPosition) -> int:
-        """Commit it, in halves if it is too much at once. `read_to` is where the reader stands, in its log."""
+    def _count_read(self, read: _Read) -> int:
+        """Commit it, in halves if it is too much at once. It is of what the reader has read last, or a half of that."""
         rules = self._forgotten.rules
         # guard: what is forgotten is not counted
         kept = read.without(rules)
@@ -177,7 +177,6 @@ class RangeCounter:
         identities = Identities.of(distinct)
         # guard: dedupe across ranges
         recent = self._recent.repeats(identities)
-        position = replace(read_to, next_offset=read.offsets.next_offset)
         while True:
             # guard: dedupe against counted days
             repeats = recent | self._counted_days.repeats(identities)
@@ -186,12 +185,14 @@ class RangeCounter:
             duplicate = len(kept.events) - len(fresh)
             forgotten = len(read.events) + len(read.rejects) - len(kept.events) - len(kept.rejects)
             generation = self._counted_days.generation
+            # Kafka was asked for it while this was computed, and its answer is seldom waited for.
+            position = replace(self._reader.position(), next_offset=read.offsets.next_offset)
             first_ms = int(read.kafka_times_ms.min()) if read.received else None
             judged = (len(fresh), duplicate, kept.rejects, generation, position, forgotten, rules.version, first_ms)
             counted = Counted(rows, read.received, *judged)
             # guard: a commit is bounded
             if counted.size_bytes > COMMIT_BYTES and read.received > 1:
-                return sum(self._count_read(half, read_to) for half in read.halves())
+                return sum(self._count_read(half) for half in read.halves())
             try:
                 self._commit(read.offsets, counted)
             except PublicationRefused:
@@ -199,7 +200,7 @@ class RangeCounter:
             except StatementsRefused:
                 self._forgotten.refresh()
                 # Which of them are the first of their identity may be another question now.
-                return self._count_read(read, read_to)
+                return self._count_read(read)
             else:
                 break
         self._recent.add(identities, read.offsets.next_offset)

@@ -123,7 +123,7 @@ class RangeReader:
         count = min(inside, self._prefetched.count_within(self._most_bytes))
         is_whole = count == inside and self._reached_offset >= wanted.next_offset
         self._next_offset = wanted.next_offset if is_whole else int(offsets[count - 1]) + 1
-        # The answer comes while the caller decodes.
+        # The answer comes while the caller decodes and counts.
         self._asked = ask_topic(self._admin, self._settings)
         return OffsetRange(self._partition, wanted.first_offset, self._next_offset), self._prefetched.take(count)
 
