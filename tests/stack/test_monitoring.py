@@ -237,7 +237,7 @@ def test_lines_are_json_on_request_one_a_commit(stack: Stack):
     for service, process in (("archiver", "ingest archive"), ("supervisor", "speed sketch_bolt")):
 
         def said(service: str = service, process: str = process) -> list[dict[str, Any]]:
-            # Before each line compose 2.26 clears the one that the terminal would have there, also where there is no terminal.
+            # Before each line compose 2.26 clears the one that a terminal would have there, in a pipe too.
             text = stack.compose("logs", "--no-log-prefix", "--no-color", service).replace("\x1b[2K", "")
             # What the JVM says before it reads how to log is no line of ours.
             lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
