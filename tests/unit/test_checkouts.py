@@ -21,6 +21,7 @@ echo "$*" >>"$here/asked"
 case $1 in
     ps) cat "$here/containers" ;;
     image) [[ -e $here/built ]] ;;
+    version) [[ ! -e $here/version ]] || cat "$here/version" ;;
     compose) [[ $2 == version ]] || env >"$here/environment" ;;
     exec) "$here/console" "$@" ;;
 esac
@@ -174,6 +175,13 @@ def test_a_machine_without_gnu_tools_is_told_what_to_install(checkout: Checkout,
     said = checkout.refusal("make", "up", PATH=path)
     assert "GNU's timeout, stat and readlink are needed" in said
     assert "brew install bash coreutils" in said
+
+
+def test_podman_is_refused_before_anything_is_built(checkout: Checkout):
+    (checkout.bin / "version").write_text("Podman Engine Conmon Engine\n")
+    said = checkout.refusal("make", "up")
+    assert "the engine that answers is Podman" in said
+    assert "https://docs.docker.com/engine/security/rootless" in said
 
 
 def test_the_project_of_env_is_the_one_that_is_looked_for(checkout: Checkout):
