@@ -31,7 +31,7 @@ from ingest.source import Group, Source, id_of
 from ingest.tally import Judge, Tally
 
 # What is announced at once: as much as is read ahead. It doubles, because each announcement is a file on HDFS.
-_LEAST_PORTION_BYTES, _MOST_PORTION_BYTES = 1 << 20, 32 << 20
+_LEAST_PORTION_BYTES, _MOST_PORTION_BYTES = 4 << 20, 32 << 20
 _DELIVER_EVERY_S = 10.0
 
 ReaderOf = Callable[[bytes, str | None], LineReader]

@@ -78,7 +78,11 @@ class Splitter:
                 return
             yield self._piece(self._begun, self._long_bytes, self._long.digest())
             self._begun, self._long_bytes, data = b"", 0, data[end:]
-        if self._begun:
+        end, rest = data.rfind(b"\n") + 1, b""
+        if end and len(data) - end < _ROOM_BYTES:
+            # The whole lines are copied once, and not with the rest before.
+            data, rest = b"".join((self._begun, memoryview(data)[:end])), data[end:]
+        elif self._begun:
             data = self._begun + data
         at = 0
         while (long_at := _long_line(data, at)) >= 0:
@@ -94,7 +98,7 @@ class Splitter:
         end = data.rfind(b"\n", at) + 1
         if end > at:
             yield self._piece(data[at:end] if at or end < len(data) else data)
-        self._begun = data[max(at, end) :]
+        self._begun = data[max(at, end) :] + rest
 
     def end(self) -> Piece | None:
         """The line without its end, if there is one, as the last one of the text."""

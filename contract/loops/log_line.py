@@ -44,8 +44,8 @@ MOST_ESCAPE_BYTES = 2
 
 # Rows of what was found, one column a line. A line of another form has no client, no visitor and no value. What stands
 # before the time ends at _CLIENT_END. DROPPED says whose size was not counted, since no body was sent.
-_LINE, _LINE_END, _CLIENT_END, VISITOR, _VALUE, _VALUE_END, DROPPED = range(7)
-ROWS = 7
+LINE, LINE_END, _CLIENT_END, VISITOR, DROPPED = range(5)
+ROWS = 5
 OF_HEAD, OF_HEADERS = 1, 2
 # The texts before the values of an event.
 _ID, _TIME, _PAGE, _VISITOR_ID, _STATUS, _BYTES_SENT, _DURATION_MS, _REFERRER, _USER_AGENT = range(9)
@@ -324,7 +324,10 @@ def _put_event(
 def write_events(
     text: Text, offset: int, longest: int, last_day: int, before: Text, before_ends: Positions, found: Positions, out: Text
 ) -> int:
-    """Write the events of all lines one after the other and where they are; returns where the last one ends."""
+    """Write the event of each line, or nothing, and a line end; returns where the last one ends.
+
+    No event has a line end in it.
+    """
     quotes = np.empty(_MOST_QUOTES, np.int64)
     at = place = 0
     for number in range(found.shape[1]):
@@ -346,10 +349,9 @@ def write_events(
         after = place
         if after > first and text[after - 1] == _RETURN:
             after, odd = after - 1, odd - 1
-        found[_LINE, number], found[_LINE_END, number] = first, place
+        found[LINE, number], found[LINE_END, number] = first, place
         found[_CLIENT_END, number] = first
         found[VISITOR, number], found[DROPPED, number] = -1, 0
-        found[_VALUE, number] = at
         if not odd and after - first <= longest and 2 <= count <= _MOST_QUOTES and count % 2 == 0:
             event_end = _put_event(
                 text,
@@ -369,8 +371,20 @@ def write_events(
             )
             if event_end > 0:
                 at = event_end
-        found[_VALUE_END, number] = at
+        out[at] = _NEW_LINE
+        at += 1
         place += 1  # the line's end
+    return at
+
+
+@compiled(int64(_Bytes, _Found, _Written))
+def write_clients(text: Text, found: Positions, out: Text) -> int:
+    """Write what stands before the time of each line, or nothing, and a line end; returns where the last one ends."""
+    at = 0
+    for number in range(found.shape[1]):
+        at = put(text, found[LINE, number], found[_CLIENT_END, number], out, at)
+        out[at] = _NEW_LINE
+        at += 1
     return at
 
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -234,6 +235,14 @@ def test_a_line_with_one_byte_changed_is_what_it_is_by_itself(line: bytes, at: i
 
 def test_the_corpus_is_read_together_as_one_by_one():
     read_together(b"\n".join(case.value or b"" for case in LINES))
+
+
+def test_what_was_in_memory_before_ends_no_line(monkeypatch: pytest.MonkeyPatch):
+    block = "\n".join((COMBINED, COMBINED.replace("198.51.100.7", "1.2.3.456"), COMBINED)).encode()
+    monkeypatch.setattr(np, "empty", lambda shape, kind: np.full(shape, ord("\n"), kind))
+    usual = LOG.usual_lines(SOURCE).read(0, block, LAST_DAY)
+    assert [bool(value) for value in usual.values] == [True, False, True]
+    assert [number for number, _, _ in usual.others] == [1]
 
 
 @pytest.mark.parametrize(
