@@ -138,6 +138,7 @@ def test_questions_of_an_empty_database_have_answers(reader: Connection):
     assert questions.series(reader, scope, SINCE) == []
     assert questions.totals(reader, scope, SINCE)["visitors"] is None
     assert questions.top_pages(reader, scope, SINCE) == questions.quarantine(reader) == questions.sites(reader) == []
+    assert questions.top_referrers(reader, scope, SINCE) == []
     assert questions.ledger(reader)["batch_counted"] == 0
     assert questions.runs(reader) == {"runs": [], "live": None}
 
