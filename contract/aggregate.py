@@ -6,7 +6,7 @@ Rows come sorted by bucket and keys, so equal content is an equal frame.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from contract.columns import column_of, integers, texts
 from contract.groups import Groups
+from contract.keys import Key
 from contract.sketches.hash import hash_texts
 from contract.views import VIEWS, View
 
@@ -109,8 +110,7 @@ class _Texts(_Column):
         from contract.loops import grouping
 
         self._content, self._bounds = texts(column)
-        nothing_else = np.zeros(len(column), np.int64)
-        numbers, firsts = grouping.number(nothing_else, self._content, self._bounds, grouping.keys(), _FEW_SLOTS)
+        numbers, firsts = _numbered(self._content, self._bounds)
         ranks = np.empty(len(firsts), np.int64)
         ranks[numbers[grouping.sort(self._content, self._bounds, firsts)]] = np.arange(len(firsts))
         super().__init__(ranks[numbers], max(1, len(firsts)))
@@ -121,12 +121,42 @@ class _Texts(_Column):
         return column_of(name, pa.large_string(), *grouping.take(self._content, self._bounds, rows))
 
 
+class _Derived(_Column):
+    """What a key derives from texts. Each different text is derived once: events share them, and to derive takes longest."""
+
+    def __init__(self, column: pl.Series, derive: Callable[[pl.Series], pl.Series]) -> None:
+        from contract.loops import grouping
+
+        content, bounds = texts(column)
+        self._numbers, firsts = _numbered(content, bounds)
+        different = column_of("", pa.large_string(), *grouping.take(content, bounds, firsts))
+        self._derived = _Texts(derive(different))
+        # guard: each event has the host of its own referrer
+        super().__init__(self._derived.codes[self._numbers], self._derived.below)
+
+    def take(self, name: str, rows: NDArray[np.int64]) -> pl.Series:
+        return self._derived.take(name, self._numbers[rows])
+
+
+def _numbered(content: NDArray[np.uint8], bounds: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which of the different texts each is, and where each of those is first."""
+    from contract.loops import grouping
+
+    nothing_else = np.zeros(len(bounds) - 1, np.int64)
+    return grouping.number(nothing_else, content, bounds, grouping.keys(), _FEW_SLOTS)
+
+
+def _key_column(key: Key, events: pl.DataFrame) -> _Column:
+    column = events[key.field]
+    return _Texts(column) if key.derive is None else _Derived(column, key.derive)
+
+
 def aggregate(events: pl.DataFrame, views: Sequence[View] = VIEWS) -> dict[str, pl.DataFrame]:
     """Partial rows of each view, by its name, with the view's schema; the events must be free of repeats."""
     times = integers(events["event_time"])
     # Views share keys and measures; what the events bring to one is found out once.
     grouped_by = {key.name: key for view in views for key in view.grouped_by}
-    keys = {name: _Texts(key.values(events)) for name, key in grouped_by.items()}
+    keys = {name: _key_column(key, events) for name, key in grouped_by.items()}
     measures = {id(measure): measure for view in views for measure in view.measures}
     items = {number: measure.items(events) for number, measure in measures.items()}
     rows = {}

@@ -141,15 +141,20 @@ def _digest(parts: object) -> str:
     return sha256(repr(parts).encode()).hexdigest()[:16]
 
 
+# What several views have is worked out of the events once, if it is one object.
+_COUNTED, _VISITORS = Count("views"), Distinct("visitors", of="visitor_id")
 TRAFFIC: Sequence[Measure] = (
-    Count("views"),
+    _COUNTED,
     Count("errors", where=pl.col("status") >= 500),
     Sum("bytes_sent"),
-    Distinct("visitors", of="visitor_id"),
+    _VISITORS,
     Quantiles("latency", of="duration_ms"),
 )
 
 VIEWS: tuple[View, ...] = (
     View("site_traffic", keys=("site",), bucket=timedelta(minutes=1), measures=tuple(TRAFFIC), by_day=True),
     View("page_traffic", keys=("site", "page"), bucket=timedelta(hours=1), measures=tuple(TRAFFIC), by_day=True),
+    View(
+        "referrers", keys=("site", "referrer_host"), bucket=timedelta(hours=1), measures=(_COUNTED, _VISITORS), by_day=True
+    ),
 )

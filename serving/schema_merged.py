@@ -136,7 +136,7 @@ def _columns_by_name(view: StoredView) -> dict[str, list[_Column]]:
             f"when the row's time begins, in UTC; it is {_width(view)} long",
         )
     )
-    keys = [_column(key, "text", "a key: rows are told apart by it") for key in view.keys]
+    keys = [_column(key.name, "text", f"a key: {key.meaning or 'rows are told apart by it'}") for key in view.grouped_by]
     plain = [
         _Column(
             column.name,
@@ -237,9 +237,10 @@ def _comments(view: StoredView) -> sql.Composed:
     """Of each view, column and function; clients and psql show them."""
     rows_of = f"a row per {view.shown_group[0]} (UTC) and {', '.join(view.keys)}" if view.keys else "a row per bucket (UTC)"
     merged = "batch and speed rows merged, exact at every moment"
+    keys = "".join(f". {key.name} is {key.meaning}" for key in view.grouped_by if key.meaning)
     whats = {
-        view.name: f"{rows_of}: plain numbers; {merged}. Numbers that merge further are in {view.sketches}",
-        view.sketches: f"{rows_of}: sketches, for visitors and percentiles of several rows; {merged}. Plain in {view.name}",
+        view.name: f"{rows_of}: plain numbers; {merged}. Numbers that merge further are in {view.sketches}{keys}",
+        view.sketches: f"{rows_of}: sketches, to be merged over several rows; {merged}. Plain in {view.name}{keys}",
     }
     statements: list[sql.Composed] = []
     for name, what in whats.items():

@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from math import isinf
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -22,12 +23,16 @@ from contract.sketches.hash import hash_texts
 
 Record = tuple[int, int, int, bytes | None]  # partition, offset, kafka_time_ms, value
 
-_SITE, _PAGE, _DAY = ("site",), ("site", "page"), timedelta(days=1)
+_SITE, _PAGE, _REFERRER = ("site",), ("site", "page"), ("site", "referrer_host")
+_MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+_TRAFFIC = ("views", "errors", "bytes_sent", "visitors", "durations")
 VIEWS = {
-    "site_traffic": (_SITE, timedelta(minutes=1)),
-    "site_traffic_by_day": (_SITE, _DAY),
-    "page_traffic": (_PAGE, timedelta(hours=1)),
-    "page_traffic_by_day": (_PAGE, _DAY),
+    "site_traffic": (_SITE, _MINUTE, _TRAFFIC),
+    "site_traffic_by_day": (_SITE, _DAY, _TRAFFIC),
+    "page_traffic": (_PAGE, _HOUR, _TRAFFIC),
+    "page_traffic_by_day": (_PAGE, _DAY, _TRAFFIC),
+    "referrers": (_REFERRER, _HOUR, ("views", "visitors")),
+    "referrers_by_day": (_REFERRER, _DAY, ("views", "visitors")),
 }
 TEXTS = {
     "event_id": 256,
@@ -89,8 +94,9 @@ class Outcome:
             return None
         self.seen.add((time.date(), event["event_id"]))
         self.counted += 1
-        for view, (keys, width) in VIEWS.items():
-            row = self.rows[view][(time - (time - EPOCH) % width, *(event[key] for key in keys))]
+        of_event = {**event, "referrer_host": host_of(event.get("referrer"))}
+        for view, (keys, width, _) in VIEWS.items():
+            row = self.rows[view][(time - (time - EPOCH) % width, *(of_event[key] for key in keys))]
             row.views += 1
             row.errors += event["status"] >= 500
             row.bytes_sent += event["bytes_sent"]
@@ -140,11 +146,23 @@ def event_of(value: bytes | None, kafka_time_ms: int) -> tuple[dict[str, Any], d
 
 
 def expected_rows(outcome: Outcome, view: str) -> list[tuple[Any, ...]]:
-    """(bucket, keys…, views, errors, bytes_sent, hll bytes, histogram integers) of a view, sorted: what the tables hold."""
+    """(bucket, keys…, measures…) of a view, sorted, with hll bytes and histogram integers: what the tables hold."""
+    stored = {"visitors": sketch_of, "durations": histogram_of}
+    _, _, measures = VIEWS[view]
     return [
-        (*group, row.views, row.errors, row.bytes_sent, sketch_of(row.visitors), histogram_of(row.durations))
+        (*group, *(stored.get(name, int)(getattr(row, name)) for name in measures))
         for group, row in sorted(outcome.rows[view].items())
     ]
+
+
+def host_of(referrer: str | None) -> str:
+    """The name of the server in a URL, in lower case; empty if there is no URL, and no name that a site may have."""
+    try:
+        parts = urlsplit(referrer or "")
+    except ValueError:
+        return ""
+    name = (parts.hostname or "") if parts.scheme else ""
+    return name if len(name) <= TEXTS["site"] and not re.search(r"[\s:\\]", name) else ""
 
 
 def sketch_of(visitors: Iterable[str]) -> bytes:

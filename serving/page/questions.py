@@ -57,18 +57,20 @@ def top_pages(connection: Connection, scope: Scope, since: datetime) -> list[dic
 
 
 def referrer_view() -> str | None:
-    """The view of the catalogue that counts by where visitors came from; None if there is none."""
-    return next((view.name for view in VIEWS if "referrer_host" in view.keys), None)
+    """The view of the catalogue that counts by where visitors of a site came from; None if there is none."""
+    return next((view.name for view in VIEWS if {"site", "referrer_host"} <= set(view.keys)), None)
 
 
 def top_referrers(connection: Connection, scope: Scope, since: datetime) -> list[dict[str, Any]]:
-    """The hosts that most views came from; the empty one stands for views that name none."""
+    """The hosts that most views came from, without the site itself; the empty one stands for direct visits."""
     view = referrer_view()
     if view is None:
         return []
+    # guard: a site is no referrer of its own
     statement: LiteralString = """
         SELECT referrer_host, total(views) AS views, merged_count(visitors)
-        FROM {view} WHERE {where} GROUP BY referrer_host ORDER BY views DESC, referrer_host LIMIT {top}"""
+        FROM {view} WHERE {where} AND referrer_host <> lower(site)
+        GROUP BY referrer_host ORDER BY views DESC, referrer_host LIMIT {top}"""
     rows = _scoped(connection, view, statement, scope, since, top=sql.Literal(_TOP))
     return [dict(zip(("referrer_host", "views", "visitors"), row, strict=True)) for row in rows]
 

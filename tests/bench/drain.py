@@ -17,7 +17,7 @@ _SEED = 7
 def drain(place: Place, rounds: int) -> Iterator[Row]:
     """The speed layer, drain of a full topic: events/s into merged SQL, against one loop, Spark, Flink, a naive topology.
 
-    Everything on: strict decoder, removal of repeats, both views; the ledger must hold every record at the end, and every
+    Everything on: strict decoder, removal of repeats, all views; the ledger must hold every record at the end, and every
     event but the few that the Bloom filters may drop.
     """
     place.start_anew()

@@ -1,8 +1,8 @@
 """What people would use instead of the speed layer: each rival drains the bench's topic into tables of its own.
 
 Like Braid each is measured from the first rows that can be seen until all are there, and only if both of its views then hold
-exactly the events that it should count. Which records are events is its own decoder's affair: `takes` has the reasons for
-which Braid rejects what the rival counts.
+exactly the events that it should count. They are those of traffic: Braid has referrers too, and no rival is asked for them.
+Which records are events is its own decoder's affair: `takes` has the reasons for which Braid rejects what the rival counts.
 """
 
 from __future__ import annotations

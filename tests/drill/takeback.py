@@ -10,7 +10,7 @@ from tests.drill.scene import Scene
 
 _EVENTS, _BROKEN, _DAYS = 5_000, 50, 4
 # Everything that has a value, a key or a hash of an event, whichever run's it is.
-_TABLES = ("batch_site_traffic", "batch_page_traffic", "speed_site_traffic", "speed_page_traffic")
+_TABLES = tuple(f"{part}_{view}" for part in ("batch", "speed") for view in ("site_traffic", "page_traffic", "referrers"))
 # DataNodes are known by name only inside the network.
 _SEARCH = (Path(__file__).parent / "inside" / "search_archive.py").read_text(encoding="utf-8")
 

@@ -34,7 +34,7 @@ from serving.handoff import Counts, begin_run, commit_range, fail_run, positions
 from speed.day_filters import DayFilters
 from speed.dedupe import Identities
 from tests.fixtures.archived import PARTITIONS, archive, archive_whole, ends_of, traffic
-from tests.fixtures.views import stored_rows
+from tests.fixtures.views import as_the_oracle_has_them, stored_rows
 from tests.oracle import Record, expected_rows, pipeline
 
 
@@ -57,7 +57,7 @@ def merged(settings: Settings, view: Any) -> list[tuple[Any, ...]]:
     columns = ", ".join((*view.group, *(measure.name for measure in view.measures)))
     with connect(settings, "reader") as connection:
         rows = connection.execute(f"SELECT {columns} FROM {stored_rows(view)} ORDER BY {', '.join(view.group)}").fetchall()
-    return [(*row[:-2], bytes.fromhex(row[-2].removeprefix("\\x")), row[-1]) for row in rows]
+    return as_the_oracle_has_them(view, rows)
 
 
 def test_rows_equal_the_oracles_with_overlapping_files_and_a_cut_inside_a_file(batch: Settings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,6 +24,7 @@ from serving.page.scope import RANGES, Scope
 from serving.page.sql_box import LIMIT_S, MOST_BYTES, MOST_ROWS, SqlBox
 from tests.fixtures.cookbook import events, fill
 from tests.fixtures.handoff import commit
+from tests.oracle import host_of
 
 SHOP, ALL = "shop", ""
 SINCE = datetime(2026, 11, 10, tzinfo=UTC)
@@ -69,12 +71,33 @@ def test_what_a_page_has_is_merged_over_its_rows(reader: Connection, filled: pl.
     assert questions.sites(reader) == ["shop", "blog"]
 
 
-def test_referrers_are_those_of_the_view_that_has_them(empty_database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    view = View(
-        "referrers", ("site", "referrer_host"), timedelta(hours=1), (Count("views"), Distinct("visitors", of="visitor_id"))
+@pytest.mark.parametrize("name", ["24h", "30d"])
+def test_referrers_are_those_of_other_sites_and_direct_visits(reader: Connection, filled: pl.DataFrame, name: str) -> None:
+    found = questions.top_referrers(reader, Scope(SHOP, name), SINCE)
+    outcome = [
+        (host_of(referrer), visitor)
+        for time, site, referrer, visitor in filled.select("event_time", "site", "referrer", "visitor_id").iter_rows()
+        if time >= SINCE and site == SHOP and host_of(referrer) != SHOP
+    ]
+    views = Counter(host for host, _ in outcome)
+    assert [(row["referrer_host"], row["views"]) for row in found] == sorted(
+        views.items(), key=lambda item: (-item[1], item[0])
     )
-    views = (*VIEWS, view)
+    assert {row["referrer_host"] for row in found} > {"", "search.example"}
+    for row in found:
+        visitors = len({visitor for host, visitor in outcome if host == row["referrer_host"]})
+        assert abs(row["visitors"] - visitors) <= max(1, 0.07 * visitors)
+
+
+def test_referrers_of_another_catalogue_are_those_of_the_view_that_has_them(
+    empty_database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(questions, "VIEWS", VIEWS[:1])
     assert questions.referrer_view() is None
+    view = View(
+        "origins", ("site", "referrer_host"), timedelta(hours=1), (Count("views"), Distinct("visitors", of="visitor_id"))
+    )
+    views = (*VIEWS[:1], view)
     migrate(empty_database, views)
     frame = events().with_columns(
         referrer=pl.when(pl.col("site") == "blog").then(pl.lit("https://news.example/a")),
@@ -115,6 +138,7 @@ def test_questions_of_an_empty_database_have_answers(reader: Connection):
     assert questions.series(reader, scope, SINCE) == []
     assert questions.totals(reader, scope, SINCE)["visitors"] is None
     assert questions.top_pages(reader, scope, SINCE) == questions.quarantine(reader) == questions.sites(reader) == []
+    assert questions.top_referrers(reader, scope, SINCE) == []
     assert questions.ledger(reader)["batch_counted"] == 0
     assert questions.runs(reader) == {"runs": [], "live": None}
 

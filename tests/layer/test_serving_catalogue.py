@@ -63,6 +63,9 @@ def of_both(name: str, *states: str) -> dict[tuple[str, int], str]:
     return {(view, number): state for view in (name, f"{name}_by_day") for number, state in versions}
 
 
+OTHERS = of_both("page_traffic", "live") | of_both("referrers", "live")
+
+
 def is_visible(reader: Connection, view: str) -> bool:
     return reader.execute("SELECT to_regclass(%s)", [f"public.{view}"]).fetchone() != (None,)
 
@@ -123,7 +126,7 @@ def test_a_changed_view_answers_as_it_was_until_its_history_is_there(
     commit(speed, frame[100:200], views=views)
     assert_merged(reader, frame[:200], VIEWS[1:])
     assert_merged(reader, frame[:100], VIEWS[:1])
-    assert catalogue(reader) == of_both("site_traffic", "leaving", "building") | of_both("page_traffic", "live")
+    assert catalogue(reader) == of_both("site_traffic", "leaving", "building") | OTHERS
     run = full_run(batch, frame[:200], views=views)
     assert_merged(reader, frame[:200], views)
     commit(speed, frame[200:], views=views)
@@ -134,8 +137,9 @@ def test_a_changed_view_answers_as_it_was_until_its_history_is_there(
     assert tables(database) == {
         *("batch_site_traffic_v2", "batch_site_traffic_by_day_v2", "speed_site_traffic_v2"),
         *("batch_page_traffic", "batch_page_traffic_by_day", "speed_page_traffic"),
+        *("batch_referrers", "batch_referrers_by_day", "speed_referrers"),
     }
-    assert catalogue(reader) == of_both("site_traffic", "dropped", "live") | of_both("page_traffic", "live")
+    assert catalogue(reader) == of_both("site_traffic", "dropped", "live") | OTHERS
     # Earlier runs have no rows of it.
     with pytest.raises(RollbackRefused, match=f"no run before run {run.run_id}, the live one, is kept"):
         rollback(batch)
@@ -170,7 +174,7 @@ def test_a_view_that_comes_back_begins_anew(
     speed, batch = migrated(VIEWS)
     commit(speed, frame[200:])
     # The first version lacks what came while the second one was filled.
-    states = of_both("site_traffic", "leaving", "retired", "building") | of_both("page_traffic", "live")
+    states = of_both("site_traffic", "leaving", "retired", "building") | OTHERS
     assert catalogue(reader) == states
     full_run(batch, frame)
     assert_merged(reader, frame)

@@ -46,7 +46,7 @@ def days(reader: Connection, view: str, zone: str, *bounds: str) -> dict[date, i
 
 @pytest.mark.usefixtures("across_midnight")
 def test_days_of_a_zone_of_whole_hours_are_right_from_each_view(reader: Connection) -> None:
-    for view in ("site_traffic", "page_traffic", "site_traffic_sketches", "page_traffic_sketches"):
+    for view in ("site_traffic", "page_traffic", "referrers", "site_traffic_sketches", "page_traffic_sketches"):
         assert days(reader, view, NEW_YORK) == {date(2026, 1, 14): 3, date(2026, 1, 15): 5}, view
 
 

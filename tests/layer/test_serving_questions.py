@@ -61,11 +61,18 @@ _WRAPPED = (
 )
 
 
+def of_its_measures(view: View, parts: Sequence[str]) -> list[str]:
+    """Those parts of a question that the view has columns for."""
+    lacks = {"errors", "bytes_sent", "latency"} - {measure.name for measure in view.measures}
+    return [part for part in parts if not any(name in part for name in lacks)]
+
+
 def of_sums(chance: random.Random, view: View) -> str:
     # Half of them may be answered from rows of days.
     is_of_days = chance.random() < 0.5
     plain = chance.random() < 0.5
     sums, others = (_SUMS, _OTHERS + _WORKED_OUT) if plain else (_SUMS + _SKETCHES, _OTHERS)
+    sums, others = of_its_measures(view, sums), of_its_measures(view, others)
     groups = [*view.keys, *([] if is_of_days else ["date_trunc('hour', {first})"])]
     by = chance.sample(groups, chance.randint(0, min(2, len(groups))))
     asked = [*by, *chance.sample(sums, chance.randint(1, 2))]
@@ -79,7 +86,7 @@ def of_sums(chance: random.Random, view: View) -> str:
     if by:
         question += f" GROUP BY {chance.choice(['', '', 'CUBE '])}({', '.join(by)})"
     if chance.random() < 0.3:
-        question += f" HAVING sum(errors) > {chance.randint(0, 20)}"
+        question += f" HAVING sum(views) > {chance.randint(0, 80)}"
     return question.replace("{first}", view.shown_group[0])
 
 
@@ -93,7 +100,7 @@ def of_first_rows(chance: random.Random, view: View) -> str:
     name, measures = chance.choice(
         [(view.name, ["visitors", "latency_p95"]), (view.sketches, ["visitors::text AS visitors", "latency"])]
     )
-    columns = ", ".join([*view.shown_group, "views", *measures])
+    columns = ", ".join([*view.shown_group, "views", *of_its_measures(view, measures)])
     question = f"SELECT {columns} FROM {name} WHERE {chance.choice(_CONDITIONS)} ORDER BY {', '.join(order)} {rows}{limit}"
     return question.replace("{first}", view.shown_group[0])
 

@@ -91,9 +91,9 @@ def test_tasks_that_share_days_write_side_by_side(
     days: list[date] = []
 
     def work(page: str) -> None:
-        # Each task has pages of its own; rows of sites are all in the first.
+        # Each task has pages of its own; rows that are not of a page are all in the first.
         rows = batch_rows(frame.filter(pl.col("page") == page))
-        for name in ("site_traffic", "site_traffic_by_day"):
+        for name in (view.name for view in with_rollups(VIEWS) if "page" not in view.keys):
             rows[name] = batch_rows(frame)[name] if page == PAGES[0] else rows[name].clear()
         part = ledger_of(frame.filter(pl.col("page") == page))
         with connect(database, "batch") as connection:

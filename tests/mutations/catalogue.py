@@ -252,6 +252,20 @@ MUTATIONS = (
         _test("layer/test_serving_readers.py::test_a_partition_that_comes_later_does_not_bring_absorbed_rows_back"),
     ),
     Mutation(
+        "each event has the host of its own referrer",
+        "contract/aggregate.py",
+        "self._derived.codes[self._numbers], self._derived.below",
+        "self._derived.codes[np.minimum(self._numbers, 0)], self._derived.below",
+        _test("unit/test_kernel.py::test_views_are_counted_by_the_host_that_each_came_from"),
+    ),
+    Mutation(
+        "a site is no referrer of its own",
+        "serving/page/questions.py",
+        " AND referrer_host <> lower(site)",
+        "",
+        _test("layer/test_page.py::test_referrers_are_those_of_other_sites_and_direct_visits"),
+    ),
+    Mutation(
         "rows of days are a view's own",
         "contract/views.py",
         "in names and not view.by_day:",

@@ -11,8 +11,8 @@ import psycopg
 
 from batch.audit_logs import check_changes
 from batch.findings import Check
-from contract.views import VIEWS, with_rollups
-from tests.fixtures.views import stored_rows
+from contract.views import VIEWS, View, with_rollups
+from tests.fixtures.views import as_the_oracle_has_them, stored_rows
 from tests.oracle import Record, expected_rows, pipeline
 from tests.simulate.archive_check import ArchiveChecker
 from tests.simulate.forget_check import ForgetChecker
@@ -136,8 +136,9 @@ class Checker:
         rejected = sorted((one.partition, one.offset) for one, verdict in verdicts.items() if verdict == "quarantined")
         assert quarantine == rejected, f"quarantine {quarantine}, truth {rejected}"
         counted = sorted(self._record(one) for one, verdict in verdicts.items() if verdict == "counted")
-        for name, rows in _expected(tuple(counted)).items():
-            assert merged[name] == rows, f"{name}: merged {_sums(merged[name])}, truth {_sums(rows)}"
+        for view, rows in _expected(tuple(counted)):
+            has = merged[view.name]
+            assert has == rows, f"{view.name}: merged {_sums(view, has)}, truth {_sums(view, rows)}"
         assert len({one.time_ms for one in members}) == len(members), "a record is there twice"
         self._losses.check(lost, {one.time_ms: one for one in members}, self._progress)
 
@@ -180,7 +181,7 @@ class Checker:
     def _rows(self, view: Any) -> list[tuple[Any, ...]]:
         columns = ", ".join((*view.group, *(measure.name for measure in view.measures)))
         rows = self._eye.execute(f"SELECT {columns} FROM {stored_rows(view)} ORDER BY {', '.join(view.group)}")  # type: ignore[arg-type]
-        return [(*row[:-2], bytes.fromhex(row[-2].removeprefix("\\x")), row[-1]) for row in rows]
+        return as_the_oracle_has_them(view, rows)
 
 
 class _Ranges:
@@ -194,10 +195,10 @@ class _Ranges:
 
 
 @lru_cache(maxsize=1_000)
-def _expected(records: tuple[Record, ...]) -> dict[str, list[tuple[Any, ...]]]:
+def _expected(records: tuple[Record, ...]) -> list[tuple[View, list[tuple[Any, ...]]]]:
     outcome = pipeline(records)
-    return {view.name: expected_rows(outcome, view.name) for view in with_rollups(VIEWS)}
+    return [(view, expected_rows(outcome, view.name)) for view in with_rollups(VIEWS)]
 
 
-def _sums(rows: list[tuple[Any, ...]]) -> str:
-    return f"{len(rows)} rows, {sum(row[-5] for row in rows)} views"
+def _sums(view: View, rows: list[tuple[Any, ...]]) -> str:
+    return f"{len(rows)} rows, {sum(row[len(view.group)] for row in rows)} views"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -80,7 +79,7 @@ def test_views_are_added_changed_and_removed_as_the_page_says(stack: Stack):
     edits = (
         ("Measure, Quantiles, Sum\n", "Measure, Quantiles, Seen, Sum\n"),
         ("VIEWS: tuple[View, ...] = (", f"{declaration}\nVIEWS: tuple[View, ...] = ("),
-        ('    View("page_traffic",', '    *VISITORS,\n    View("page_traffic",'),
+        ('    View("page_traffic",', '    *CLIENTS,\n    View("page_traffic",'),
     )
     with changed_code("contract/views.py", *edits) as folder, Polls(stack, TOTALS, NEW) as polls:
         deploy_s(stack, folder)
@@ -93,19 +92,17 @@ def test_views_are_added_changed_and_removed_as_the_page_says(stack: Stack):
     events = counted_events(stack)
     assert stack.ask("SELECT sum(views), sum(speed_views) > 0 FROM visitor_days") == [(len(events), True)]
     visitor = events[-1][1]["visitor_id"]
-    of_day, of_site, of_host = (
+    of_day, of_site, of_agent = (
         query.replace("visitor-7", visitor).replace("'demo'", f"'{SITE}'") for query in blocks("sql")
     )
     days = {(event["site"], time.date()) for time, event in events if event["visitor_id"] == visitor}
     assert days <= set(stack.ask(of_day))
     sites = {site for site, _ in days}
     assert {site for site, was_here, _ in stack.ask(of_site) if was_here} >= sites
-    hosts: dict[str, int] = defaultdict(int)
-    for _, event in events:
-        if event["site"] == SITE and event.get("referrer"):
-            hosts[urlsplit(event["referrer"]).hostname or ""] += 1
-    assert {host: views for host, views, _ in stack.ask(of_host)} == {host: views for host, views in hosts.items() if host}
-    assert stack.ask("SELECT sum(views) FROM referrers") == [(len(events),)]
+    agents = Counter(event["user_agent"] for _, event in events if event["site"] == SITE and event.get("user_agent"))
+    assert 1 < len(agents) <= 10
+    assert {agent: views for agent, views, _ in stack.ask(of_agent)} == agents
+    assert stack.ask("SELECT sum(views) FROM user_agents") == [(len(events),)]
 
     # Half days instead of days.
     before = stack.everything()
@@ -119,4 +116,4 @@ def test_views_are_added_changed_and_removed_as_the_page_says(stack: Stack):
 
     deploy_s(stack, ROOT)
     assert stack.everything() == before
-    assert stack.ask("SELECT to_regclass('visitor_days'), to_regclass('referrers')") == [(None, None)]
+    assert stack.ask("SELECT to_regclass('visitor_days'), to_regclass('user_agents')") == [(None, None)]

@@ -23,8 +23,17 @@ from tests.drill.truth import Totals, Truth
 from tests.oracle import VIEWS, Record
 
 TIME_MS = 1_779_000_000_000
-AT_REST = Poll(0.0, {0: 100, 1: 50}, dict.fromkeys(VIEWS, (0, 0, 0)), 150, 140, 7, 3, 0)
 STATUSES = {"a": 200, "b": 500, "c": 200, "d": 404}
+
+
+def sums(views: int, errors: int) -> dict[str, tuple[int, ...]]:
+    """Of each view, of events of ten bytes each."""
+    return {
+        view: (views, errors, 10 * views) if "errors" in measures else (views,) for view, (_, _, measures) in VIEWS.items()
+    }
+
+
+AT_REST = Poll(0.0, {0: 100, 1: 50}, sums(0, 0), 150, 140, 7, 3, 0)
 
 
 def record(partition: int, offset: int, name: str) -> Record:
@@ -48,7 +57,7 @@ TRUTH = Truth(
 def seen(zero: int, one: int, views: int, errors: int, duplicate: int = 0, quarantined: int = 0, **changed: Any) -> Poll:
     """A poll that stands at these positions and shows these numbers, consistent in itself."""
     shown = Poll(
-        1.0, {0: zero, 1: one}, dict.fromkeys(VIEWS, (views, errors, 10 * views)),
+        1.0, {0: zero, 1: one}, sums(views, errors),
         150 + views + duplicate + quarantined, 140 + views, 7 + duplicate, 3 + quarantined, 0,
     )  # fmt: skip
     return replace(shown, **changed)
@@ -85,6 +94,7 @@ def test_a_reader_who_saw_the_truth_has_nothing_to_complain_of():
         # One view only, one column only.
         (seen(104, 52, 4, 1, 1, 1, sums={**TRUE[-1].sums, "page_traffic": (4, 1, 41)}), {"exceeded"}, 1),
         (seen(104, 52, 4, 1, 1, 1, sums={**TRUE[-1].sums, "site_traffic": (4, 0, 40)}), {"missing", "shrank"}, 1),
+        (seen(104, 52, 4, 1, 1, 1, sums={**TRUE[-1].sums, "referrers": (5,)}), {"exceeded"}, 1),
         (seen(104, 52, 4, 1, 1, 1, unbalanced=2), {"ledger"}, 0),
         # Right for where it stands, but an earlier poll stood further.
         (seen(101, 51, 2, 0), {"position", "shrank"}, 0),

@@ -21,11 +21,11 @@ from contract.keys import host_of
 from contract.loops import grouping
 from contract.measures import Count, Distinct, Seen, Sum
 from contract.views import VIEWS, View, catalogue_digest, with_rollups
+from tests import oracle
 
 EVERY_MEASURE = (
     *VIEWS,
     View("visitor_days", ("site",), timedelta(days=1), (Count("views"), Seen("seen", of="visitor_id", bits=256))),
-    View("referrers", ("site", "referrer_host"), timedelta(hours=1), (Count("views"),)),
 )
 MICROSECONDS = st.integers(1_431_820_800_000_000, 1_431_907_300_000_000)  # 17 May 2015 and a minute more
 
@@ -44,7 +44,8 @@ def event_frames(draw: st.DrawFn) -> pl.DataFrame:
                     "status": st.sampled_from([200, 499, 500, 503]),
                     "bytes_sent": st.integers(0, 1 << 40),
                     "duration_ms": st.none() | st.floats(0, 86_400_000),
-                    "referrer": st.none() | st.sampled_from(["", "https://a.example/", "https://b.example", "x"]),
+                    "referrer": st.none()
+                    | st.sampled_from(["", "https://a.example/", "https://A.Example/x", "https://b.example", "x"]),
                 }
             ),
             max_size=25,
@@ -185,6 +186,7 @@ def test_identity_hashes_never_change():
 def test_only_columns_that_views_read_are_needed():
     assert columns_read() == [
         "partition", "offset", "event_id", "event_time", "site", "status", "bytes_sent", "visitor_id", "duration_ms", "page",
+        "referrer",
     ]  # fmt: skip
 
 
@@ -228,6 +230,19 @@ def test_the_host_of_a_referrer():
         None: "",
     }
     assert dict(zip(urls, host_of(pl.Series(list(urls), dtype=pl.String)), strict=True)) == urls
+    assert {url: oracle.host_of(url) for url in urls} == urls
+
+
+@settings(max_examples=60, deadline=None)
+@given(event_frames())
+def test_views_are_counted_by_the_host_that_each_came_from(events: pl.DataFrame):
+    (view,) = [view for view in VIEWS if view.name == "referrers"]
+    rows = aggregate(events, [view])["referrers"]
+    counted = {(bucket, site, host): views for bucket, site, host, views, _ in rows.iter_rows()}
+    assert counted == Counter(
+        (time.replace(minute=0, second=0, microsecond=0), site, oracle.host_of(referrer))
+        for time, site, referrer in events.select("event_time", "site", "referrer").iter_rows()
+    )
 
 
 def test_a_derived_key_is_made_of_its_field():
@@ -259,7 +274,7 @@ def test_digests_tell_declarations_apart():
 
 def test_digests_never_change():
     # Another digest of the same declaration would compute all history anew.
-    assert [view.digest for view in VIEWS] == ["1c5db7b41d8f8354", "94908b2e21f67317"]
+    assert [view.digest for view in VIEWS] == ["1c5db7b41d8f8354", "94908b2e21f67317", "ef0e58522273ada4"]
 
 
 def test_by_day_makes_a_view_of_whole_days_that_readers_have_too():

@@ -72,13 +72,13 @@ export class Panels {
 
   showReferrers({ since, rows, view }) {
     if (!view) {
-      this.referrersSince.replaceChildren(...words("No view counts referrers. docs/add-a-view.md adds one, and `make deploy` computes its history."));
+      this.referrersSince.replaceChildren(...words("No view in contract/views.py has the keys `site` and `referrer_host`."));
       this.referrers.node.hidden = true;
       return;
     }
     this.referrers.node.hidden = false;
-    this.referrersSince.textContent = `since ${day(since)} ${clock(since).slice(0, 5)}`;
-    this.referrers.show(rows.map((row) => [row.referrer_host || "(none named)", count(row.views), count(row.visitors)]));
+    this.referrersSince.textContent = `since ${day(since)} ${clock(since).slice(0, 5)}; other pages of the site left out`;
+    this.referrers.show(rows.map((row) => [row.referrer_host || "(direct)", count(row.views), count(row.visitors)]));
   }
 
   showLag(rows) {
