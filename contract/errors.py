@@ -295,6 +295,14 @@ class EngineUnavailable(BraidError):
         return cls(f"{engine} at {address} {state} ({detail}); try again, `make status` shows what is up")
 
 
+class PortTaken(BraidError):
+    """Somebody else listens where this process was to answer."""
+
+    @classmethod
+    def of(cls, port: int, cause: OSError, setting: str) -> Self:
+        return cls(f"nothing can listen on port {port} ({cause.strerror}): {setting}=… chooses another, 0 any that is free")
+
+
 class StatementRefused(BraidError):
     """The database answers, and did not do what it was asked, because it has no room, no time or no means."""
 

@@ -16,6 +16,8 @@ import msgspec
 from prometheus_client import REGISTRY, CollectorRegistry, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
+from contract.errors import PortTaken
+
 # When each series began says no more than when its process did, and is as many series again.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -67,8 +69,11 @@ class Probes:
 
     @contextmanager
     def served(self, port: int, host: str = "0.0.0.0") -> Iterator[int]:
-        """Answers in threads for as long as the block lasts; yields the port, which for 0 is a free one. OSError."""
-        server = self.server(port, host)
+        """Answers in threads for as long as the block lasts; yields the port, which for 0 is a free one. PortTaken."""
+        try:
+            server = self.server(port, host)
+        except OSError as error:
+            raise PortTaken.of(port, error, "BRAID_METRICS_PORT") from error
         try:
             yield server.server_address[1]
         finally:

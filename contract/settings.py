@@ -130,7 +130,10 @@ class Settings:
         0,
     )
     metrics_port: int = _setting(
-        "BRAID_METRICS_PORT", 9464, "where archiver, speed layer, page and exporter answer /healthz, /readyz and /metrics", 1
+        "BRAID_METRICS_PORT",
+        9464,
+        "where archiver, speed layer, page and exporter answer /healthz, /readyz and /metrics; 0 is any free port",
+        0,
     )
     log_format: str = _setting("BRAID_LOG_FORMAT", "text", "what our processes log: lines of text, or of JSON with `json`")
     log_level: str = _setting("BRAID_LOG_LEVEL", "info", "`debug` logs each commit and each file of the archive too")

@@ -47,6 +47,8 @@ def archiver(settings: Settings) -> Iterator[subprocess.Popen[str]]:
         "BRAID_ARCHIVE_ROOT": settings.archive_root,
         "BRAID_ARCHIVE_FLUSH_MS": "200",
         "BRAID_ARCHIVE_MERGE_FILES": "3",
+        # Another test may have one at the same time.
+        "BRAID_METRICS_PORT": "0",
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "ingest", "archive"], env=environment, stderr=subprocess.PIPE, text=True

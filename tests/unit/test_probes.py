@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
+from contract.errors import PortTaken
 from contract.probes import Probes
 
 
@@ -80,5 +81,6 @@ def test_nothing_listens_after_the_block(process: Served):
 
 
 def test_a_port_that_is_taken_is_said(process: Served):
-    with pytest.raises(OSError, match="in use"), Probes().served(process.port, "127.0.0.1"):
+    said = rf"port {process.port} \(Address already in use\): BRAID_METRICS_PORT=… chooses another"
+    with pytest.raises(PortTaken, match=said), Probes().served(process.port, "127.0.0.1"):
         pass
