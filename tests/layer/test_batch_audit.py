@@ -127,7 +127,7 @@ def test_a_good_pipeline_then_one_changed_row_and_one_wrong_count(pipeline: Pipe
         runs = reader.execute("SELECT kind, state FROM runs ORDER BY run_id").fetchall()
         assert runs == [("incremental", "published"), ("audit", "audited")]
         verdicts = reader.execute("SELECT kind, verdict FROM drift_summary WHERE row_count > 0 ORDER BY run_id").fetchall()
-        # The first run finds no row of days that readers have.
+        # Rows by day only audits compare.
         assert verdicts == [("incremental", "equal")] * len(VIEWS) + [("audit", "equal")] * len(with_rollups(VIEWS))
         # What readers see is as before.
         assert reader.execute("SELECT sum(counted) = (SELECT sum(views) FROM site_traffic) FROM ledger").fetchone() == (
