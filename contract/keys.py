@@ -1,50 +1,168 @@
-"""What rows are grouped by: text fields of the event, and texts that follow from one; those are declared in KEYS."""
+"""What rows are grouped by: a text of the event, or a text that follows from a field. A stream declares which there are.
+
+Where the field is not known, the key is the empty text.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal, get_args
+from zoneinfo import available_timezones
 
 import polars as pl
 
-from contract.event import EVENT_SCHEMA, MAX_PAGE_LENGTH, SITE_LENGTH, json_schema
+from contract.errors import CatalogueError
+from contract.fields import Boolean, Decimal, Double, Enumeration, Field, Integer, Text, Timestamp
 
-# Scheme, perhaps a user, the name, and then something else or nothing. A name that is longer than a site's is none.
-_HOST = rf"^[A-Za-z][A-Za-z0-9+.\-]*://(?:[^/?#@\s]*@)?([^/?#:@\[\]\\\s]{{1,{SITE_LENGTH}}})(?:[:/?#]|$)"
+HOST_LENGTH = 253
+# Scheme, perhaps a user, the name, and then something else or nothing. A name that is longer than a host's may be is none.
+_HOST = rf"^[A-Za-z][A-Za-z0-9+.\-]*://(?:[^/?#@\s]*@)?([^/?#:@\[\]\\\s]{{1,{HOST_LENGTH}}})(?:[:/?#]|$)"
+_LONGEST_NUMBER = 32
+Part = Literal["date", "month", "weekday", "hour"]
+_FORMATS: dict[str, str] = {"date": "%Y-%m-%d", "month": "%m", "weekday": "%u", "hour": "%H"}
 
 
 @dataclass(frozen=True)
-class Key:
-    """A key column: a text field of the event, or what `derive` makes of that column; empty where it is not known."""
+class Key(ABC):
+    """A key column, made of the column `field`."""
 
     name: str
     field: str
-    max_length: int
-    derive: Callable[[pl.Series], pl.Series] | None = None
 
+    @property
+    @abstractmethod
+    def max_length(self) -> int:
+        """Of its texts, in characters."""
+
+    @abstractmethod
     def values(self, events: pl.DataFrame) -> pl.Series:
-        """The key of each event; null is the empty text."""
-        texts = events[self.field]
-        return texts if self.derive is None else self.derive(texts)
+        """The key of each event, a text; null is the empty text."""
 
+    @abstractmethod
     def declaration(self) -> tuple[str, ...]:
         """What decides its values."""
-        return (self.name, self.field, "" if self.derive is None else self.derive.__name__)
+
+    @abstractmethod
+    def check(self, field: Field | None) -> None:
+        """Raise CatalogueError unless it can be made of that field."""
+
+    def _require(self, is_right: bool, otherwise: str) -> None:
+        if not is_right:
+            raise CatalogueError(f"key {self.name}: {otherwise}")
 
 
-def host_of(urls: pl.Series) -> pl.Series:
-    """The host name of each URL, in lower case; empty where there is none."""
-    return urls.str.extract(_HOST, 1).str.to_lowercase().fill_null("")
+@dataclass(frozen=True)
+class AsIs(Key):
+    """A text field itself."""
+
+    longest: int
+
+    @property
+    def max_length(self) -> int:
+        return self.longest
+
+    def values(self, events: pl.DataFrame) -> pl.Series:
+        return events[self.field]
+
+    def declaration(self) -> tuple[str, ...]:
+        return (self.name, self.field, "")
+
+    def check(self, field: Field | None) -> None:
+        self._require(isinstance(field, Text | Enumeration), f"{self.field} is no text")
 
 
-KEYS = {key.name: key for key in (Key("referrer_host", "referrer", SITE_LENGTH, host_of),)}
+@dataclass(frozen=True)
+class Host(Key):
+    """The host name of a URL, in lower case; empty where there is none."""
+
+    @property
+    def max_length(self) -> int:
+        return HOST_LENGTH
+
+    def values(self, events: pl.DataFrame) -> pl.Series:
+        return events[self.field].str.extract(_HOST, 1).str.to_lowercase().fill_null("")
+
+    def declaration(self) -> tuple[str, ...]:
+        # The name that it had when the first views were stored.
+        return (self.name, self.field, "host_of")
+
+    def check(self, field: Field | None) -> None:
+        self._require(isinstance(field, Text), f"{self.field} is no text, so it holds no URL")
 
 
-def key_of(name: str) -> Key | None:
-    """The key of that name; None if there is neither a text field nor a derived key of that name."""
-    if name in KEYS:
-        return KEYS[name]
-    if EVENT_SCHEMA.get(name) != pl.String:
-        return None
-    limits = json_schema()["$defs"]["Event"]["properties"][name]
-    return Key(name, name, limits.get("maxLength", MAX_PAGE_LENGTH))
+@dataclass(frozen=True)
+class Range(Key):
+    """Which of the ranges between `bounds` a number is in, by the bound that it begins with: "0", "10"; first is "below"."""
+
+    bounds: tuple[int | float, ...]
+
+    @property
+    def max_length(self) -> int:
+        return _LONGEST_NUMBER
+
+    def values(self, events: pl.DataFrame) -> pl.Series:
+        numbers = events[self.field].cast(pl.Float64)
+        names = pl.Series(["below", *map(str, self.bounds)])
+        # A bound belongs to the range that it begins.
+        found = pl.Series(self.bounds, dtype=pl.Float64).search_sorted(numbers.fill_null(0.0), side="right")
+        return names.gather(found).zip_with(numbers.is_not_null(), pl.repeat("", len(numbers), eager=True))
+
+    def declaration(self) -> tuple[str, ...]:
+        return (self.name, self.field, f"range of {self.bounds}")
+
+    def check(self, field: Field | None) -> None:
+        self._require(isinstance(field, Integer | Decimal | Double), f"{self.field} is no number")
+        rising = all(low < high for low, high in zip(self.bounds, self.bounds[1:], strict=False))
+        self._require(bool(self.bounds) and rising, f"its bounds, {self.bounds}, do not rise")
+
+
+@dataclass(frozen=True)
+class PartOfTime(Key):
+    """The date, month (01 to 12), weekday (1 to 7, Monday is 1) or hour (00 to 23) of a time, by the clocks of a zone."""
+
+    part: Part
+    zone: str = "UTC"
+
+    @property
+    def max_length(self) -> int:
+        return _LONGEST_NUMBER
+
+    def values(self, events: pl.DataFrame) -> pl.Series:
+        local = events[self.field].dt.convert_time_zone(self.zone)
+        return local.dt.strftime(_FORMATS[self.part]).fill_null("")
+
+    def declaration(self) -> tuple[str, ...]:
+        return (self.name, self.field, f"{self.part} in {self.zone}")
+
+    def check(self, field: Field | None) -> None:
+        self._require(isinstance(field, Timestamp), f"{self.field} is no time")
+        self._require(self.part in get_args(Part), f"{self.part!r} is none of {', '.join(get_args(Part))}")
+        self._require(self.zone in available_timezones(), f"{self.zone!r} is no time zone, as Europe/Berlin is")
+
+
+@dataclass(frozen=True)
+class Spelled(Key):
+    """A whole number, or whether something is so, as a text: "12", "true"."""
+
+    @property
+    def max_length(self) -> int:
+        return _LONGEST_NUMBER
+
+    def values(self, events: pl.DataFrame) -> pl.Series:
+        return events[self.field].cast(pl.String).fill_null("")
+
+    def declaration(self) -> tuple[str, ...]:
+        return (self.name, self.field, "spelled")
+
+    def check(self, field: Field | None) -> None:
+        self._require(isinstance(field, Integer | Boolean), f"{self.field} is neither a whole number nor true or false")
+
+
+def key_of_field(field: Field) -> Key | None:
+    """What rows are grouped by a field itself with; None if it is no text."""
+    if isinstance(field, Text):
+        return AsIs(field.name, field.name, field.most_characters)
+    if isinstance(field, Enumeration):
+        return AsIs(field.name, field.name, max(map(len, field.choices)))
+    return None

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, LiteralString
+from dataclasses import fields as dataclass_fields
+from typing import Any, ClassVar, LiteralString, Self
 
 import numpy as np
 import polars as pl
@@ -19,11 +21,14 @@ from numpy.typing import NDArray
 
 from contract.columns import column_of, integers, lists, texts
 from contract.errors import CatalogueError
+from contract.fields import Field
 from contract.groups import Groups
 from contract.sketches import histogram, hll, seen
 from contract.sketches.hash import hash_texts
 
 _LISTS = pa.large_list(pa.int64())
+OF_RECORD = ("partition", "offset")
+"""Columns of every event that a measure may be made of, besides fields."""
 INT64_LIST = pl.List(pl.Int64)
 _PERCENTS: tuple[LiteralString, ...] = ("50", "95", "99")
 
@@ -50,6 +55,17 @@ class Measure(ABC):
     sql_add: ClassVar[str]
     sql_size: ClassVar[str]
     """The stored value as one bigint for people: itself, the distinct values, the number of values."""
+
+    def bound(self, fields: Mapping[str, Field]) -> Self:
+        """The same measure of these fields; CatalogueError if it cannot be made of them."""
+        for name in self.reads:
+            if name not in fields and name not in OF_RECORD:
+                raise CatalogueError(f"measure {self.name}: {name} is no field")
+        return self
+
+    def declaration(self) -> tuple[str, ...]:
+        """What decides its values."""
+        return (type(self).__name__, self.sql_type, *(str(getattr(self, field.name)) for field in dataclass_fields(self)))
 
     @property
     @abstractmethod

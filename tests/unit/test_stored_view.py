@@ -10,10 +10,11 @@ import pytest
 
 from contract.errors import CatalogueError
 from contract.measures import Count
-from contract.views import VIEWS, View, with_rollups
+from contract.views import VIEWS, with_rollups
 from serving.schema import script
 from serving.schema_merged import shown_sql
 from serving.stored_view import StoredView, first_versions
+from tests.fixtures.views import of_page_views
 
 
 def tables(sql: str) -> set[str]:
@@ -66,6 +67,6 @@ def test_showing_a_version_changes_nothing_else():
     ],
 )
 def test_names_that_the_serving_layer_uses_are_refused(name: str, columns: tuple[str, ...], complaint: str):
-    view = View(name, ("site",), timedelta(hours=1), tuple(map(Count, columns)))
+    view = of_page_views(name, ("site",), timedelta(hours=1), tuple(map(Count, columns)))
     with pytest.raises(CatalogueError, match=complaint):
         script(first_versions([view]))
