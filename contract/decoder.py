@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from contract.event_time import LAST_US, BadTime, time_us
 from contract.fields import Decimal, Enumeration, Field, Text, Timestamp
-from contract.integral_floats import REFUSED, IntegralFloats
+from contract.integral_floats import IntegralFloats, is_refused
 from contract.records import Records
 from contract.rejected_line import rejected_line
 from contract.stream import Members, Stream, is_optional
@@ -274,7 +274,7 @@ class Decoder:
         try:
             return self._decode_event(value)
         except msgspec.ValidationError as error:
-            if REFUSED not in str(error):
+            if not is_refused(error):
                 raise
             return self._integral_floats.decode(value)
 

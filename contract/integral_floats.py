@@ -7,10 +7,15 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, inspect
 
-REFUSED = "Expected `int`, got `float`"
-"""What msgspec says of one, with or without a fraction."""
+_REFUSED = "Expected `int`, got `float`"
+_REFUSED_IF_KNOWN = "Expected `int | null`, got `float`"
 _MOST_EXACT = 1 << 53
 """Beyond that a float may stand for another whole number than was written."""
+
+
+def is_refused(error: msgspec.ValidationError) -> bool:
+    """Whether msgspec says that a float is in a whole number's place, be it with or without a fraction."""
+    return str(error).startswith((_REFUSED, _REFUSED_IF_KNOWN))
 
 
 class IntegralFloats:
@@ -26,7 +31,7 @@ class IntegralFloats:
             return _made_whole(self._decode(value), self._whole)
         except msgspec.ValidationError as error:
             what, _, path = str(error).rpartition(" - at ")
-            raise msgspec.ValidationError(f"{REFUSED} - at {path}" if "multiple of" in what else str(error)) from None
+            raise msgspec.ValidationError(f"{_REFUSED} - at {path}" if "multiple of" in what else str(error)) from None
 
 
 def _with_floats(declared: inspect.Type) -> Any:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from dataclasses import fields as dataclass_fields
-from typing import Any, ClassVar, LiteralString, Self
+from typing import TYPE_CHECKING, Any, ClassVar, LiteralString, Self
 
 import numpy as np
 import polars as pl
@@ -21,15 +20,25 @@ from numpy.typing import NDArray
 
 from contract.columns import column_of, integers, lists, texts
 from contract.errors import CatalogueError
-from contract.fields import Field
+from contract.fields import Decimal, Double, Enumeration, Field, Integer, Text
 from contract.groups import Groups
 from contract.sketches import histogram, hll, seen
 from contract.sketches.hash import hash_texts
 
+if TYPE_CHECKING:
+    from contract.stream import Stream
+
+_BEFORE = "before"
+"""In the metadata of a dataclass field that views stored earlier know nothing of: what held for them."""
 _LISTS = pa.large_list(pa.int64())
 OF_RECORD = ("partition", "offset")
 """Columns of every event that a measure may be made of, besides fields."""
 INT64_LIST = pl.List(pl.Int64)
+_MOST_ADDED = 1 << 40
+"""So that 8 million of the largest fit the 64-bit sum of one bucket."""
+_POWERS: tuple[LiteralString, ...] = (
+    "1", "10", "100", "1000", "10000", "100000", "1000000", "10000000", "100000000", "1000000000",
+)  # fmt: skip
 _PERCENTS: tuple[LiteralString, ...] = ("50", "95", "99")
 
 
@@ -49,23 +58,52 @@ class Measure(ABC):
 
     name: str
 
-    dtype: ClassVar[pl.DataType]
-    sql_type: ClassVar[str]
-    sql_merge: ClassVar[str]
-    sql_add: ClassVar[str]
-    sql_size: ClassVar[str]
-    """The stored value as one bigint for people: itself, the distinct values, the number of values."""
+    @property
+    @abstractmethod
+    def dtype(self) -> pl.DataType:
+        """Of the stored values, as a column."""
 
-    def bound(self, fields: Mapping[str, Field]) -> Self:
-        """The same measure of these fields; CatalogueError if it cannot be made of them."""
+    @property
+    @abstractmethod
+    def sql_type(self) -> LiteralString:
+        """The same in the database."""
+
+    @property
+    @abstractmethod
+    def sql_merge(self) -> LiteralString:
+        """The merge as an aggregate over rows."""
+
+    @property
+    @abstractmethod
+    def sql_add(self) -> LiteralString:
+        """The merge of two values."""
+
+    @property
+    @abstractmethod
+    def sql_size(self) -> LiteralString:
+        """The stored value as one bigint for people: itself, the distinct values, the number of values."""
+
+    @property
+    def nullable(self) -> bool:
+        """Whether there is no stored value where no event has what it is made of."""
+        return False
+
+    def bound(self, stream: Stream) -> Self:
+        """The same measure of the stream's fields; CatalogueError if it cannot be made of them."""
         for name in self.reads:
-            if name not in fields and name not in OF_RECORD:
-                raise CatalogueError(f"measure {self.name}: {name} is no field")
+            self.require(name in stream.by_name or name in OF_RECORD, f"{name} is no field of stream {stream.name}")
         return self
 
+    def require(self, is_right: bool, otherwise: str) -> None:
+        """Raise CatalogueError unless it is right."""
+        if not is_right:
+            raise CatalogueError(f"measure {self.name}: {otherwise}")
+
     def declaration(self) -> tuple[str, ...]:
-        """What decides its values."""
-        return (type(self).__name__, self.sql_type, *(str(getattr(self, field.name)) for field in dataclass_fields(self)))
+        """What decides its values. What was added to a measure later is in it only where it is not what it was before."""
+        said = [(getattr(self, each.name), each.metadata) for each in dataclass_fields(self)]
+        parts = (str(value) for value, about in said if _BEFORE not in about or value != about[_BEFORE])
+        return (type(self).__name__, self.sql_type, *parts)
 
     @property
     @abstractmethod
@@ -98,10 +136,10 @@ class Measure(ABC):
 @dataclass(frozen=True)
 class _Additive(Measure):
     dtype: ClassVar[pl.DataType] = pl.Int64()
-    sql_type: ClassVar[str] = "bigint"
-    sql_merge: ClassVar[str] = "sum({0})::bigint"
-    sql_add: ClassVar[str] = "{0} + {1}"
-    sql_size: ClassVar[str] = "{0}"
+    sql_type: ClassVar[LiteralString] = "bigint"
+    sql_merge: ClassVar[LiteralString] = "sum({0})::bigint"
+    sql_add: ClassVar[LiteralString] = "{0} + {1}"
+    sql_size: ClassVar[LiteralString] = "{0}"
 
     def fold(self, items: NDArray[np.int64], groups: Groups) -> pl.Series:
         return column_of(self.name, pa.int64(), groups.sums(items))
@@ -139,20 +177,40 @@ def _in_words(condition: pl.Expr) -> str:
 
 @dataclass(frozen=True)
 class Sum(_Additive):
-    """The sum of an integer column; its name is the column's unless `of` says otherwise."""
+    """The sum of a column of whole numbers or decimals; its name is the column's unless `of` says otherwise.
+
+    Of decimals it is stored in their smallest unit, so it is exact too. A sum of doubles is refused: it would depend on the
+    order in which they come, so batch and speed would differ.
+    """
 
     of: str | None = None
+    places: int = field(default=0, metadata={_BEFORE: 0})
+    """Those of the column, which the stream fills in."""
+
+    def bound(self, stream: Stream) -> Self:
+        return replace(super().bound(stream), places=places_to_add_up(self, stream.by_name[self.column]))
+
+    @property
+    def column(self) -> str:
+        """What is added up."""
+        return self.of or self.name
 
     @property
     def meaning(self) -> str:
-        return f"the sum of {self.of or self.name}"
+        return f"the sum of {self.column}{in_units(self.places)}"
+
+    @property
+    def plain(self) -> tuple[PlainColumn, ...]:
+        if not self.places:
+            return super().plain
+        return (PlainColumn(self.name, "numeric", decimal_sql("{0}", self.places), f"the sum of {self.column}"),)
 
     @property
     def reads(self) -> list[str]:
-        return [self.of or self.name]
+        return [self.column]
 
     def items(self, events: pl.DataFrame) -> NDArray[np.int64]:
-        numbers = events[self.of or self.name].cast(pl.Int64)
+        numbers = units(events[self.column])
         return integers(numbers.fill_null(0) if numbers.null_count() else numbers)
 
 
@@ -162,11 +220,15 @@ class Distinct(Measure):
 
     of: str
 
+    def bound(self, stream: Stream) -> Self:
+        require_text(self, stream.by_name.get(self.of), self.of)
+        return super().bound(stream)
+
     dtype: ClassVar[pl.DataType] = pl.Binary()
-    sql_type: ClassVar[str] = hll.SQL_TYPE
-    sql_merge: ClassVar[str] = "hll_merge({0})"
-    sql_add: ClassVar[str] = "hll_union({0}, {1})"
-    sql_size: ClassVar[str] = "distinct_count({0})"
+    sql_type: ClassVar[LiteralString] = hll.SQL_TYPE
+    sql_merge: ClassVar[LiteralString] = "hll_merge({0})"
+    sql_add: ClassVar[LiteralString] = "hll_union({0}, {1})"
+    sql_size: ClassVar[LiteralString] = "distinct_count({0})"
 
     @property
     def meaning(self) -> str:
@@ -203,11 +265,22 @@ class Quantiles(Measure):
 
     of: str
 
+    def bound(self, stream: Stream) -> Self:
+        super().bound(stream)
+        least = number_field(self, stream.by_name[self.of])[0]
+        otherwise = (
+            f"{self.of} may be negative, which an exponential histogram knows nothing of; Histogram has bounds of its own"
+        )
+        self.require(least >= 0, otherwise)
+        return self
+
     dtype: ClassVar[pl.DataType] = INT64_LIST
-    sql_type: ClassVar[str] = histogram.SQL_TYPE
-    sql_merge: ClassVar[str] = "sketch_merge({0})"
-    sql_add: ClassVar[str] = "histogram_add({0}, {1})"
-    sql_size: ClassVar[str] = "(SELECT coalesce(sum(entry & 281474976710655), 0)::bigint FROM unnest({0}) AS entry)"
+    sql_type: ClassVar[LiteralString] = histogram.SQL_TYPE
+    sql_merge: ClassVar[LiteralString] = "sketch_merge({0})"
+    sql_add: ClassVar[LiteralString] = "histogram_add({0}, {1})"
+    sql_size: ClassVar[LiteralString] = (
+        "(SELECT coalesce(sum(entry & 281474976710655), 0)::bigint FROM unnest({0}) AS entry)"
+    )
 
     @property
     def meaning(self) -> str:
@@ -262,10 +335,10 @@ class Seen(Measure):
     bits: int = 65_536
 
     dtype: ClassVar[pl.DataType] = pl.Binary()
-    sql_type: ClassVar[str] = seen.SQL_TYPE
-    sql_merge: ClassVar[str] = "sketch_merge({0})"
-    sql_add: ClassVar[str] = "seen_add({0}, {1})"
-    sql_size: ClassVar[str] = "seen_count({0})"
+    sql_type: ClassVar[LiteralString] = seen.SQL_TYPE
+    sql_merge: ClassVar[LiteralString] = "sketch_merge({0})"
+    sql_add: ClassVar[LiteralString] = "seen_add({0}, {1})"
+    sql_size: ClassVar[LiteralString] = "seen_count({0})"
 
     @property
     def meaning(self) -> str:
@@ -283,6 +356,10 @@ class Seen(Measure):
         if self.bits < 64 or self.bits & (self.bits - 1):
             raise CatalogueError(f"measure {self.name}: {self.bits} bits are no power of two from 64 on")
 
+    def bound(self, stream: Stream) -> Self:
+        require_text(self, stream.by_name.get(self.of), self.of)
+        return super().bound(stream)
+
     @property
     def reads(self) -> list[str]:
         return [self.of]
@@ -295,3 +372,43 @@ class Seen(Measure):
 
     def merge(self, stored: pl.Series, groups: Groups) -> pl.Series:
         return column_of(self.name, pa.large_binary(), *seen.merge(*texts(stored), self.bits, groups))
+
+
+def require_text(measure: Measure, of: Field | None, name: str) -> None:
+    measure.require(of is None or isinstance(of, Text | Enumeration), f"{name} is no text")
+
+
+def number_field(measure: Measure, of: Field) -> tuple[float, float]:
+    """The limits of a number field, in the units that it is stored in."""
+    if isinstance(of, Decimal):
+        return of.limits
+    measure.require(isinstance(of, Integer | Double), f"{of.name} is no number")
+    assert isinstance(of, Integer | Double)
+    return of.least, of.most
+
+
+def places_to_add_up(measure: Measure, of: Field) -> int:
+    """How many decimal places the sums have; CatalogueError if they would not be exact."""
+    otherwise = (
+        f"a sum of doubles depends on their order, so batch and speed would differ; make {of.name} a Decimal, "
+        "or ask for Quantiles, whose approx_average is within 1.1 %"
+    )
+    measure.require(not isinstance(of, Double), otherwise)
+    least, most = number_field(measure, of)
+    otherwise = f"millions of {of.name} may not fit 64 bits as a sum: its limits are beyond 2^40 of its smallest unit"
+    measure.require(max(-least, most) <= _MOST_ADDED, otherwise)
+    return of.places if isinstance(of, Decimal) else 0
+
+
+def units(column: pl.Series) -> pl.Series:
+    """Whole numbers as they are, decimals in their smallest unit, times in microseconds."""
+    return (column.to_physical() if isinstance(column.dtype, pl.Decimal | pl.Datetime) else column).cast(pl.Int64)
+
+
+def in_units(places: int) -> str:
+    return f", in units of the {places}th decimal place" if places else ""
+
+
+def decimal_sql(value: LiteralString, places: int) -> LiteralString:
+    """SQL that makes the decimal of a number of its smallest units."""
+    return f"({value}::numeric / {_POWERS[places]})" if places else value

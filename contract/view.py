@@ -79,7 +79,7 @@ class View:
                 f"view {self.name}: {', '.join(unknown)} is no text of stream {stream.name}, and no key that it derives"
             )
         try:
-            measures = tuple(measure.bound(stream.by_name) for measure in self.measures)
+            measures = tuple(measure.bound(stream) for measure in self.measures)
         except CatalogueError as error:
             raise CatalogueError(f"view {self.name}: {error}") from None
         object.__setattr__(self, "measures", measures)

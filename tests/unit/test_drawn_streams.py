@@ -64,8 +64,9 @@ def test_the_generated_reader_reads_what_is_written(stream: Stream, data: st.Dat
     values = [decoder.encode_row(row) for row in data.draw(st.lists(rows(stream), min_size=1, max_size=8))]
     read = read_as_written(decoder, values)
     for place, value in enumerate(values):
-        # An escape, an exponent and many digits are left to the JSON decoder.
-        assert place in read or b"\\" in value or b"e" in value or any(len(part) > 16 for part in value.split(b":"))
+        # Escapes, exponents, many digits, and texts with more bytes than characters are left to the JSON decoder.
+        is_plain = value.isascii() and not any(mark in value for mark in (b"\\", b"e"))
+        assert place in read or not is_plain or any(len(part) > 16 for part in value.split(b":"))
 
 
 @settings(deadline=None)

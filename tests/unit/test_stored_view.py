@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 
 from contract.errors import CatalogueError
-from contract.measures import Count
+from contract.measures import Count, Sum
+from contract.measures_of_one import Last, Min
 from contract.views import VIEWS, with_rollups
 from serving.schema import script
 from serving.schema_merged import shown_sql
@@ -54,6 +55,15 @@ def test_showing_a_version_changes_nothing_else():
     assert (shown.digest, shown.schema) == (VIEWS[0].digest, VIEWS[0].schema)
     assert shown_sql(shown) in script([shown])
     assert shown_sql(shown) not in script([replace(shown, shown=False)])
+
+
+def test_only_measures_that_may_have_no_value_may_be_null():
+    measures = (Count("views"), Sum("bytes_sent"), Min("least", of="duration_ms"), Last("last_page", of="page"))
+    sql = script(first_versions([of_page_views("v", ("site",), timedelta(hours=1), measures)]))
+    for table in ('"serving"."batch_v"', '"serving"."speed_v"'):
+        (columns,) = re.findall(rf"CREATE TABLE IF NOT EXISTS {table} \((.+?)\);", sql, re.DOTALL)
+        said = {name for name, is_null in re.findall(r'"(\w+)" [a-z ]+?(| NOT NULL)(?=,|$|\n)', columns) if not is_null}
+        assert said == {"least", "last_page"}
 
 
 @pytest.mark.parametrize(
