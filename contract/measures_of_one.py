@@ -105,7 +105,8 @@ class _Extreme(_OfOne):
     def _with_known(self, column: pl.Series) -> NDArray[Any]:
         numbers = column.fill_null(0.0) if column.dtype == pl.Float64 else units(column).fill_null(0)
         # Minus nothing becomes nothing, or whichever comes first would be stored. Polars leaves out such an addition.
-        items = numbers.to_numpy() + numbers.dtype.to_python()(0)
+        items = numbers.to_numpy()
+        items = items + items.dtype.type(0)
         found = np.zeros(len(column), [(_KNOWN, np.bool_), (_NUMBER, items.dtype)])
         found[_KNOWN], found[_NUMBER] = column.is_not_null().to_numpy(), items
         return found
