@@ -121,11 +121,11 @@ class Measure(ABC):
         """The event's columns that the measure is made of."""
 
     @abstractmethod
-    def items(self, events: pl.DataFrame) -> NDArray[Any]:
-        """What each event brings to its group, shape (n,)."""
+    def items(self, events: pl.DataFrame) -> Any:
+        """What each event brings to its group, n of them; `fold` takes it."""
 
     @abstractmethod
-    def fold(self, items: NDArray[Any], groups: Groups) -> pl.Series:
+    def fold(self, items: Any, groups: Groups) -> pl.Series:
         """The stored value of each group of events."""
 
     @abstractmethod

@@ -203,29 +203,26 @@ class _ByTime(_OfOne):
         meaning = f"the {self.which} {self.of} by time, NULL if no event of the row has one"
         return (PlainColumn(self.name, sql_type, value, meaning),)
 
-    def items(self, events: pl.DataFrame) -> NDArray[Any]:
-        values = events[self.of]
-        if self.kind in ("Decimal", "Timestamp"):
-            values = units(values)
-        known = values.is_not_null().to_numpy()
-        found = np.zeros(len(events), [(_KNOWN, np.bool_), ("place", np.int64, 3), ("value", object)])
-        found[_KNOWN] = known
-        places = [events[name].to_physical().cast(pl.Int64).to_numpy() for name in (self.time, "offset", "partition")]
-        found["place"] = np.stack(places, axis=1)
-        found["value"] = [None if value is None else _spelled(value) for value in values.to_list()]
-        return found
+    def items(self, events: pl.DataFrame) -> pl.DataFrame:
+        values = units(events[self.of]) if self.kind in ("Decimal", "Timestamp") else events[self.of]
+        return pl.DataFrame(
+            [units(events[self.time]).alias("time"), events["offset"], events["partition"], values.alias("value")]
+        )
 
-    def fold(self, items: NDArray[Any], groups: Groups) -> pl.Series:
-        rows = np.flatnonzero(items[_KNOWN])
-        ids, places = groups.ids[rows], items["place"][rows]
-        # Sorted by group, and within it so that what is chosen comes last and stays.
-        order = np.lexsort((*(places[:, column] * self.sign for column in (2, 1, 0)), ids))
+    def fold(self, items: pl.DataFrame, groups: Groups) -> pl.Series:
+        rows = np.flatnonzero(items["value"].is_not_null().to_numpy())
+        ids, times = groups.ids[rows], items["time"].to_numpy()[rows] * self.sign
+        best = np.full(groups.count, np.iinfo(np.int64).min)
+        np.maximum.at(best, ids, times)
+        # Few share a time, so few are sorted: by group, and within it so that what is chosen comes last.
+        rows, ids = rows[times == best[ids]], ids[times == best[ids]]
+        ties = (items[name].to_numpy()[rows] * self.sign for name in ("partition", "offset"))
+        order = np.lexsort((*ties, ids))
+        order = order[np.flatnonzero(np.diff(ids[order], append=-1))]
         chosen: list[str | None] = [None] * groups.count
-        last = np.flatnonzero(np.diff(ids[order], append=-1))
-        for place in order[last].tolist():
-            time, offset, partition = places[place].tolist()
+        for group, (time, offset, partition, value) in zip(ids[order].tolist(), items[rows[order]].iter_rows(), strict=True):
             prefix = f"{time:0{_TIME_DIGITS}}{offset:0{_OFFSET_DIGITS}}{partition:0{_PARTITION_DIGITS}}"
-            chosen[int(ids[place])] = prefix + items["value"][rows[place]]
+            chosen[group] = prefix + _spelled(value)
         return pl.Series(self.name, chosen, dtype=pl.String)
 
     def merge(self, stored: pl.Series, groups: Groups) -> pl.Series:
