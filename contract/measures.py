@@ -216,31 +216,56 @@ class Sum(_Additive):
 
 @dataclass(frozen=True)
 class Distinct(Measure):
-    """How many different values a text column has: a HyperLogLog of 2,048 registers, standard error 2.3 %."""
+    """How many different values a text column has: a HyperLogLog of 2^precision registers, by default with an error of
+    2.3 %.
+
+    A standard error of 1.04 / 2^(precision / 2): 10 is 3.3 % and 0.6 KB a row at most, 15 is 0.6 % and 20 KB.
+    """
 
     of: str
+    precision: int = field(default=hll.LOG2M, metadata={_BEFORE: hll.LOG2M})
+
+    dtype: ClassVar[pl.DataType] = pl.Binary()
+    sql_add: ClassVar[LiteralString] = "hll_union({0}, {1})"
+    sql_size: ClassVar[LiteralString] = "distinct_count({0})"
+
+    def __post_init__(self) -> None:
+        otherwise = f"its precision, {self.precision}, is none of {hll.LEAST_LOG2M} to {hll.MOST_LOG2M}"
+        self.require(hll.LEAST_LOG2M <= self.precision <= hll.MOST_LOG2M, otherwise)
 
     def bound(self, stream: Stream) -> Self:
         require_text(self, stream.by_name.get(self.of), self.of)
         return super().bound(stream)
 
-    dtype: ClassVar[pl.DataType] = pl.Binary()
-    sql_type: ClassVar[LiteralString] = hll.SQL_TYPE
-    sql_merge: ClassVar[LiteralString] = "hll_merge({0})"
-    sql_add: ClassVar[LiteralString] = "hll_union({0}, {1})"
-    sql_size: ClassVar[LiteralString] = "distinct_count({0})"
+    @property
+    def sql_type(self) -> LiteralString:
+        return hll.sql_type(self.precision)
+
+    @property
+    def sql_merge(self) -> LiteralString:
+        # Ours is faster, and knows one size.
+        return "hll_merge({0})" if self._is_usual else "hll_union_agg({0})"
+
+    @property
+    def _is_usual(self) -> bool:
+        return self.precision == hll.LOG2M
+
+    @property
+    def _error(self) -> str:
+        return f"standard error {100 * hll.standard_error(self.precision):.1f} %"
 
     @property
     def meaning(self) -> str:
+        merged = f"merged_count({self.name})" if self._is_usual else f"hll_cardinality(hll_union_agg({self.name}))"
         return (
-            f"the different values of {self.of}: a HyperLogLog, standard error 2.3 %; over several rows "
-            f"merged_count({self.name}), of one distinct_count({self.name})"
+            f"the different values of {self.of}: a HyperLogLog, {self._error}; over several rows "
+            f"{merged}, of one distinct_count({self.name})"
         )
 
     @property
     def plain(self) -> tuple[PlainColumn, ...]:
         meaning = (
-            f"how many different values {self.of} has in this row, standard error 2.3 %. Do not add it up over rows, "
+            f"how many different values {self.of} has in this row, {self._error}. Do not add it up over rows, "
             "which share values: merge the sketches"
         )
         return (PlainColumn(self.name, "bigint", self.sql_size, meaning),)
@@ -249,14 +274,14 @@ class Distinct(Measure):
     def reads(self) -> list[str]:
         return [self.of]
 
-    def items(self, events: pl.DataFrame) -> NDArray[np.uint16]:
-        return hll.entries_of(hash_texts(events[self.of]))
+    def items(self, events: pl.DataFrame) -> NDArray[np.uint32]:
+        return hll.entries_of(hash_texts(events[self.of]), self.precision)
 
-    def fold(self, items: NDArray[np.uint16], groups: Groups) -> pl.Series:
-        return column_of(self.name, pa.large_binary(), *hll.fold(items, groups))
+    def fold(self, items: NDArray[np.uint32], groups: Groups) -> pl.Series:
+        return column_of(self.name, pa.large_binary(), *hll.fold(items, groups, self.precision))
 
     def merge(self, stored: pl.Series, groups: Groups) -> pl.Series:
-        return column_of(self.name, pa.large_binary(), *hll.merge(*texts(stored), groups))
+        return column_of(self.name, pa.large_binary(), *hll.merge(*texts(stored), groups, self.precision))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from contract.measures import Count, Measure
 from contract.measures_of_many import Histogram, Mean
 from contract.measures_of_one import First, Last, Max, Min
 from contract.settings import Settings
+from contract.sketches import hll
+from contract.sketches.hash import hash_texts
 from contract.views import VIEWS
 from serving.database import Connection, connect
 from serving.migrate import migrate
@@ -88,7 +90,9 @@ def asked(owner: Connection, query: sql.Composed) -> list[tuple[Any, ...]]:
 
 
 def bits(value: Any) -> Any:
-    """What tells zeros apart that are equal."""
+    """What tells zeros apart that are equal, and sketches as the database prints them."""
+    if isinstance(value, bytes):
+        return "\\x" + value.hex()
     return value.hex() if isinstance(value, float) else value
 
 
@@ -117,6 +121,21 @@ def test_stored_values_merge_in_sql_as_in_python(owner: Connection, seed: int) -
     expected = merge(VIEW, parts[:2]).join(in_both, on=["bucket", "kind"], how="semi", maintain_order="left")
     assert asked(owner, added) == rows_of(expected)
     assert len(expected) > 2
+
+
+@pytest.mark.parametrize("precision", range(hll.LEAST_LOG2M, hll.MOST_LOG2M + 1))
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 500, 5_000, 50_000])
+def test_a_sketch_of_another_precision_has_the_bytes_of_the_extension(owner: Connection, precision: int, count: int) -> None:
+    texts = [f"visitor ü {number}" for number in range(count)]
+    ours = bits(hll.encode(hll.entries_of(hash_texts(texts), precision), precision))
+    raw = f"coalesce(hll_add_agg(hll_hash_text(t), {precision}, 5, 0, 1), hll_empty({precision}, 5, 0, 1))"
+    theirs = f"SELECT {raw}::text FROM unnest(%s::text[]) AS t"
+    assert owner.execute(theirs.encode(), [texts]).fetchone() == (ours,)
+    halves = f"SELECT {raw} AS half FROM unnest(%s::text[]) WITH ORDINALITY AS u (t, n) GROUP BY n %% 3"
+    merged = f"SELECT hll_union_agg(half)::text FROM ({halves}) AS h"
+    assert owner.execute(merged.encode(), [texts]).fetchone() == (ours if count else None,)
+    (found,) = owner.execute(b"SELECT distinct_count(%s::hll)", [ours]).fetchone() or (None,)
+    assert abs(found - count) <= 4 * hll.standard_error(precision) * count
 
 
 def test_plain_columns_are_what_they_say(owner: Connection) -> None:

@@ -20,6 +20,8 @@ from contract.measures import Count, Distinct, Measure, Quantiles, Seen, Sum
 from contract.measures_of_many import Histogram, Mean
 from contract.measures_of_one import First, Last, Max, Min
 from contract.measures_refused import TDigest, TopK
+from contract.sketches import hll
+from contract.sketches.hash import hash_texts
 from contract.stream import Stream
 from contract.view import View
 from tests.fixtures.trips import FIELDS, HOUR, ROWS, TRIPS, VIEW, frame, stream
@@ -64,6 +66,9 @@ def expected(measure: Measure, events: list[dict[str, Any]]) -> Any:
     values = [event[of] for event in in_order]
     units = [int(value * 100) if of == "fare" else value for value in values]
     match measure:
+        case Distinct():
+            # A null is the empty text, which no sketch counts.
+            return hll.encode(hll.entries_of(hash_texts(values), measure.precision), measure.precision)
         case Sum():
             return sum(units)
         case Mean():
@@ -142,6 +147,7 @@ def test_a_measure_that_cannot_be_exact_is_refused(measure: Measure, complaint: 
             lambda: TopK("pages", of="page", k=10),
             "measure pages: what a top-k keeps depends on the order; make",
         ),
+        (lambda: Distinct("x", of="note", precision=16), "measure x: its precision, 16, is none of 10 to 15"),
         (lambda: TDigest("latency", of="ms"), "measure latency: a t-digest's centroids depend on the order.*Quantiles"),
         (lambda: Histogram("x", of="floor", bounds=(2, 1)), r"measure x: \(2, 1\) are not up to 64 bounds that rise"),
         (lambda: Histogram("x", of="floor", bounds=()), "are not up to 64 bounds that rise"),
