@@ -10,6 +10,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contract.archive_file import ValueForm
 from contract.decoder import Decoder
 from contract.fields import Boolean, Decimal, Double, Enumeration, Integer, Text, Timestamp
 from contract.records import Records
@@ -103,6 +104,16 @@ def test_an_event_of_every_type_is_read_without_a_json_decoder_and_left_out_of_t
     assert list(read_as_written(decoder, values)) == [0, 1]
     decoded = decoder.decode(0, [0, 1], [KAFKA_TIME_MS] * 2, values, compare=True)
     assert decoded.follows.tolist() == [True, True]
+    # Files name the form for ever, so neither its texts nor what is written in it may change.
+    assert form_of(stream) == ValueForm(
+        2,
+        (
+            '["note","text",["rider","note"],0]', '["id","text",["rider","id"],0]', '["at","timestamp",["at"],0]',
+            '["ended_at","timestamp",["ended_at"],0]', '["floor","integer",["floor"],0]', '["fare","decimal",["fare"],2]',
+            '["lat","double",["from","lat"],0]', '["is_member","boolean",["is_member"],0]',
+            '["kind","enumeration",["kind"],0]',
+        ),
+    )  # fmt: skip
     assert write(decoded.events, form_of(stream).fields).to_list() == values
     assert decoded.events.select("note", "floor", "lat", "is_member", "kind").rows() == [
         ("a", -3, -45.123456, True, "electric, with a basket"), (None, 0, None, False, "classic"),
