@@ -124,6 +124,8 @@ class Decoder:
         self.arrow = _in_arrow(self.schema)
         self.event = _struct("Event", stream.members, stream.meaning)
         """What the JSON decoder makes of a value: an object with an attribute for each field, and for each object in it."""
+        self.encode: Callable[[msgspec.Struct], bytes] = _encode
+        """The wire form of an event: one compact JSON object; fields that are not known are left out."""
         self._decode_event = msgspec.json.Decoder(self.event).decode
         self._integral_floats = IntegralFloats(self.event)
         self._values = _getters(stream.members)
@@ -199,12 +201,15 @@ class Decoder:
         (events_at, fields), (rejects_at, reasons) = self._read_json(dict(enumerate(values)), latest_us)
         judgements = dict(zip(rejects_at.tolist(), reasons["reason"], strict=True))
         days = (time_us // (_DAY // _MICROSECOND) for time_us in fields[self.stream.time])
-        identifying = pl.DataFrame(
-            {name: fields[name] for name in self.stream.identity}, {name: self.schema[name] for name in self.stream.identity}
-        )
-        identities = self.stream.identities(identifying).to_list()
+        identities = fields[self.stream.identity[0]] if self.stream.is_identified_by_a_text else self._identities(fields)
         judgements |= zip(events_at.tolist(), zip(days, identities, strict=True), strict=True)
         return [judgements[at] for at in range(len(values))]
+
+    def _identities(self, fields: Columns) -> list[str]:
+        names = self.stream.identity
+        return self.stream.identities(
+            pl.DataFrame({name: fields[name] for name in names}, {name: self.schema[name] for name in names})
+        ).to_list()
 
     def read(self, values: Sequence[bytes | None], kafka_time_ms: int) -> list[Any]:
         """The event that decode() makes of each of few values if the broker receives it then, or a Reject if it makes
@@ -214,10 +219,6 @@ class Decoder:
         events, _, rejects = self._read_each(dict(enumerate(values)), _latest_us(kafka_time_ms, len(values)))
         found = events | rejects
         return [found[at] for at in range(len(values))]
-
-    def encode(self, event: msgspec.Struct) -> bytes:
-        """The wire form of an event: one compact JSON object; fields that are not known are left out."""
-        return _encode(event)
 
     def encode_row(self, row: Mapping[str, Any]) -> bytes:
         """The wire form of the event that these columns are of."""

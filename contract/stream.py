@@ -105,9 +105,14 @@ class Stream:
         """The fields as columns."""
         return pl.Schema({each.name: each.dtype for each in self.fields})
 
+    @cached_property
+    def is_identified_by_a_text(self) -> bool:
+        """Whether the identity is one field, and a text as it is."""
+        return len(self.identity) == 1 and self.schema[self.identity[0]] == pl.String
+
     def identities(self, events: pl.DataFrame) -> pl.Series:
         """The identity of each event as one text: the field's own, or all with a character between that no text has."""
-        if len(self.identity) == 1 and events.schema[self.identity[0]] == pl.String:
+        if self.is_identified_by_a_text:
             return events[self.identity[0]]
         parts = [_as_text(events[name]) for name in self.identity]
         return pl.DataFrame(parts).select(pl.concat_str(pl.all(), separator="\0")).to_series()

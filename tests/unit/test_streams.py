@@ -9,6 +9,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from contract.aggregate import first_of_each, identity_hashes
+from contract.decoder import Decoder
 from contract.errors import CatalogueError
 from contract.event import EVENT_SCHEMA, FIELDS
 from contract.fields import Boolean, Decimal, Double, Enumeration, Field, Integer, Text, Timestamp
@@ -104,3 +106,22 @@ def test_fields_say_what_they_are_in_columns():
     ]
     assert [field.dtype for field in fields] == [pl.Int32(), pl.Int64(), pl.Boolean(), pl.Decimal(18, 2), pl.String()]
     assert Decimal("money", "", 2, "-1.5", "10").limits == (-150, 1_000)
+
+
+def test_an_identity_of_several_fields_is_told_from_others():
+    fields = (Text("station", "", 40), Integer("number", "", -9, 9), TIME)
+    stream = Stream(**(RIGHT | {"fields": fields, "identity": ("station", "number", "at"), "key": "station"}))
+    decoder = Decoder(stream)
+    same = [
+        b'{"station":"a","number":1,"at":"2026-05-17T10:00:00Z"}',
+        b'{"at": "2026-05-17T12:00:00+02:00", "number": 1.0, "station": "a"}',
+    ]
+    others = [same[0].replace(b'"a"', b'"a1"'), same[0].replace(b":1,", b":-1,"), same[0].replace(b"00Z", b"01Z")]
+    values = [*same, *others]
+    times_ms = [1_800_000_000_000] * len(values)
+    events = decoder.decode(0, range(len(values)), times_ms, values).events
+    assert first_of_each(events, stream)["offset"].to_list() == [0, 2, 3, 4]
+    hashes = identity_hashes(events, stream).tolist()
+    assert (hashes[0], len(set(hashes))) == (hashes[1], 4)
+    judgements = decoder.judge(values, times_ms[0])
+    assert (judgements[0], len(set(judgements))) == (judgements[1], 4)
