@@ -41,7 +41,7 @@ def _of_today() -> Mapping[str, ModuleType]:
 
 @cache
 def _before_the_duration() -> Mapping[str, ModuleType]:
-    return beside({DECLARATION: [WITHOUT_DURATION]}, OF_THE_ARCHIVER)
+    return beside({DECLARATION: WITHOUT_DURATION}, OF_THE_ARCHIVER)
 
 
 @dataclass(frozen=True)
