@@ -11,10 +11,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from hdfs import HdfsError, InsecureClient
+from hdfs import HdfsError
 from requests import RequestException
 
-from contract import forgotten_files
+from contract import forgotten_files, webhdfs
 from contract.archive_file import position, read_footer
 from contract.errors import ArchiveBehind, ArchiveDamaged, EngineUnavailable
 from contract.extent import Extent
@@ -35,7 +35,6 @@ from contract.settings import Settings
 from serving.standstill import Standstill
 
 _POLL_S = 0.25
-_USER = "braid"
 _TIMEOUT_S = 30
 
 
@@ -54,7 +53,7 @@ class Archive:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.root = settings.archive_root
-        self._client = InsecureClient(settings.webhdfs_url, user=_USER, timeout=_TIMEOUT_S)
+        self._client = webhdfs.connect(settings.webhdfs_url, _TIMEOUT_S)
         # Making one for each request would take as long as the request.
         self._http = requests.Session()
 
@@ -178,7 +177,7 @@ class Archive:
     def damaged_copies(self, path: str) -> list[str]:
         """The addresses of the copies that HDFS has found damaged."""
         url = f"{self._settings.webhdfs_url}/fsck"
-        options = {"ugi": _USER, "path": path, "files": "1", "blocks": "1", "replicadetails": "1"}
+        options = {"ugi": webhdfs.USER, "path": path, "files": "1", "blocks": "1", "replicadetails": "1"}
         with self._failures_named(path):
             report = requests.get(url, options, timeout=_TIMEOUT_S)
             report.raise_for_status()
@@ -187,18 +186,14 @@ class Archive:
     def _entries(self, path: str) -> dict[str, dict[str, Any]]:
         """HDFS's status of what is in a folder, by name; nothing if there is no such folder."""
         try:
-            return dict(self._client.list(path, status=True))
-        except HdfsError as error:
-            if "FileNotFoundException" in (error.exception or "") or "does not exist" in str(error):
-                return {}
-            raise EngineUnavailable.at("HDFS", self._settings.webhdfs_url, error) from error
-        except RequestException as error:
+            return webhdfs.entries(self._client, path)
+        except (HdfsError, RequestException) as error:
             raise EngineUnavailable.at("HDFS", self._settings.webhdfs_url, error) from error
 
     def _get(self, path: str, **options: str) -> requests.Response:
         with self._failures_named(path):
             url = f"{self._settings.webhdfs_url}/webhdfs/v1{path}"
-            answer = self._http.get(url, params={"user.name": _USER, **options}, timeout=_TIMEOUT_S)
+            answer = self._http.get(url, params={"user.name": webhdfs.USER, **options}, timeout=_TIMEOUT_S)
             answer.raise_for_status()
             return answer
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pyspark
-from hdfs import InsecureClient
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState, set_producer
 from openlineage.client.facet_v2 import (
     error_message_run,
@@ -20,11 +19,11 @@ from openlineage.client.serde import Serde
 from openlineage.client.transport.http import HttpConfig, HttpTransport
 
 from batch.run import Done
+from contract import webhdfs
 from contract.master import MASTER
 from contract.settings import Settings
 from contract.views import VIEWS, with_rollups
 
-_USER = "braid"
 _ANSWER_S = 20.0
 _FOLDER = "lineage"
 """Below the archive's root; a file a run."""
@@ -57,7 +56,7 @@ def tell(settings: Settings, ended: Ended) -> None:
     if settings.lineage_url:
         HttpTransport(HttpConfig(settings.lineage_url, timeout=_ANSWER_S, retry={"total": 1})).emit(told)
         return
-    client = InsecureClient(settings.webhdfs_url, user=_USER, timeout=_ANSWER_S)
+    client = webhdfs.connect(settings.webhdfs_url, _ANSWER_S)
     path = f"{settings.archive_root}/{_FOLDER}/{ended.run_id:08}-{ended.correlation_id}.json"
     client.write(path, data=Serde.to_json(told), encoding="utf-8", overwrite=True)
 

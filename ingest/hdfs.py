@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from hdfs import HdfsError, InsecureClient
+from hdfs import HdfsError
 from requests import RequestException
 
+from contract import webhdfs
 from contract.errors import EngineUnavailable
 
-_USER = "braid"
 _CONNECT_S, _READ_S = 5, 60
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 5.0
 _T = TypeVar("_T")
@@ -58,22 +58,20 @@ class Hdfs:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._client = InsecureClient(url, user=_USER, timeout=(_CONNECT_S, _READ_S))
+        self._client = webhdfs.connect(url, (_CONNECT_S, _READ_S))
 
     # Before `list`, whose name means the method from there on.
     def folders(self, folder: str) -> list[str]:
-        return [name for name, status in self._entries(folder) if status["type"] == "DIRECTORY"]
+        return [name for name, status in self._entries(folder).items() if status["type"] == "DIRECTORY"]
 
-    def _entries(self, folder: str) -> list[tuple[str, dict[str, Any]]]:
+    def _entries(self, folder: str) -> dict[str, dict[str, Any]]:
         with self._failures_named():
-            if self._client.status(folder, strict=False) is None:
-                return []
-            return [(name, status) for name, status in self._client.list(folder, status=True)]
+            return webhdfs.entries(self._client, folder)
 
     def list(self, folder: str) -> list[FileInfo]:
         return [
             FileInfo(name, status["length"], status["modificationTime"])
-            for name, status in self._entries(folder)
+            for name, status in self._entries(folder).items()
             if status["type"] == "FILE"
         ]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import hdfs
+from hdfs import InsecureClient
 
+from contract import webhdfs
 from contract.archive_file import position, read_footer
 from contract.errors import ArchiveDamaged
 from contract.extent import Extent
@@ -16,19 +17,20 @@ from contract.settings import Settings
 
 def archive_extents(settings: Settings, timeout_s: float) -> tuple[int, dict[int, Extent]]:
     """How many files the master dataset has, and what they cover of each partition. Raises what the client raises."""
-    client = hdfs.InsecureClient(settings.webhdfs_url, timeout=timeout_s)
-    place = f"{settings.archive_root}/{MASTER}"
-    folders = client.list(place) if client.status(place, strict=False) else []
-    listed = {p: client.list(folder(settings.archive_root, MASTER, p), status=True) for p in partitions_in(folders)}
+    client, root = webhdfs.connect(settings.webhdfs_url, timeout_s), settings.archive_root
+    listed = {
+        partition: webhdfs.entries(client, folder(root, MASTER, partition))
+        for partition in partitions_in(webhdfs.entries(client, f"{root}/{MASTER}"))
+    }
     sizes = {
-        p: {found: status["length"] for name, status in files if (found := OffsetRange.of_file(p, name))}
+        p: {found: status["length"] for name, status in files.items() if (found := OffsetRange.of_file(p, name))}
         for p, files in listed.items()
     }
-    extents = {p: _extent(client, settings.archive_root, p, files) for p, files in sizes.items()}
+    extents = {p: _extent(client, root, p, files) for p, files in sizes.items()}
     return sum(map(len, sizes.values())), extents
 
 
-def _extent(client: hdfs.InsecureClient, root: str, partition: int, sizes: Mapping[OffsetRange, int]) -> Extent:
+def _extent(client: InsecureClient, root: str, partition: int, sizes: Mapping[OffsetRange, int]) -> Extent:
     def position_of(file: OffsetRange) -> LogPosition:
         path = file.path(root, MASTER)
 

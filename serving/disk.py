@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-import hdfs
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType  # type: ignore[attr-defined]
+from hdfs import HdfsError
 from requests import RequestException
 
+from contract import webhdfs
 from contract.errors import BraidError
 from contract.extent import Extent
 from contract.kafka_disk import LogDisk, LogLimits, bytes_behind, log_disk
@@ -105,10 +106,10 @@ def _day_offsets(settings: Settings, admin: AdminClient, ends: Mapping[int, LogE
 
 def archive_bytes(settings: Settings, timeout_s: float) -> int | None:
     """What the archive takes with all copies, files that were merged away included; None if the NameNode does not tell."""
-    client = hdfs.InsecureClient(settings.webhdfs_url, timeout=timeout_s)
+    client = webhdfs.connect(settings.webhdfs_url, timeout_s)
     try:
         found = client.content(settings.archive_root, strict=False)
-    except (hdfs.HdfsError, RequestException):
+    except (HdfsError, RequestException):
         return None
     return int(found["spaceConsumed"]) if found else 0
 

@@ -210,9 +210,6 @@ class HdfsClient:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
 
-    def status(self, folder: str, strict: bool) -> dict[str, Any] | None:
-        return {"type": "DIRECTORY"} if any(path.startswith(f"{folder}/") for path in self._store.files) else None
-
     @contextmanager
     def read(self, path: str, offset: int) -> Iterator[BytesIO]:
         with _failures_of_the_client():
@@ -220,15 +217,12 @@ class HdfsClient:
         yield BytesIO(content)
 
     # Its name means the method from there on.
-    def list(self, folder: str, status: bool = False) -> list[Any]:
-        entries = self._entries(folder)
-        return entries if status else [name for name, _ in entries]
-
-    def _entries(self, folder: str) -> Entries:
+    def list(self, folder: str, status: bool) -> Entries:
+        assert status
         with _failures_of_the_client():
             files, folders = self._store.list(folder), self._store.folders(folder)
         if not files and not folders:
-            raise HdfsError(f"File {folder} does not exist.")
+            raise HdfsError(f"File {folder} does not exist.", exception="FileNotFoundException")
         inside: Entries = [(name, {}) for name in folders]
         return inside + [
             (file.name, {"modificationTime": file.modified_ms, "replication": 1, "length": file.size_bytes})

@@ -109,7 +109,7 @@ def test_an_archive_of_which_only_rejects_are_there_yet_has_nothing(monkeypatch:
     # Of a file the rejects come first, and with the very first one it may end there.
     root = SETTINGS.archive_root
     store = MemoryStore({OffsetRange(0, 0, 5).path(root, QUARANTINE): (b"", 0)})
-    monkeypatch.setattr("serving.archive_ends.hdfs.InsecureClient", lambda *arguments, **options: HdfsClient(store))
+    monkeypatch.setattr("contract.webhdfs.InsecureClient", lambda *arguments, **options: HdfsClient(store))
     assert archive_extents(SETTINGS, 1) == (0, {})
 
 

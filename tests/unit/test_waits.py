@@ -76,7 +76,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def listing(monkeypatch: pytest.MonkeyPatch) -> Listing:
     listing = Listing()
-    monkeypatch.setattr("batch.archive.InsecureClient", lambda *arguments, **options: listing)
+    monkeypatch.setattr("contract.webhdfs.InsecureClient", lambda *arguments, **options: listing)
     return listing
 
 

@@ -64,7 +64,7 @@ class Sent:
 @pytest.fixture
 def stored(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     store = MemoryStore()
-    monkeypatch.setattr("batch.archive.InsecureClient", lambda *arguments, **options: HdfsClient(store))
+    monkeypatch.setattr("contract.webhdfs.InsecureClient", lambda *arguments, **options: HdfsClient(store))
     monkeypatch.setattr("batch.archive.Archive.read", lambda archive, path, first_byte=0: store.read(path, first_byte))
     files = ArchiveFiles(store, Settings().archive_root)
     for partition, first, values in FILES:
