@@ -65,7 +65,11 @@ _TASK_HASHES = 4_000_000
 # It folds its events in portions if they are so large, four times as much as usual ones; a file alone may be more.
 _TASK_BYTES = 256 << 20
 _TASK_SHARES = 32
+# Rows that wait to be merged with others; merging takes some three times as much for a while.
+_MERGE_BYTES = 32 << 20
 _WRITERS_PER_CORE = 16
+# A writer holds what is sent to it packed: at most some 40 bytes an event, where hardly two events have a row together.
+_WRITER_EVENTS = 4_000_000
 # So many events, on average, are on the days of a block: what a transaction costs is shared by thin days.
 _BLOCK_EVENTS = 200_000
 _BLOCKS_PER_CORE = 4
@@ -134,7 +138,8 @@ def compute(
     # Of what is sent back to shares, each has a partition, and the driver the last.
     driver = len(shares)
     blocks = DayBlocks.of(days, max(cores * _BLOCKS_PER_CORE, -(-offsets_of(slices) // _BLOCK_EVENTS)))
-    writers = min(blocks.count * len(OUTPUTS), cores * _WRITERS_PER_CORE)
+    writers = max(cores * _WRITERS_PER_CORE, -(-offsets_of(slices) // _WRITER_EVENTS))
+    writers = min(blocks.count * len(OUTPUTS), writers)
     least_groups = max(cores, len(shares) // _TASK_SHARES)
     # To hash, to answer, the driver's, to fold and to write; to merge, as many more as there are groups.
     but_groups = driver + ranges + 1 + driver + 1 + writers
@@ -247,13 +252,35 @@ class DayBlocks:
 
 
 def send_merged(blocks: DayBlocks, sent: Iterable[Sent]) -> Iterator[Sent]:
-    """To the writer of each block and one of OUTPUTS: rows on its days, of all events of the group."""
+    """To the writer of each block and one of OUTPUTS: rows on its days, of all events of the group.
+
+    Rows that merging does not make fewer are sent on as they come, so what is held follows neither from the group's events
+    nor from the length of the history.
+    """
+    suspects: list[pl.DataFrame] = []
     outputs: dict[str, list[pl.DataFrame]] = {}
+    held_bytes = 0.0
     for _, (output, content) in sent:
-        outputs.setdefault(output, []).append(unpacked(content))
-    if suspects := outputs.pop(_SUSPECTS, []):
+        frame = unpacked(content)
+        if output == _SUSPECTS:
+            suspects.append(frame)
+            continue
+        outputs.setdefault(output, []).append(frame)
+        held_bytes += frame.estimated_size()
+        # guard: a task merges what fits into memory
+        if held_bytes > _MERGE_BYTES:
+            outputs = {output: [merged(output, frames)] for output, frames in outputs.items()}
+            held_bytes = sum(frames[0].estimated_size() for frames in outputs.values())
+            if held_bytes > _MERGE_BYTES // 2:
+                yield from _to_writers(blocks, outputs)
+                outputs, held_bytes = {}, 0.0
+    if suspects:
         for output, rows in fold(pl.concat(suspects)).items():
             outputs.setdefault(output, []).append(rows)
+    yield from _to_writers(blocks, outputs)
+
+
+def _to_writers(blocks: DayBlocks, outputs: Mapping[str, Sequence[pl.DataFrame]]) -> Iterator[Sent]:
     for output, frames in outputs.items():
         rows_and_block = merged(output, frames).with_columns(blocks.number(day_of(output)).alias("of_block"))
         for (block,), rows in rows_and_block.partition_by("of_block", as_dict=True, include_key=False).items():

@@ -264,13 +264,22 @@ class JobFailed(BraidError):
 
     @classmethod
     def of(cls, master: str, report: str) -> Self:
-        """Of Spark's report, the last line that names an error of a Python task; its first line if there is none."""
+        """Of Spark's report, the last line that names an error of a Python task; its first line if there is none.
+
+        A Python process that was killed says nothing, so Spark's words on it are what there is.
+        """
         lines = [line.strip() for line in report.strip().splitlines() if line.strip()] or ["no reason given"]
         causes = [
             line
             for line in lines
             if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Refused|Changed|Unavailable|Damaged): ", line)
         ]
+        ended = re.search(r"(Task \S+ in stage \S+ failed \d+ times).*Python worker exited unexpectedly", report)
+        if ended:
+            return cls(
+                f"{ended[1]} on Spark at {master}: its Python process was killed, as it is where spark-worker has no memory "
+                "left (SPARK_WORKER_LIMIT, `compose/.env.example`); `make batch` starts again"
+            )
         cause = next((line for line in reversed(causes) if not line.startswith(("java.", "org.apache."))), lines[0])
         if ours := re.fullmatch(rf"{re.escape(__name__)}\.\w+: (.+)", cause):
             # It names the place and the next command itself.

@@ -662,6 +662,13 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("unit/test_ingest_archive.py::test_files_that_are_too_much_for_memory_stay_as_they_are"),
     ),
     Mutation(
+        "a task merges what fits into memory",
+        "batch/job.py",
+        "        if held_bytes > _MERGE_BYTES:",
+        "        if False:",
+        _test("unit/test_batch_job.py::test_a_task_merges_rows_in_portions_unless_merging_makes_them_few"),
+    ),
+    Mutation(
         "a task folds what fits into memory",
         "batch/job.py",
         "portions(events_on(files_at_hand(settings), shares.value[number], days, columns_read()), _TASK_BYTES)",

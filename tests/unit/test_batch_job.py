@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.__main__ import interrupt
-from batch.fold import merged, unpacked
-from batch.job import DayBlocks, send_folded
+from batch.fold import OUTPUTS, fold_alone, merged, packed, unpacked
+from batch.job import DayBlocks, send_folded, send_merged
 from batch.share import shared_out
 from contract.aggregate import identity_hashes
 from contract.errors import JobFailed
@@ -55,6 +55,14 @@ def test_each_day_is_in_one_block_whatever_the_order_and_neighbours_are_apart(nu
 
 OURS = "run 2 is failed, not running; nothing was changed"
 SPARKS = "the job failed on Spark at local[2]: ValueError: no; `make status` shows what is up, `make batch` starts again"
+KILLED = (
+    "Task 1 in stage 7.0 failed 4 times on Spark at local[2]: its Python process was killed, as it is where spark-worker "
+    "has no memory left (SPARK_WORKER_LIMIT, `compose/.env.example`); `make batch` starts again"
+)
+SPARK_OF_KILLED = (
+    "org.apache.spark.SparkException: Job aborted due to stage failure: Task 1 in stage 7.0 failed 4 times, most recent "
+    "failure: Lost task 1.3 in stage 7.0: org.apache.spark.SparkException: Python worker exited unexpectedly (crashed)"
+)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +71,7 @@ SPARKS = "the job failed on Spark at local[2]: ValueError: no; `make status` sho
         (f"contract.errors.RunRefused: {OURS}", OURS),
         (f"contract.errors.ArchiveDamaged: {OURS}", OURS),
         ("ValueError: no", SPARKS),
+        (SPARK_OF_KILLED, KILLED),
     ],
 )
 def test_of_a_failed_job_the_reason_is_one_line(cause: str, said: str):
@@ -107,3 +116,27 @@ def test_a_task_folds_its_events_in_portions(monkeypatch: pytest.MonkeyPatch):
     assert {output: some.to_dicts() for output, some in same.items()} == {
         output: some.to_dicts() for output, some in rows.items()
     }
+
+
+def test_a_task_merges_rows_in_portions_unless_merging_makes_them_few(monkeypatch: pytest.MonkeyPatch):
+    shares = [fold_alone(events(1, 0, first, 100)) for first in range(0, 1_000, 100)]
+    days = {day for rows in shares for day in rows["ledger"]["day"]}
+
+    def sent_to_writers(most_bytes: int, folded: list[dict[str, pl.DataFrame]]) -> dict[str, list[pl.DataFrame]]:
+        monkeypatch.setattr("batch.job._MERGE_BYTES", most_bytes)
+        sent = ((0, (output, packed(rows))) for share in folded for output, rows in share.items())
+        outputs: dict[str, list[pl.DataFrame]] = {}
+        for place, (block, output, content) in send_merged(DayBlocks.of(days, 1), sent):
+            assert place == block * len(OUTPUTS) + OUTPUTS.index(output)
+            outputs.setdefault(output, []).append(unpacked(content))
+        return outputs
+
+    whole, portions = sent_to_writers(1 << 30, shares), sent_to_writers(1, shares)
+    assert all(len(some) == 1 for some in whole.values())
+    assert all(len(some) == len(shares) for some in portions.values())
+    assert {output: merged(output, some).to_dicts() for output, some in portions.items()} == {
+        output: some[0].to_dicts() for output, some in whole.items()
+    }
+    # Twice as much as one share's rows, of which ten are no more when they are merged.
+    share_bytes = sum(rows.estimated_size() for rows in shares[0].values())
+    assert all(len(some) == 1 for some in sent_to_writers(int(2.5 * share_bytes), [shares[0]] * 10).values())
