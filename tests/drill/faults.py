@@ -18,6 +18,11 @@ from tests.fixtures.stack import ROOT, Stack
 
 _INSIDE = Path(__file__).parent / "inside"
 _KILLED_WITH_ITS_CONTAINER = 137
+SERVERS = (
+    *("kafka", "namenode", "datanode-1", "datanode-2", "archiver", "zookeeper", "nimbus", "supervisor"),
+    *("spark-master", "spark-worker", "timescaledb"),
+)
+"""Without whom events are not counted, archived or computed, in the order of the data flow."""
 BATCH = ("compose/engine", "compose", "run", "--rm", "-T", "--no-deps")
 
 
