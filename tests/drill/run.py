@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from requests import RequestException
@@ -19,7 +20,7 @@ from tests.drill.judge import Announced, Poll, judge
 from tests.drill.loss import Loss, LostFile, numbered
 from tests.drill.reader import Reader, poll
 from tests.drill.scene import Scene
-from tests.drill.traffic import RATE, RecordedTraffic, Traffic
+from tests.drill.traffic import RecordedTraffic, Traffic
 from tests.drill.truth import Truth
 from tests.fixtures.eventually import eventually
 from tests.fixtures.kafka import each_record_of, next_offsets_of
@@ -29,7 +30,7 @@ from tests.oracle import expected_rows
 
 RECOVERY_LIMIT_S = 60
 _GIVE_UP_S = 180
-_WARM_EVENTS = 2 * RATE
+_WARM_S = 2
 _AFTER_S = 2
 _SEED = 1
 
@@ -41,6 +42,7 @@ class Result:
     `views_s`: until a poll showed all that was in Kafka at the end of the fault, and more. `archive_s`: until that was
     archived and, where the drill says so, replicated. None: not within the time that a drill waits. `complaints`: what was
     not true. `too_slow`: which recovery took longer than its limit, which is a measurement and wants a machine at rest.
+    `largest_lag_s`: how old the oldest record in Kafka was that an answer did not have. `figures`: what a drill measures.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Result:
     events: int = 0
     largest_error: int | None = None
     difference: int | None = None
+    largest_lag_s: float | None = None
+    figures: dict[str, float | str] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
     too_slow: list[str] = field(default_factory=list)
 
@@ -68,6 +72,9 @@ def run_drill(drill: Drill, stack: Stack, project: str, say: Callable[[str], Non
         _run(drill, stack, Faults(stack, project), say, with_batch, result)
     except (AssertionError, BraidError) as failure:
         result.complaints.append(" ".join(str(failure).split()))
+    if drill.seed is not None:
+        result.complaints = [f"seed {drill.seed}: {complaint}" for complaint in result.complaints]
+        result.too_slow = [f"seed {drill.seed}: {complaint}" for complaint in result.too_slow]
     return result
 
 
@@ -79,10 +86,14 @@ def _run(drill: Drill, stack: Stack, faults: Faults, say: Callable[[str], None],
         before = poll(connection, [site])
     shifts, others = stack.shifts(), digest(stack, site)
 
-    with Reader(stack.settings, [site, f"{site}-other"]) as reader:
-        with (RecordedTraffic if drill.loses else Traffic)(stack, site, _SEED, drill.malformed) as traffic:
-            scene = Scene(stack, faults, say, reader, traffic, before.positions, site, shifts=shifts)
-            scene.until(lambda: reader.views >= _WARM_EVENTS)
+    with ExitStack() as reading:
+        readers = [Reader(stack.settings, [site, f"{site}-other"], drill.load.poll_s) for _ in range(drill.load.readers)]
+        for reader in readers:
+            reading.enter_context(reader)
+        with (RecordedTraffic if drill.loses else Traffic)(stack, site, _SEED, drill.load) as traffic:
+            scene = Scene(stack, faults, say, readers[0], traffic, before.positions, site, shifts=shifts)
+            scene.beside, scene.complaints, scene.figures = reading, result.complaints, result.figures
+            scene.until(lambda: readers[0].views >= _WARM_S * drill.load.rate)
             say(drill.fault)
             drill.inject(scene)
             scene.fault_is_over()
@@ -99,13 +110,18 @@ def _run(drill: Drill, stack: Stack, faults: Faults, say: Callable[[str], None],
             now = digest(stack)
             stack.run(*BATCH, "batch", "python", "-m", "batch", "run", *(("--full",) if drill.full else ()))
             _changes_nothing(stack, now, "", "the batch run", result)
+            drill.ended(scene)
     say("comparing with ground truth")
     truth, kept = _truths(scene, shifts, result)
     # A batch run that changed no row leaves those of before it.
     result.difference = rows_that_differ(stack, kept, site)
     if with_batch:
         _batch_covers(stack, scene.ends(), before.received + kept.outcome.received, result)
-    _judge(reader, truth, before, Announced(None if kept is truth else kept, scene.anew_s, scene.takes_over()), result)
+    announced = Announced(None if kept is truth else kept, scene.anew_s, scene.takes_over())
+    for reader in readers:
+        judge_reader(reader, truth, before, announced, scene.during, result)
+    if result.difference:
+        result.complaints.append(f"{result.difference} rows are not the oracle's")
 
 
 def _truths(scene: Scene, shifts: Mapping[int, int], result: Result) -> tuple[Truth, Truth]:
@@ -119,10 +135,15 @@ def _truths(scene: Scene, shifts: Mapping[int, int], result: Result) -> tuple[Tr
         if scene.taken_back:
             kept_records = list(all_records)
             all_records = iter(kept_records)
+        if scene.file:
+            all_records = scene.file.noted(all_records)
         truth = Truth(all_records)
         result.events = truth.outcome.received
-        if result.events != scene.acknowledged:
-            result.complaints.append(f"{scene.acknowledged} records were acknowledged, the topic has {result.events}")
+        in_topic = result.events - (scene.file.records if scene.file else 0)
+        if in_topic != scene.acknowledged:
+            result.complaints.append(f"{scene.acknowledged} records were acknowledged, the topic has {in_topic}")
+        if scene.file:
+            result.complaints += scene.file.complaints()
         if scene.taken_back:
             named = scene.taken_back.encode()
             return truth, Truth(record for record in kept_records if named not in (record[3] or b""))
@@ -235,10 +256,18 @@ def _batch_covers(stack: Stack, ends: Mapping[int, int], received: int, result: 
         result.complaints.append(f"after the batch run the ledger has {accounted} records instead of {received}")
 
 
-def _judge(reader: Reader, truth: Truth, before: Poll, announced: Announced, result: Result) -> None:
+def judge_reader(
+    reader: Reader, truth: Truth, before: Poll, announced: Announced, during: Callable[[float], str], result: Result
+) -> None:
+    """Adds to the result what one of its readers saw; each complaint says what was going on at its first wrong answer."""
     judgement = judge(reader.polls, truth, before, announced)
-    result.polls, result.failed_polls = len(reader.polls), reader.failed
-    result.largest_error = judgement.largest_error
-    result.complaints += judgement.complaints.values()
-    if result.difference:
-        result.complaints.append(f"{result.difference} rows are not the oracle's")
+    result.polls += len(reader.polls)
+    result.failed_polls += reader.failed
+    result.largest_error = max(judgement.largest_error, result.largest_error or 0)
+    result.complaints += [
+        f"{during(judgement.first_s[kind])}{complaint}" for kind, complaint in judgement.complaints.items()
+    ]
+    # Polls are timed by another clock than records.
+    began_s = time.time() - time.monotonic()
+    lags_s = [truth.lag_s(poll.positions, 1_000 * (began_s + poll.at_s)) for poll in reader.polls]
+    result.largest_lag_s = max([*lags_s, result.largest_lag_s or 0])
