@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Callable
@@ -346,6 +347,14 @@ def test_what_chaos_sends_and_prints():
     assert len(row_of(result)) == len(HEADER.splitlines()[0])
     assert figures_of(result) == "chaos: faults 18, longest run s 61.5, largest lag s 3.2"
     assert figures_of(Result("kill-all", "everything dies")) == ""
+
+
+def test_the_docs_have_each_kind_and_how_many_there_are_in_ten_minutes():
+    text = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
+    _, chaos_text = text.split("\n### Chaos\n")
+    assert re.findall(r"^\| `([a-z-]+)` \|", chaos_text.split("\n## ")[0], re.MULTILINE) == list(KINDS)
+    numbers = [len(schedule(seed, 10)) for seed in SEEDS]
+    assert f"Ten minutes have {min(numbers)} to {max(numbers)}, and all kinds." in " ".join(chaos_text.split())
 
 
 def test_kinds_are_about_as_often_as_each_other():
