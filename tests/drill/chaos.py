@@ -115,10 +115,11 @@ class Chaos:
             for name, factor in times.items()
             if factor > MOST_TIMES_MEMORY
         ]
-        of_runs = f"FROM drift_summary WHERE run_id > {self.first_run}"
+        # What a run's filter dropped is missing in each of its views.
         ((dropped, wrong),) = scene.stack.ask(
             "SELECT coalesce(sum(dropped), 0)::bigint, coalesce(sum(wrong), 0)::bigint FROM (SELECT max(dropped) AS dropped,"
-            f" count(*) FILTER (WHERE verdict = 'wrong') AS wrong {of_runs} GROUP BY run_id) AS of_run"
+            " count(*) FILTER (WHERE verdict = 'wrong') AS wrong"
+            f" FROM drift_summary WHERE run_id > {self.first_run} GROUP BY run_id) AS of_run"
         )
         if wrong:
             scene.complaints.append(f"drift finds {wrong} views of runs wrong")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -161,10 +160,11 @@ class Faults:
         return self.stack.ask(query, role="postgres")
 
     def hdfs(self, bean: str) -> dict[str, Any]:
-        """What the NameNode says of itself."""
+        """What the NameNode says of itself. AssertionError while it is starting and has nothing to say, RequestException."""
         page = requests.get(f"{self.stack.settings.webhdfs_url}/jmx?qry=Hadoop:service=NameNode,name={bean}", timeout=5)
-        answer: dict[str, Any] = json.loads(page.text)["beans"][0]
-        return answer
+        beans: list[dict[str, Any]] = page.json()["beans"]
+        assert beans, f"the NameNode says nothing of {bean} yet"
+        return beans[0]
 
     def container(self, service: str) -> str:
         """The id of a service's container."""

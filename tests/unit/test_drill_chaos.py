@@ -337,6 +337,38 @@ def test_memory_has_grown_by_more_than_noise():
     assert grown(before, after) == {"kafka": 1.2, "console": 1.0, "timescaledb": 1.4}
 
 
+@pytest.mark.parametrize("is_well", [True, False])
+def test_audit_restarts_memory_and_drift_are_looked_at_in_the_end(monkeypatch: pytest.MonkeyPatch, is_well: bool):
+    def audit() -> None:
+        if not is_well:
+            raise AssertionError("the audit found something")
+
+    mb = 2**20
+    held = {"kafka": (110 if is_well else 140) * mb, "nimbus": 50 * mb}
+    monkeypatch.setattr("tests.drill.chaos.Containers", lambda project: SimpleNamespace(memory_bytes=lambda: held))
+    asked: list[str] = []
+    started = {"kafka": "10:00", "nimbus": "10:00" if is_well else "10:05"}
+    stack = SimpleNamespace(audit=audit, ask=lambda query: asked.append(query) or [(3, 0 if is_well else 2)])
+    faults = SimpleNamespace(project="braid-drill", started=lambda *services: started)
+    scene: Any = SimpleNamespace(say=print, stack=stack, faults=faults, complaints=[], figures={})
+    runs: Any = SimpleNamespace(took_s=[10.0, 61.26, 20.0], published=2)
+    before = {"kafka": 100 * mb, "nimbus": 50 * mb}
+    story = Chaos(7, 10, [], [(0.0, "fault 1 of 1")], before, {"kafka": "10:00", "nimbus": "10:00"}, 12, runs)
+    story.ended(scene)
+    wrong = [
+        "the audit found something",
+        "started again after the recovery: nimbus",
+        "kafka holds 1.40 times the memory of the beginning, the limit is 1.3",
+        "drift finds 2 views of runs wrong",
+    ]
+    assert scene.complaints == ([] if is_well else wrong)
+    assert "run_id > 12" in asked[0]
+    assert scene.figures == {
+        "seed": 7, "faults": 1, "runs": 3, "published": 2, "longest_run_s": 61.3, "dropped": 3,
+        "memory_times": 1.0 if is_well else 1.4, "memory_of": "kafka",
+    }  # fmt: skip
+
+
 def test_what_chaos_sends_and_prints():
     drill = chaos(7, 10, 500)
     assert (drill.name, drill.fault, drill.seed) == ("chaos", "18 faults of any kind in 10 minutes, by seed 7", 7)
