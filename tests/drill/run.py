@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
+from confluent_kafka import KafkaException
 from requests import RequestException
 
 from batch.archive import Archive
@@ -16,7 +17,7 @@ from contract.views import VIEWS, with_rollups
 from serving.database import connect
 from tests.drill.drills import Drill
 from tests.drill.faults import BATCH, Faults
-from tests.drill.judge import Announced, Poll, judge
+from tests.drill.judge import NOTHING, Announced, Poll, judge
 from tests.drill.loss import Loss, LostFile, numbered
 from tests.drill.reader import Reader, poll
 from tests.drill.scene import Scene
@@ -26,7 +27,7 @@ from tests.fixtures.eventually import eventually
 from tests.fixtures.kafka import each_record_of, next_offsets_of
 from tests.fixtures.stack import Stack, shifted
 from tests.fixtures.views import stored_rows
-from tests.oracle import expected_rows
+from tests.oracle import Record, expected_rows
 
 RECOVERY_LIMIT_S = 60
 _GIVE_UP_S = 180
@@ -86,13 +87,43 @@ def _run(drill: Drill, stack: Stack, faults: Faults, say: Callable[[str], None],
         before = poll(connection, [site])
     shifts, others = stack.shifts(), digest(stack, site)
 
+    readers = [Reader(stack.settings, [site, f"{site}-other"], drill.load.poll_s) for _ in range(drill.load.readers)]
+    scene = Scene(stack, faults, say, readers[0], before.positions, site, shifts=shifts)
+    scene.complaints, scene.figures = result.complaints, result.figures
+    try:
+        _break(drill, scene, readers, others, with_batch, result)
+    except (AssertionError, BraidError):
+        if not drill.loses and not scene.takes_over() and not scene.taken_back:
+            say("broken off; comparing what readers saw until then")
+            # It may be Kafka that is gone.
+            with suppress(KafkaException, AssertionError):
+                truth = Truth(_in_topic(scene, shifts))
+                for reader in readers:
+                    judge_reader(reader, truth, before, NOTHING, scene.during, result)
+        raise
+    say("comparing with ground truth")
+    truth, kept = _truths(scene, shifts, result)
+    # A batch run that changed no row leaves those of before it.
+    result.difference = rows_that_differ(stack, kept, site)
+    if with_batch:
+        _batch_covers(stack, scene.ends(), before.received + kept.outcome.received, result)
+    announced = Announced(None if kept is truth else kept, scene.anew_s, scene.takes_over())
+    for reader in readers:
+        judge_reader(reader, truth, before, announced, scene.during, result)
+    if result.difference:
+        result.complaints.append(f"{result.difference} rows are not the oracle's")
+
+
+def _break(
+    drill: Drill, scene: Scene, readers: Sequence[Reader], others: list[tuple[object, ...]], with_batch: bool, result: Result
+) -> None:
+    """The fault under traffic, recovery, and what must be so then; readers look on all the while."""
+    stack, say, site = scene.stack, scene.say, scene.site
     with ExitStack() as reading:
-        readers = [Reader(stack.settings, [site, f"{site}-other"], drill.load.poll_s) for _ in range(drill.load.readers)]
         for reader in readers:
             reading.enter_context(reader)
         with (RecordedTraffic if drill.loses else Traffic)(stack, site, _SEED, drill.load) as traffic:
-            scene = Scene(stack, faults, say, readers[0], traffic, before.positions, site, shifts=shifts)
-            scene.beside, scene.complaints, scene.figures = reading, result.complaints, result.figures
+            scene.beside, scene.traffic = reading, traffic
             scene.until(lambda: readers[0].views >= _WARM_S * drill.load.rate)
             say(drill.fault)
             drill.inject(scene)
@@ -111,27 +142,21 @@ def _run(drill: Drill, stack: Stack, faults: Faults, say: Callable[[str], None],
             stack.run(*BATCH, "batch", "python", "-m", "batch", "run", *(("--full",) if drill.full else ()))
             _changes_nothing(stack, now, "", "the batch run", result)
             drill.ended(scene)
-    say("comparing with ground truth")
-    truth, kept = _truths(scene, shifts, result)
-    # A batch run that changed no row leaves those of before it.
-    result.difference = rows_that_differ(stack, kept, site)
-    if with_batch:
-        _batch_covers(stack, scene.ends(), before.received + kept.outcome.received, result)
-    announced = Announced(None if kept is truth else kept, scene.anew_s, scene.takes_over())
-    for reader in readers:
-        judge_reader(reader, truth, before, announced, scene.during, result)
-    if result.difference:
-        result.complaints.append(f"{result.difference} rows are not the oracle's")
+
+
+def _in_topic(scene: Scene, shifts: Mapping[int, int]) -> Iterator[Record]:
+    """All records since the drill began, by Braid's numbers."""
+    first = {partition: position - shifts.get(partition, 0) for partition, position in scene.before.items()}
+    messages = each_record_of(scene.stack.settings, first)
+    records = ((m.partition(), m.offset(), m.timestamp()[1], m.value()) for m in messages)
+    return numbered(records, shifts)  # type: ignore[arg-type]
 
 
 def _truths(scene: Scene, shifts: Mapping[int, int], result: Result) -> tuple[Truth, Truth]:
     """Of all records that counted at some time, and of those that count in the end; what was acknowledged must be there."""
     kafka = scene.stack.settings
     if scene.plan is None and scene.gap is None:
-        first = {partition: position - shifts.get(partition, 0) for partition, position in scene.before.items()}
-        messages = each_record_of(kafka, first)
-        records = ((m.partition(), m.offset(), m.timestamp()[1], m.value()) for m in messages)
-        all_records = numbered(records, shifts)  # type: ignore[arg-type]
+        all_records = _in_topic(scene, shifts)
         if scene.taken_back:
             kept_records = list(all_records)
             all_records = iter(kept_records)

@@ -53,9 +53,9 @@ class Scene(Ground):
     """
 
     reader: Reader
-    traffic: Traffic | RecordedTraffic
     before: Mapping[int, int]
     site: str
+    traffic: Traffic | RecordedTraffic | None = None
     acknowledged: int = 0
     over_s: float | None = None
     marks: Mapping[int, int] = field(default_factory=dict)

@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice, pairwise
@@ -31,7 +32,7 @@ from tests.drill.schedule import CUTS, DISKS, FROZEN_S, KINDS, PROCESSES, STEP_S
 from tests.drill.sent_file import LINES, SentFile
 from tests.drill.strikes import strike
 from tests.fixtures.log_corpus import log_lines
-from tests.unit.test_drill_judge import AT_REST, TIME_MS, TRUE, TRUTH, seen
+from tests.unit.test_drill_judge import AT_REST, TIME_MS, TRUE, TRUTH, record, seen
 
 SEEDS = range(100)
 
@@ -228,6 +229,30 @@ def test_a_wrong_answer_is_told_with_the_seed_and_the_fault_before_it(monkeypatc
     assert (result.polls, result.failed_polls, result.largest_error) == (10, 4, 50)
     assert not result.passed
     assert story.during(9.0) == "before the first fault: "
+
+
+def test_what_readers_saw_before_a_drill_broke_off_is_judged_too(monkeypatch: pytest.MonkeyPatch):
+    def broken_off(drill: Any, scene: Any, readers: Any, *_: Any) -> None:
+        scene.during = lambda at_s: f"fault 1 of 18, begun {at_s:.1f} s before: "
+        readers[1].polls.append(seen(104, 52, 5, 1, 1, 1))
+        raise AssertionError("still not so after 180 s")
+
+    records = [record(0, offset, name) for offset, name in enumerate(("a", "b", "a", "bad"), 100)]
+    records += [record(1, offset, name) for offset, name in enumerate(("c", "d"), 50)]
+    for name, stand_in in {
+        "wait_for_rest": lambda stack: None,
+        "connect": lambda settings, role: nullcontext(),
+        "poll": lambda connection, sites: AT_REST,
+        "digest": lambda stack, site: [],
+        "_break": broken_off,
+        "_in_topic": lambda scene, shifts: records,
+    }.items():
+        monkeypatch.setattr(f"tests.drill.run.{name}", stand_in)
+    stack: Any = SimpleNamespace(settings=None, shifts=dict)
+    result = run_drill(chaos(7, 10, 500), stack, "braid-drill", print)
+    assert len(result.complaints) == 2
+    assert result.complaints[0].startswith("seed 7: fault 1 of 18, begun 1.0 s before: site_traffic exceeded the truth")
+    assert result.complaints[1] == "seed 7: still not so after 180 s"
 
 
 def test_whatever_else_is_wrong_is_told_with_the_seed(monkeypatch: pytest.MonkeyPatch):
