@@ -90,8 +90,9 @@ test-all: ## the same, with the tests that take minutes each
 test-fast: ## unit tests: no engine needed
 	@tests/run fast
 
-drill: ## break a stack of its own under traffic and check every answer: NAME=kill-broker, LIST=1, FORMAT=json, KEEP=1
-	@tests/run drill $(if $(call said,$(LIST)),--list) --format "$(or $(FORMAT),table)" $(NAME)
+drill: ## break a stack of its own under traffic and check every answer: NAME=kill-broker, NAME=chaos SEED=7 MINUTES=10 RATE=500, LIST=1, FORMAT=json, KEEP=1
+	@tests/run drill $(if $(call said,$(LIST)),--list) $(if $(SEED),--seed "$(SEED)") $(if $(MINUTES),--minutes "$(MINUTES)") \
+	  $(if $(RATE),--rate "$(RATE)") --format "$(or $(FORMAT),table)" $(NAME)
 
 alerts: ## make each alert of Prometheus fire on a stack of its own, and see it end: NAME=readers, LIST=1, FORMAT=json, KEEP=1
 	@tests/run alerts $(if $(call said,$(LIST)),--list) --format "$(or $(FORMAT),table)" $(NAME)

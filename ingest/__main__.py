@@ -160,7 +160,7 @@ def _simulate(settings: Settings, options: argparse.Namespace) -> None:
     rate = settings.rate if options.rate is None else options.rate
     seed = settings.seed if options.seed is None else options.seed
     with stop_on_signals() as stop:
-        shares = simulate.Shares(options.late, options.twice, options.malformed)
+        shares = simulate.Shares(options.late, options.twice, options.malformed, options.late_days)
         result = simulate.simulate(settings, stop, rate, seed, options.events, options.site or simulate.SITES, shares)
     _show(result, options.json)
 
@@ -400,7 +400,7 @@ def _parser() -> argparse.ArgumentParser:
     simulating.add_argument("--seed", type=int, help="the same seed gives the same traffic (default: BRAID_SEED)")
     simulating.add_argument("--site", action="append", help=f"may be repeated (default: {' '.join(simulate.SITES)})")
     usual = simulate.Shares()
-    for share, meaning in (("late", "late by up to 3 days"), ("twice", "sent twice"), ("malformed", "made unreadable")):
+    for share, meaning in (("late", "late"), ("twice", "sent twice"), ("malformed", "made unreadable")):
         simulating.add_argument(
             f"--{share}",
             type=_share,
@@ -408,6 +408,13 @@ def _parser() -> argparse.ArgumentParser:
             default=getattr(usual, share),
             help=f"part of the events that is {meaning} (default: %(default)s)",
         )
+    simulating.add_argument(
+        "--late-days",
+        type=_positive,
+        metavar="N",
+        default=usual.late_days,
+        help="how many days late at most (default: %(default)s)",
+    )
     simulating.set_defaults(run=_simulate)
 
     replaying = verbs.add_parser(

@@ -24,7 +24,7 @@ from ingest.stop import Stop
 from ingest.topics import next_offsets
 
 SITES = ("www.example.com", "shop.example.com")
-LATE_BY_S = 3 * 86_400
+_DAY_S = 86_400
 RESENT_WITHIN = 500
 """A record that is sent twice comes again after at most so many others."""
 _PAGES, _VISITORS = 400, 20_000
@@ -38,11 +38,12 @@ Record = tuple[str, bytes]
 
 @dataclass(frozen=True)
 class Shares:
-    """Which part of the events, from 0 to 1, is late, is sent twice, is malformed."""
+    """Which part of the events, from 0 to 1, is late, is sent twice, is malformed; and by how many days late at most."""
 
     late: float = 0.02
     twice: float = 0.01
     malformed: float = 0.001
+    late_days: int = 3
 
 
 @dataclass
@@ -78,7 +79,7 @@ def events(
     while True:
         moment = now()
         if rng.random() < shares.late:
-            moment -= timedelta(seconds=rng.uniform(0, LATE_BY_S))
+            moment -= timedelta(seconds=rng.uniform(0, shares.late_days * _DAY_S))
         page = rng.choices(pages, cum_weights=ranks)[0]
         event = Event(
             event_id=f"{producer_id}-{start_ms}:{sequence}",

@@ -6,7 +6,7 @@ import json
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from confluent_kafka import Producer
@@ -17,6 +17,7 @@ from ingest.topics import add_partitions
 from tests.drill import edges, takeback
 from tests.drill.faults import BatchRun
 from tests.drill.scene import Ground, Scene
+from tests.drill.traffic import Load
 from tests.fixtures.corpus import MALFORMED
 from tests.fixtures.kafka import next_offsets_of
 
@@ -34,7 +35,8 @@ BOUNDED = ("kafka", "archiver", "supervisor", "timescaledb", "datanode-1", "spar
 
 @dataclass(frozen=True)
 class Drill:
-    """`healed`, if there is one, raises AssertionError until what readers do not see is whole again too.
+    """`healed`, if there is one, raises AssertionError until what readers do not see is whole again too. `ended` looks once
+    more at all of it after the batch run in the end. A `seed` is named by each complaint.
 
     Fast ones take some 20 s without their batch run, and need no disk of known size: `make test-all` runs them. One that
     `loses` records of Kafka for good has traffic of which it is known where each record was; Kafka's offsets and Braid's
@@ -46,9 +48,11 @@ class Drill:
     inject: Callable[[Scene], None]
     healed: Callable[[Scene], None] = lambda scene: None
     fast: bool = False
-    malformed: float = 0.001
+    load: Load = field(default_factory=Load)
     loses: bool = False
     full: bool = False
+    seed: int | None = None
+    ended: Callable[[Scene], None] = lambda scene: None
 
 
 def kill_broker(ground: Ground) -> None:
@@ -133,7 +137,8 @@ def kill_spark_worker(scene: Scene) -> None:
     scene.later.append(lambda: scene.expect_published(batch, run_id))
 
 
-def _is_back(scene: Scene) -> bool:
+def master_is_back(scene: Scene) -> bool:
+    """Whether Spark's master leads and has heard of a worker."""
     page = scene.faults.inside("spark-master", "curl", "-fsS", "http://spark-master:8080/json/", check=False)
     answer = json.loads(page) if page else {}
     return answer.get("status") == "ALIVE" and bool(answer.get("aliveworkers"))
@@ -148,7 +153,7 @@ def kill_spark_master(scene: Scene) -> None:
     with scene.faults.held("INSERT INTO serving.run_task VALUES (%s, %s)", run_id, claim):
         scene.until(lambda: scene.waiting("serving.write_task") > 0, batch)
         scene.faults.kill("spark-master", "java")
-        scene.until(lambda: _is_back(scene), batch)
+        scene.until(lambda: master_is_back(scene), batch)
         scene.fault_is_over()
         # A master that did not know the run would have its worker end the executor meanwhile.
         scene.hold(OUTAGE_S)
@@ -347,7 +352,7 @@ DRILLS = (
     Drill("two-batches", "two batch runs at once", run_two_batches),
     Drill("late-flood", f"{FLOOD:,} events {FLOOD_DAYS} days late during a batch run", flood_with_late_events),
     Drill("history-thrice", "the same hour of history sent three times", send_history_thrice),
-    Drill("malformed", "20 % malformed records of every class", send_malformed, fast=True, malformed=0.2),
+    Drill("malformed", "20 % malformed records of every class", send_malformed, fast=True, load=Load(malformed=0.2)),
     Drill("huge-records", f"{2 * HUGE:,} records of 1 B to 64 KiB", send_huge_records, none_ran_out_of_memory),
     Drill(
         "all-rejected",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +13,17 @@ from typing import Any
 import requests
 
 from serving.database import connect
+from tests.fixtures.eventually import eventually
 from tests.fixtures.stack import ROOT, Stack
 
 _INSIDE = Path(__file__).parent / "inside"
 _KILLED_WITH_ITS_CONTAINER = 137
+_JOINED_WITHIN_S = 60
+SERVERS = (
+    *("kafka", "namenode", "datanode-1", "datanode-2", "archiver", "zookeeper", "nimbus", "supervisor"),
+    *("spark-master", "spark-worker", "timescaledb"),
+)
+"""Without whom events are not counted, archived or computed, in the order of the data flow."""
 BATCH = ("compose/engine", "compose", "run", "--rm", "-T", "--no-deps")
 
 
@@ -69,10 +75,14 @@ class Faults:
 
     def started(self, *services: str) -> dict[str, str]:
         """When each service's container was last started."""
-        return {
-            service: self._docker("inspect", "--format", "{{.State.StartedAt}}", self.container(service)).stdout.strip()
-            for service in services
+        return self._inspected("{{.State.StartedAt}}", services)
+
+    def all_run(self, *services: str) -> None:
+        """AssertionError unless each service's container runs."""
+        others = {
+            name: state for name, state in self._inspected("{{.State.Status}}", services).items() if state != "running"
         }
+        assert not others, f"not running: {others}"
 
     def kill_and_keep_down(self, *services: str) -> None:
         """kill -9 of whole containers; the engine does not start again what it was told to kill."""
@@ -100,7 +110,8 @@ class Faults:
         try:
             yield
         finally:
-            self._neighbours(service, "join", addresses)
+            # While its container is started anew there is no network of it.
+            eventually(lambda: self._neighbours(service, "join", addresses), _JOINED_WITHIN_S)
 
     @contextmanager
     def full(self, *volumes: str) -> Iterator[None]:
@@ -149,10 +160,11 @@ class Faults:
         return self.stack.ask(query, role="postgres")
 
     def hdfs(self, bean: str) -> dict[str, Any]:
-        """What the NameNode says of itself."""
+        """What the NameNode says of itself. AssertionError while it is starting and has nothing to say, RequestException."""
         page = requests.get(f"{self.stack.settings.webhdfs_url}/jmx?qry=Hadoop:service=NameNode,name={bean}", timeout=5)
-        answer: dict[str, Any] = json.loads(page.text)["beans"][0]
-        return answer
+        beans: list[dict[str, Any]] = page.json()["beans"]
+        assert beans, f"the NameNode says nothing of {bean} yet"
+        return beans[0]
 
     def container(self, service: str) -> str:
         """The id of a service's container."""
@@ -163,6 +175,12 @@ class Faults:
         containers = self._docker("ps", "--all", "--quiet", *filters, "--filter", "label=com.docker.compose.oneoff=False")
         assert containers.stdout.split(), f"project {self.project} has no container of service {service}"
         return containers.stdout.split()[0]
+
+    def _inspected(self, template: str, services: Sequence[str]) -> dict[str, str]:
+        return {
+            service: self._docker("inspect", "--format", template, self.container(service)).stdout.strip()
+            for service in services
+        }
 
     def _addresses(self, service: str) -> list[str]:
         networks = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
@@ -211,7 +229,12 @@ class BatchRun:
         finally:
             self._faults._docker("unpause", self._container)
 
-    def finish(self) -> tuple[int, str]:
-        """Exit code and all that was said."""
-        said, _ = self._process.communicate()
+    def finish(self, within_s: float | None = None) -> tuple[int, str]:
+        """Exit code and all that was said. AssertionError if it takes longer, and the driver is killed then."""
+        try:
+            said, _ = self._process.communicate(timeout=within_s)
+        except subprocess.TimeoutExpired as error:
+            self._faults._docker("kill", "--signal", "KILL", self._container, check=False)
+            said, _ = self._process.communicate()
+            raise AssertionError(f"a batch run did not end within {within_s:.0f} s; it said: {said[-500:]}") from error
         return self._process.returncode, said

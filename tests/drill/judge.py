@@ -58,14 +58,19 @@ class Announced:
 
 @dataclass
 class Judgement:
-    """The largest difference between a poll and the truth, in any column, and what was wrong, each kind once."""
+    """The largest difference between a poll and the truth, in any column, and what was wrong, each kind once.
+
+    `first_s` says when each kind was seen first; kinds are in that order.
+    """
 
     largest_error: int = 0
     complaints: dict[str, str] = field(default_factory=dict)
+    first_s: dict[str, float] = field(default_factory=dict)
 
-    def complain(self, kind: str, text: str) -> None:
+    def complain(self, poll: Poll, kind: str, text: str) -> None:
         """The first of a kind stays."""
         self.complaints.setdefault(kind, text)
+        self.first_s.setdefault(kind, poll.at_s)
 
 
 NOTHING = Announced()
@@ -80,7 +85,7 @@ def judge(polls: Sequence[Poll], truth: Truth, before: Poll, announced: Announce
         true = announced.kept if is_gone and announced.kept else truth
         _against_truth(judgement, poll, true, before)
         if poll.in_flight and any(poll.in_flight.values()) and not announced.takes_over:
-            judgement.complain("ledger", f"offsets are in flight: {dict(poll.in_flight)}")
+            judgement.complain(poll, "ledger", f"offsets are in flight: {dict(poll.in_flight)}")
         # What is announced may shrink once: with the database, or by what was lost.
         if not (earlier.at_s <= announced.anew_s < poll.at_s):
             _against_earlier(judgement, poll, earlier, may_shrink=poll.gone > earlier.gone and is_gone)
@@ -104,21 +109,23 @@ def _against_truth(judgement: Judgement, poll: Poll, truth: Truth, before: Poll)
     for place, totals in seen.items():
         difference = totals - wanted[place]
         if max(difference.values()) > 0:
-            judgement.complain("exceeded", f"{place} exceeded the truth: {totals} where {wanted[place]} is true")
+            judgement.complain(poll, "exceeded", f"{place} exceeded the truth: {totals} where {wanted[place]} is true")
         if min(difference.values()) < 0:
-            judgement.complain("missing", f"{place} fell short of the truth: {totals} where {wanted[place]} is true")
+            judgement.complain(poll, "missing", f"{place} fell short of the truth: {totals} where {wanted[place]} is true")
         judgement.largest_error = max(judgement.largest_error, *map(abs, difference.values()))
     if poll.unbalanced:
-        judgement.complain("ledger", f"the ledger is off by {poll.unbalanced}")
+        judgement.complain(poll, "ledger", f"the ledger is off by {poll.unbalanced}")
     if poll.sketches is not None and poll.sketches != truth.sketches(poll.positions, poll.holes):
-        judgement.complain("sketches", f"a sketch is not that of the {expected.views} events below {dict(poll.positions)}")
+        judgement.complain(
+            poll, "sketches", f"a sketch is not that of the {expected.views} events below {dict(poll.positions)}"
+        )
         judgement.largest_error = max(judgement.largest_error, 1)
 
 
 def _against_earlier(judgement: Judgement, poll: Poll, earlier: Poll, may_shrink: bool) -> None:
     for partition, position in earlier.positions.items():
         if poll.positions.get(partition, 0) < position:
-            judgement.complain("position", f"partition {partition} went back from {position} to {poll.positions}")
+            judgement.complain(poll, "position", f"partition {partition} went back from {position} to {poll.positions}")
     for view, sums in earlier.sums.items():
         if not may_shrink and any(now < then for now, then in zip(poll.sums[view], sums, strict=True)):
-            judgement.complain("shrank", f"{view} shrank from {sums} to {poll.sums[view]}")
+            judgement.complain(poll, "shrank", f"{view} shrank from {sums} to {poll.sums[view]}")

@@ -1,4 +1,4 @@
-"""A reader that asks the merged views every 100 ms, as role reader, whatever happens to the stack meanwhile."""
+"""A reader that asks the merged views every so often, as role reader, whatever happens to the stack meanwhile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from serving.database import Connection, connect
 from tests.drill.judge import Poll
 from tests.oracle import VIEWS
 
-PERIOD_S = 0.1
 _SKETCHES_EVERY = 20
 _TIMEOUT = "5s"
 _SKETCHED = next(iter(VIEWS))
@@ -85,8 +84,8 @@ def poll(connection: Connection, sites: Sequence[str], sketches: bool = False) -
 class Reader:
     """Polls from `with` to its end, on a connection that is made anew when it fails; `failed` polls had no answer."""
 
-    def __init__(self, settings: Settings, sites: Sequence[str]) -> None:
-        self._settings, self._sites = settings, sites
+    def __init__(self, settings: Settings, sites: Sequence[str], period_s: float) -> None:
+        self._settings, self._sites, self._period_s = settings, sites, period_s
         self.polls: list[Poll] = []
         self.failed = 0
         self._stop = threading.Event()
@@ -124,7 +123,7 @@ class Reader:
                 if connection is not None:
                     connection.close()
                 connection = None
-            due_s = max(due_s + PERIOD_S, time.monotonic())
+            due_s = max(due_s + self._period_s, time.monotonic())
             self._stop.wait(due_s - time.monotonic())
         if connection is not None:
             connection.close()

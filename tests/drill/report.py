@@ -30,6 +30,15 @@ HEADER = "\n".join(
 )
 
 
+def figures_of(result: Result) -> str:
+    """What a drill has measured beside its row, on one line; empty if it has measured nothing."""
+    if not result.figures:
+        return ""
+    told = [f"{name.replace('_', ' ')} {value}" for name, value in result.figures.items()]
+    lag = "?" if result.largest_lag_s is None else f"{result.largest_lag_s:.1f}"
+    return f"{result.name}: {', '.join(told)}, largest lag s {lag}"
+
+
 def row_of(result: Result) -> str:
     """One row; `?` is what is not known because the drill broke off."""
     seconds = [f"{value:.1f}" if value is not None else "?" for value in (result.views_s, result.archive_s)]

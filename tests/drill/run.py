@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
+from confluent_kafka import KafkaException
 from requests import RequestException
 
 from batch.archive import Archive
@@ -15,21 +17,21 @@ from contract.views import VIEWS, with_rollups
 from serving.database import connect
 from tests.drill.drills import Drill
 from tests.drill.faults import BATCH, Faults
-from tests.drill.judge import Announced, Poll, judge
+from tests.drill.judge import NOTHING, Announced, Poll, judge
 from tests.drill.loss import Loss, LostFile, numbered
 from tests.drill.reader import Reader, poll
 from tests.drill.scene import Scene
-from tests.drill.traffic import RATE, RecordedTraffic, Traffic
+from tests.drill.traffic import RecordedTraffic, Traffic
 from tests.drill.truth import Truth
 from tests.fixtures.eventually import eventually
 from tests.fixtures.kafka import each_record_of, next_offsets_of
 from tests.fixtures.stack import Stack, shifted
 from tests.fixtures.views import stored_rows
-from tests.oracle import expected_rows
+from tests.oracle import Record, expected_rows
 
 RECOVERY_LIMIT_S = 60
 _GIVE_UP_S = 180
-_WARM_EVENTS = 2 * RATE
+_WARM_S = 2
 _AFTER_S = 2
 _SEED = 1
 
@@ -41,6 +43,7 @@ class Result:
     `views_s`: until a poll showed all that was in Kafka at the end of the fault, and more. `archive_s`: until that was
     archived and, where the drill says so, replicated. None: not within the time that a drill waits. `complaints`: what was
     not true. `too_slow`: which recovery took longer than its limit, which is a measurement and wants a machine at rest.
+    `largest_lag_s`: how old the oldest record in Kafka was that an answer did not have. `figures`: what a drill measures.
     """
 
     name: str
@@ -52,6 +55,8 @@ class Result:
     events: int = 0
     largest_error: int | None = None
     difference: int | None = None
+    largest_lag_s: float | None = None
+    figures: dict[str, float | str] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
     too_slow: list[str] = field(default_factory=list)
 
@@ -68,6 +73,9 @@ def run_drill(drill: Drill, stack: Stack, project: str, say: Callable[[str], Non
         _run(drill, stack, Faults(stack, project), say, with_batch, result)
     except (AssertionError, BraidError) as failure:
         result.complaints.append(" ".join(str(failure).split()))
+    if drill.seed is not None:
+        result.complaints = [f"seed {drill.seed}: {complaint}" for complaint in result.complaints]
+        result.too_slow = [f"seed {drill.seed}: {complaint}" for complaint in result.too_slow]
     return result
 
 
@@ -79,10 +87,44 @@ def _run(drill: Drill, stack: Stack, faults: Faults, say: Callable[[str], None],
         before = poll(connection, [site])
     shifts, others = stack.shifts(), digest(stack, site)
 
-    with Reader(stack.settings, [site, f"{site}-other"]) as reader:
-        with (RecordedTraffic if drill.loses else Traffic)(stack, site, _SEED, drill.malformed) as traffic:
-            scene = Scene(stack, faults, say, reader, traffic, before.positions, site, shifts=shifts)
-            scene.until(lambda: reader.views >= _WARM_EVENTS)
+    readers = [Reader(stack.settings, [site, f"{site}-other"], drill.load.poll_s) for _ in range(drill.load.readers)]
+    scene = Scene(stack, faults, say, readers[0], before.positions, site, shifts=shifts)
+    scene.complaints, scene.figures = result.complaints, result.figures
+    try:
+        _break(drill, scene, readers, others, with_batch, result)
+    except (AssertionError, BraidError):
+        if not drill.loses and not scene.takes_over() and not scene.taken_back:
+            say("broken off; comparing what readers saw until then")
+            # It may be Kafka that is gone.
+            with suppress(KafkaException, AssertionError):
+                truth = Truth(_in_topic(scene, shifts))
+                for reader in readers:
+                    judge_reader(reader, truth, before, NOTHING, scene.during, result)
+        raise
+    say("comparing with ground truth")
+    truth, kept = _truths(scene, shifts, result)
+    # A batch run that changed no row leaves those of before it.
+    result.difference = rows_that_differ(stack, kept, site)
+    if with_batch:
+        _batch_covers(stack, scene.ends(), before.received + kept.outcome.received, result)
+    announced = Announced(None if kept is truth else kept, scene.anew_s, scene.takes_over())
+    for reader in readers:
+        judge_reader(reader, truth, before, announced, scene.during, result)
+    if result.difference:
+        result.complaints.append(f"{result.difference} rows are not the oracle's")
+
+
+def _break(
+    drill: Drill, scene: Scene, readers: Sequence[Reader], others: list[tuple[object, ...]], with_batch: bool, result: Result
+) -> None:
+    """The fault under traffic, recovery, and what must be so then; readers look on all the while."""
+    stack, say, site = scene.stack, scene.say, scene.site
+    with ExitStack() as reading:
+        for reader in readers:
+            reading.enter_context(reader)
+        with (RecordedTraffic if drill.loses else Traffic)(stack, site, _SEED, drill.load) as traffic:
+            scene.beside, scene.traffic = reading, traffic
+            scene.until(lambda: readers[0].views >= _WARM_S * drill.load.rate)
             say(drill.fault)
             drill.inject(scene)
             scene.fault_is_over()
@@ -99,30 +141,34 @@ def _run(drill: Drill, stack: Stack, faults: Faults, say: Callable[[str], None],
             now = digest(stack)
             stack.run(*BATCH, "batch", "python", "-m", "batch", "run", *(("--full",) if drill.full else ()))
             _changes_nothing(stack, now, "", "the batch run", result)
-    say("comparing with ground truth")
-    truth, kept = _truths(scene, shifts, result)
-    # A batch run that changed no row leaves those of before it.
-    result.difference = rows_that_differ(stack, kept, site)
-    if with_batch:
-        _batch_covers(stack, scene.ends(), before.received + kept.outcome.received, result)
-    _judge(reader, truth, before, Announced(None if kept is truth else kept, scene.anew_s, scene.takes_over()), result)
+            drill.ended(scene)
+
+
+def _in_topic(scene: Scene, shifts: Mapping[int, int]) -> Iterator[Record]:
+    """All records since the drill began, by Braid's numbers."""
+    first = {partition: position - shifts.get(partition, 0) for partition, position in scene.before.items()}
+    messages = each_record_of(scene.stack.settings, first)
+    records = ((m.partition(), m.offset(), m.timestamp()[1], m.value()) for m in messages)
+    return numbered(records, shifts)  # type: ignore[arg-type]
 
 
 def _truths(scene: Scene, shifts: Mapping[int, int], result: Result) -> tuple[Truth, Truth]:
     """Of all records that counted at some time, and of those that count in the end; what was acknowledged must be there."""
     kafka = scene.stack.settings
     if scene.plan is None and scene.gap is None:
-        first = {partition: position - shifts.get(partition, 0) for partition, position in scene.before.items()}
-        messages = each_record_of(kafka, first)
-        records = ((m.partition(), m.offset(), m.timestamp()[1], m.value()) for m in messages)
-        all_records = numbered(records, shifts)  # type: ignore[arg-type]
+        all_records = _in_topic(scene, shifts)
         if scene.taken_back:
             kept_records = list(all_records)
             all_records = iter(kept_records)
+        if scene.file:
+            all_records = scene.file.noted(all_records)
         truth = Truth(all_records)
         result.events = truth.outcome.received
-        if result.events != scene.acknowledged:
-            result.complaints.append(f"{scene.acknowledged} records were acknowledged, the topic has {result.events}")
+        in_topic = result.events - (scene.file.records if scene.file else 0)
+        if in_topic != scene.acknowledged:
+            result.complaints.append(f"{scene.acknowledged} records were acknowledged, the topic has {in_topic}")
+        if scene.file:
+            result.complaints += scene.file.complaints()
         if scene.taken_back:
             named = scene.taken_back.encode()
             return truth, Truth(record for record in kept_records if named not in (record[3] or b""))
@@ -235,10 +281,18 @@ def _batch_covers(stack: Stack, ends: Mapping[int, int], received: int, result: 
         result.complaints.append(f"after the batch run the ledger has {accounted} records instead of {received}")
 
 
-def _judge(reader: Reader, truth: Truth, before: Poll, announced: Announced, result: Result) -> None:
+def judge_reader(
+    reader: Reader, truth: Truth, before: Poll, announced: Announced, during: Callable[[float], str], result: Result
+) -> None:
+    """Adds to the result what one of its readers saw; each complaint says what was going on at its first wrong answer."""
     judgement = judge(reader.polls, truth, before, announced)
-    result.polls, result.failed_polls = len(reader.polls), reader.failed
-    result.largest_error = judgement.largest_error
-    result.complaints += judgement.complaints.values()
-    if result.difference:
-        result.complaints.append(f"{result.difference} rows are not the oracle's")
+    result.polls += len(reader.polls)
+    result.failed_polls += reader.failed
+    result.largest_error = max(judgement.largest_error, result.largest_error or 0)
+    result.complaints += [
+        f"{during(judgement.first_s[kind])}{complaint}" for kind, complaint in judgement.complaints.items()
+    ]
+    # Polls are timed by another clock than records.
+    began_s = time.time() - time.monotonic()
+    lags_s = [truth.lag_s(poll.positions, 1_000 * (began_s + poll.at_s)) for poll in reader.polls]
+    result.largest_lag_s = max([*lags_s, result.largest_lag_s or 0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count, islice
@@ -16,6 +17,7 @@ from contract.resumption import Resumption
 from ingest.simulate import Shares, events
 from tests.drill.faults import BatchRun, Faults
 from tests.drill.reader import Reader
+from tests.drill.sent_file import SentFile
 from tests.drill.traffic import RecordedTraffic, Traffic, produce
 from tests.fixtures.eventually import eventually
 from tests.fixtures.kafka import next_offsets_of
@@ -45,13 +47,15 @@ class Scene(Ground):
     `before` is where the speed layer stood at rest before it. A fault that loses records of Kafka sets `plan` and
     `archived`, as loss.Loss has them, and `shifts`, by which Braid counts from then on; one that loses records of HDFS
     sets `gap`, one that loses the database `anew_s`, and one that takes events back the site `taken_back` that all of them
-    name. Readers look at `site` and at `other_site`.
+    name; one that has a file sent sets `file`. What goes `beside` ends when
+    the readers do. Readers look at `site` and at `other_site`. `during` says of a moment what was
+    going on then; what is wrong, and what was measured, goes to `complaints` and `figures`.
     """
 
     reader: Reader
-    traffic: Traffic | RecordedTraffic
     before: Mapping[int, int]
     site: str
+    traffic: Traffic | RecordedTraffic | None = None
     acknowledged: int = 0
     over_s: float | None = None
     marks: Mapping[int, int] = field(default_factory=dict)
@@ -63,6 +67,11 @@ class Scene(Ground):
     gap: OffsetRange | None = None
     anew_s: float = float("inf")
     taken_back: str = ""
+    file: SentFile | None = None
+    beside: ExitStack = field(default_factory=ExitStack)
+    during: Callable[[float], str] = lambda at_s: ""
+    complaints: list[str] = field(default_factory=list)
+    figures: dict[str, float | str] = field(default_factory=dict)
 
     @property
     def other_site(self) -> str:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import repeat
 from types import TracebackType
@@ -25,12 +26,23 @@ from tests.fixtures.eventually import eventually
 from tests.fixtures.stack import ROOT, Stack
 from tests.oracle import Record
 
-RATE = 2_000
 _RECORDED_RATE = 500
 """Each record is judged twice by the oracle, before and after the loss, and these drills last for minutes."""
-_LATE, _TWICE = 0.05, 0.01
 _ENDS_WITHIN_S = 150
 LOG = ROOT / "build" / "drill-traffic.log"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is sent during a drill, events/s and shares of them from 0 to 1, and how many readers ask every so often."""
+
+    rate: int = 2_000
+    late: float = 0.05
+    late_days: int = 3
+    twice: float = 0.01
+    malformed: float = 0.001
+    readers: int = 1
+    poll_s: float = 0.1
 
 
 def _ingest(stack: Stack, *arguments: str) -> subprocess.Popen[str]:
@@ -52,11 +64,12 @@ def _acknowledged(producer: subprocess.Popen[str], within_s: float = _ENDS_WITHI
 
 
 class Traffic:
-    """The simulator at 2,000 events/s from `with` to its end; afterwards `acknowledged` records are in Kafka."""
+    """The simulator from `with` to its end; afterwards `acknowledged` records are in Kafka."""
 
-    def __init__(self, stack: Stack, site: str, seed: int, malformed: float) -> None:
-        shares = ("--late", str(_LATE), "--twice", str(_TWICE), "--malformed", str(malformed))
-        self._producer = _ingest(stack, "simulate", "--rate", str(RATE), "--seed", str(seed), "--site", site, *shares)
+    def __init__(self, stack: Stack, site: str, seed: int, load: Load) -> None:
+        shares = {name: getattr(load, name) for name in ("rate", "late", "late_days", "twice", "malformed")}
+        arguments = [word for name, value in shares.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        self._producer = _ingest(stack, "simulate", "--seed", str(seed), "--site", site, *arguments)
         self.acknowledged = 0
 
     def __enter__(self) -> Self:
@@ -78,9 +91,9 @@ class RecordedTraffic:
     `logs` are the records that were acknowledged, by Kafka's own offsets, those between two pauses together.
     """
 
-    def __init__(self, stack: Stack, site: str, seed: int, malformed: float) -> None:
+    def __init__(self, stack: Stack, site: str, seed: int, load: Load) -> None:
         self._stack, self._site, self._seed = stack, site, seed
-        self._shares = Shares(_LATE, _TWICE, malformed)
+        self._shares = Shares(load.late, load.twice, load.malformed, load.late_days)
         self._again: deque[Sent] = deque()
         self.logs: list[list[Record]] = []
         self.keys: dict[bytes, str] = {}

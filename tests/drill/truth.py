@@ -38,9 +38,13 @@ class Totals:
 
 @dataclass
 class _Partition:
-    """totals[i], visitors[:counted[i]] and durations[:timed[i]] are those of the records before offsets[i]."""
+    """totals[i], visitors[:counted[i]] and durations[:timed[i]] are those of the records before offsets[i].
+
+    times_ms[i] is when Kafka took that record.
+    """
 
     offsets: list[int] = field(default_factory=list)
+    times_ms: list[int] = field(default_factory=list)
     totals: list[Totals] = field(default_factory=lambda: [Totals()])
     visitors: list[str] = field(default_factory=list)
     durations: list[float] = field(default_factory=list)
@@ -75,6 +79,7 @@ class Truth:
                 if event.get("duration_ms") is not None:
                     part.durations.append(float(event["duration_ms"]))
             part.offsets.append(offset)
+            part.times_ms.append(kafka_time_ms)
             part.totals.append(part.totals[-1] + change)
             part.timed.append(len(part.durations))
 
@@ -92,6 +97,15 @@ class Truth:
             visitors.update(part.visitors[part.totals[first].views : part.totals[after].views])
             durations += part.durations[part.timed[first] : part.timed[after]]
         return sketch_of(visitors), histogram_of(durations)
+
+    def lag_s(self, positions: Mapping[int, int], at_ms: float) -> float:
+        """How long Kafka had had the oldest record that is not below `positions`; 0 if it had none then."""
+        waiting = (
+            part.times_ms[first]
+            for partition, part in self._partitions.items()
+            if (first := bisect_left(part.offsets, positions.get(partition, 0))) < len(part.offsets)
+        )
+        return max((at_ms - since_ms for since_ms in waiting if since_ms < at_ms), default=0) / 1_000
 
     def _seen(self, positions: Mapping[int, int], holes: Holes) -> Iterator[tuple[_Partition, int, int]]:
         """Which records of a partition are seen: those from the first index up to the second."""

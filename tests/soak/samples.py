@@ -9,15 +9,11 @@ from typing import Any
 import numpy as np
 
 from tests.bench.usage import Containers
-from tests.drill.faults import Faults
+from tests.drill.faults import SERVERS, Faults
 
 KINDS = {"memory": "MB", "handles": "open", "disk": "MB"}
 WARM_SHARE = 0.2
 """What grows in the first part of a soak is start: slopes are of the rest."""
-_LOOKED_AT = (
-    *("kafka", "namenode", "datanode-1", "datanode-2", "archiver", "zookeeper", "nimbus", "supervisor"),
-    *("spark-master", "spark-worker", "timescaledb"),
-)
 # Handles are those of the container's own user, which all its processes have; a service without a volume has no bytes.
 _LOOK = "find /proc/[0-9]*/fd -mindepth 1 2>/dev/null | wc -l; du -sk /var/lib/braid 2>/dev/null | cut -f 1"
 
@@ -50,7 +46,7 @@ def look(
     """A sample of now."""
     memory = {service: memory_bytes / 1e6 for service, memory_bytes in containers.memory_bytes().items()}
     held: dict[str, dict[str, float]] = {"memory": memory, "handles": {}, "disk": {}}
-    for service in _LOOKED_AT:
+    for service in SERVERS:
         try:
             handles, *kilobytes = faults.inside(service, "sh", "-c", _LOOK, check=False).split()
         except (AssertionError, ValueError):

@@ -59,6 +59,14 @@ def test_other_shares_on_request():
     assert decoded.events["event_id"].is_unique().all()
 
 
+def test_late_events_are_of_all_ages_up_to_the_days_on_request():
+    shares = Shares(late=1, twice=0, malformed=0, late_days=40)
+    values = [value for _, value in islice(events(1, lambda: NOW, "test", shares=shares), 2_000)]
+    times = decode(0, range(2_000), [NOW_MS] * 2_000, values).events["event_time"]
+    assert times.min() >= NOW - timedelta(days=40)  # type: ignore[operator]
+    assert times.dt.date().n_unique() == 41
+
+
 def test_a_repeat_has_the_same_key_and_comes_soon():
     first: dict[bytes, tuple[int, str]] = {}
     distances = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -28,6 +29,23 @@ def make(*arguments: str, **environment: str) -> str:
 def test_a_statement_is_handed_on_as_it_is_typed(statement: str):
     assert make(SHOWN, "shown", f"SQL={statement}") == statement
     assert make(SHOWN, "shown", SQL=statement) == statement
+
+
+def test_a_drill_of_chaos_gets_its_seed_its_length_and_its_rate():
+    said = make("--dry-run", "drill", "NAME=chaos", "SEED=7", "MINUTES=10", "RATE=300")
+    assert shlex.split(said.replace("\\\n", ""))[:9] == [
+        "tests/run",
+        "drill",
+        "--seed",
+        "7",
+        "--minutes",
+        "10",
+        "--rate",
+        "300",
+        "--format",
+    ]
+    # Without them its own defaults hold.
+    assert "--seed" not in make("--dry-run", "drill")
 
 
 @pytest.mark.parametrize(
