@@ -241,10 +241,16 @@ static Oid days_of(Oid merged)
 	return alike ? days : InvalidOid;
 }
 
-/* A query of one view in text, as the rewriter makes it, with its owner's rights: whoever may read a view may read this of it. */
+/* A query in text, as the rewriter makes it. */
+static Query *analyzed(const char *text)
+{
+	return linitial_node(Query, pg_analyze_and_rewrite_fixedparams(linitial(pg_parse_query(text)), text, NULL, 0, NULL));
+}
+
+/* The same of one view, with its owner's rights: whoever may read a view may read this of it. */
 static Query *rewritten(const char *text)
 {
-	Query *query = linitial_node(Query, pg_analyze_and_rewrite_fixedparams(linitial(pg_parse_query(text)), text, NULL, 0, NULL));
+	Query *query = analyzed(text);
 
 	linitial_node(RTEPermissionInfo, query->rteperminfos)->checkAsUser = get_role_oid(OWNER, false);
 	return query;
@@ -291,6 +297,25 @@ static int64 rows_asked(Query *query)
 	return limit < 0 || limit > MOST_ROWS || offset < 0 || offset > MOST_ROWS ? -1 : limit + offset;
 }
 
+/* A query that answers with one value, as that value. */
+static Expr *value_of(Query *query)
+{
+	SubLink *asked = makeNode(SubLink);
+
+	asked->subLinkType = EXPR_SUBLINK;
+	asked->subselect = (Node *) query;
+	asked->location = -1;
+	return (Expr *) asked;
+}
+
+/* A condition on the bucket. */
+static Node *compared(Var *bucket, Oid operator_family, StrategyNumber strategy, Expr *with)
+{
+	Oid operator = get_opfamily_member(operator_family, bucket->vartype, bucket->vartype, strategy);
+
+	return (Node *) make_opclause(operator, BOOLOID, false, copyObject((Expr *) bucket), with, InvalidOid, InvalidOid);
+}
+
 /* Bounds the bucket where the rows that are first or last by it are asked for. */
 static void bound_bucket(Query *query, RangeTblEntry *entry, RangeTblEntry *merged, int varno)
 {
@@ -304,8 +329,8 @@ static void bound_bucket(Query *query, RangeTblEntry *entry, RangeTblEntry *merg
 	Var *bucket;
 	bool newest;
 	Query *bound;
-	SubLink *asked;
 	CoalesceExpr *known;
+	Expr *end;
 	Node *quals;
 
 	if (rows < 1 || query->groupClause || query->distinctClause || query->hasWindowFuncs ||
@@ -333,13 +358,9 @@ static void bound_bucket(Query *query, RangeTblEntry *entry, RangeTblEntry *merg
 	quals = copyObject(query->jointree->quals);
 	ChangeVarNodes(quals, varno, 1, 0);
 	bound->jointree->quals = quals;
-	asked = makeNode(SubLink);
-	asked->subLinkType = EXPR_SUBLINK;
-	asked->subselect = (Node *) bound;
-	asked->location = -1;
 	known = makeNode(CoalesceExpr);
 	known->coalescetype = bucket->vartype;
-	known->args = list_make2(asked, bucket->vartype == DATEOID
+	known->args = list_make2(value_of(bound), bucket->vartype == DATEOID
 			   ? makeConst(DATEOID, -1, InvalidOid, sizeof(DateADT), DateADTGetDatum(newest ? DATEVAL_NOBEGIN : DATEVAL_NOEND),
 						   false, true)
 			   : makeConst(TIMESTAMPTZOID, -1, InvalidOid, sizeof(TimestampTz),
@@ -347,9 +368,15 @@ static void bound_bucket(Query *query, RangeTblEntry *entry, RangeTblEntry *merg
 	known->location = -1;
 	query->jointree->quals = make_and_qual(
 		query->jointree->quals,
-		(Node *) make_opclause(get_opfamily_member(type->btree_opf, bucket->vartype, bucket->vartype,
-												   newest ? BTGreaterEqualStrategyNumber : BTLessEqualStrategyNumber),
-							   BOOLOID, false, copyObject((Expr *) bucket), (Expr *) known, InvalidOid, InvalidOid));
+		compared(bucket, type->btree_opf, newest ? BTGreaterEqualStrategyNumber : BTLessEqualStrategyNumber, (Expr *) known));
+	/*
+	 * True of every row. Of one bound that it does not know yet the planner expects a third of the table, and reads all of
+	 * it; of two a two-hundredth, and takes the index.
+	 */
+	end = value_of(analyzed(psprintf("SELECT '%sinfinity'::%s", newest ? "" : "-", format_type_be(bucket->vartype))));
+	query->jointree->quals = make_and_qual(
+		query->jointree->quals,
+		compared(bucket, type->btree_opf, newest ? BTLessEqualStrategyNumber : BTGreaterEqualStrategyNumber, end));
 	query->hasSubLinks = true;
 }
 
