@@ -23,6 +23,7 @@ from contract.losses import Loss
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice
 from contract.master_rows import master_rows
 from contract.settings import Settings, spark_folder
+from contract.streams.page_views import PAGE_VIEWS
 
 Share = Sequence[Slice]
 # HDFS lets each reader wait.
@@ -103,7 +104,7 @@ class Describer:
         files, described = files_at_hand(self.settings), []
         rejected = files.read(QUARANTINE, [piece.file for piece in share if piece.file in self.rejected])
         for piece, content in zip(share, files.read(MASTER, [piece.file for piece in share]), strict=True):
-            events = events_in(content, piece, ["event_time"])
+            events = events_in(content, piece, [PAGE_VIEWS.time])
             rejects = 0
             if piece.file in self.rejected:
                 rejects = len(_inside(_read(next(rejected), ["offset"]), piece))
@@ -170,7 +171,7 @@ def portions(frames: Iterable[pl.DataFrame], most_bytes: int) -> Iterator[list[p
 def hashes_of(files: Files, share: Share, days: Collection[date]) -> dict[date, Hashes]:
     """The hashes of the identities of the share's events that are on one of the days, by day."""
     blocks: dict[date, list[Hashes]] = {}
-    for events in events_on(files, share, days, ["event_id", "event_time"]):
+    for events in events_on(files, share, days, [*PAGE_VIEWS.identity, PAGE_VIEWS.time]):
         for day, hashes in hashes_by_day(events).items():
             blocks.setdefault(day, []).append(hashes)
     return {day: np.concatenate(some) for day, some in sorted(blocks.items())}

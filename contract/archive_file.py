@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +21,6 @@ from contract.log_position import LogPosition
 from contract.master import OffsetRange
 from contract.offset_set import Offsets, pack, unpack
 
-# A dictionary of values that hardly repeat makes a file larger and slower to write and to read (measured: decision 39).
-_REPEATING = {"partition", "site", "page", "visitor_id", "status", "referrer", "user_agent", "reason"}
 # Only these tell a reader which files or row groups to leave out.
 _RISING = {"offset", "kafka_time", "event_time"}
 _CONTENTS = "braid.contents"
@@ -117,7 +116,7 @@ class Encoder:
             self._buffer,
             schema,
             compression="zstd",
-            use_dictionary=[name for name in schema.names if name in _REPEATING],
+            use_dictionary=[name for name in schema.names if name in _repeated()],
             column_encoding={name: "DELTA_BINARY_PACKED" for name in schema.names if name in _RISING},
             write_statistics=[name for name in schema.names if name in _RISING],
         )
@@ -243,6 +242,16 @@ def _limits(group: pq.RowGroupMetaData, name: str, path: str) -> tuple[int, int]
     if found is None or not found.has_min_max:
         raise ArchiveDamaged.of(path, f"its footer does not say which {name} it has")
     return found.min_raw, found.max_raw
+
+
+@cache
+def _repeated() -> frozenset[str]:
+    """A dictionary of values that hardly repeat makes a file larger, and slower to write and to read (decision 39)."""
+    # Who reads footers alone need not wait for what streams are declared with.
+    from contract.streams import STREAMS
+
+    fields = (field for stream in STREAMS for field in stream.fields)
+    return frozenset({"partition", "reason", *(field.name for field in fields if field.is_repeated)})
 
 
 def _digest_place(content: bytes | bytearray) -> int:

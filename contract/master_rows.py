@@ -13,9 +13,10 @@ from collections.abc import Callable, Collection, Sequence
 
 import polars as pl
 
-from contract.archive_file import ValueForm
 from contract.columns import integers
-from contract.event import EVENT_SCHEMA, FIELDS, decode
+from contract.event import EVENT_SCHEMA, decode
+from contract.streams.page_views import PAGE_VIEWS
+from contract.value_form import form_of
 
 VALUE = "value"
 MASTER_SCHEMA = pl.Schema({**EVENT_SCHEMA, VALUE: pl.Binary()})
@@ -25,9 +26,7 @@ No event's value is empty, so an empty one is one that is left out; null is one 
 values were kept was merged in.
 """
 LEFT_OUT = b""
-FORM_VERSION = 1
-"""That of contract/wire_writer.py."""
-FORM = ValueForm(FORM_VERSION, FIELDS)
+FORM = form_of(PAGE_VIEWS)
 """Of the values that are left out today."""
 _READ_TO_DECODE = ("partition", "kafka_time", VALUE)
 _DECODED_AT_ONCE = 20_000

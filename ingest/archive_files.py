@@ -29,9 +29,10 @@ from contract.extent import Extent
 from contract.forgotten import KNOWING, REJECTS_KNOWING, Rules
 from contract.log_position import LogPosition
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, folder, partitions_in
-from contract.master_rows import FORM, FORM_VERSION, LEFT_OUT, MASTER_SCHEMA, VALUE, lacking, master_rows
+from contract.master_rows import FORM, LEFT_OUT, MASTER_SCHEMA, VALUE, lacking, master_rows
 from contract.offset_set import pack
 from contract.records import Records
+from contract.value_form import LAST_VERSION, column_in
 from ingest.hdfs import FileInfo, FileStore
 
 
@@ -87,8 +88,8 @@ def of_today(table: pa.Table, form: ValueForm | None) -> pa.Table:
 
 def _in_form_of_today(table: pa.Table, form: ValueForm) -> pa.Table:
     """The same rows, with those values that today's form would not write of today's columns."""
-    columns = {name: table.schema.field(name).type for name in form.fields}
-    of_today = {name: _SCHEMAS[MASTER].field(name).type for name in FORM.fields if name in columns}
+    columns = {text: table.schema.field(column_in(text)).type for text in form.fields}
+    of_today = {text: _SCHEMAS[MASTER].field(column_in(text)).type for text in FORM.fields if text in columns}
     # Of a value that was left out, what the form did not have is null, and a null is not written.
     # guard: a value that is left out stays the same
     if list(columns.items()) == list(of_today.items()):
@@ -257,7 +258,7 @@ class ArchiveFiles:
         """The rows of the slice, and what its file holds."""
         path = part.file.path(self._root, dataset)
         table, contents = decode(self._store.read(path), path)
-        if contents.form is not None and contents.form.version > FORM_VERSION:
+        if contents.form is not None and contents.form.version > LAST_VERSION:
             raise ArchiveDamaged.of(path, f"its values are of form {contents.form.version}, which a later Braid knows")
         offset = table["offset"].to_numpy()
         # guard: offset filter of a merge

@@ -18,7 +18,7 @@ from ingest.hdfs import Hdfs
 from serving.database import connect
 from serving.handoff import Counts, commit_range, positions
 from tests.fixtures.archived import PARTITIONS, judged
-from tests.fixtures.changed_modules import NEW_FIELDS, NEW_VIEW, ROOT, environment
+from tests.fixtures.changed_modules import DECLARATION, NEW_FIELDS, NEW_VIEW, ROOT, environment
 from tests.fixtures.pageviews import TODAY
 
 TIME_MS = int(TODAY.timestamp() * 1000)
@@ -77,7 +77,7 @@ def test_a_view_over_a_new_field_has_the_history_from_before_the_field(
     done = subprocess.run(
         [sys.executable, str(script), settings.database_name, archive_root],
         cwd=ROOT,
-        env=environment(tmp_path, {"contract.event": [NEW_FIELDS], "contract.views": [NEW_VIEW]}),
+        env=environment(tmp_path, {DECLARATION: [NEW_FIELDS, NEW_VIEW]}),
         capture_output=True,
         text=True,
         check=False,

@@ -267,7 +267,7 @@ MUTATIONS = (
     ),
     Mutation(
         "rows of days are a view's own",
-        "contract/views.py",
+        "contract/view.py",
         "in names and not view.by_day:",
         "in names and False:",
         _test("unit/test_kernel.py::test_by_day_makes_a_view_of_whole_days_that_readers_have_too"),
@@ -1329,7 +1329,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     ),
     Mutation(
         "sketches are a view's own",
-        "contract/views.py",
+        "contract/view.py",
         "if taken := sorted({view.sketches for view in every}.intersection(names)):",
         "if taken := []:",
         _test("unit/test_kernel.py::test_by_day_makes_a_view_of_whole_days_that_readers_have_too"),

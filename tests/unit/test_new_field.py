@@ -20,11 +20,12 @@ from contract.event import EVENT_SCHEMA
 from contract.log_position import LogPosition
 from contract.master import MASTER, OffsetRange, Slice
 from contract.master_rows import FORM, MASTER_SCHEMA
+from contract.value_form import LAST_VERSION
 from ingest.archive_files import ArchiveFiles
 from ingest.archive_plan import current
 from ingest.as_received import values_of
 from tests.fixtures.archived import judged
-from tests.fixtures.changed_modules import NEW_FIELDS, NEW_VIEW, ROOT, environment
+from tests.fixtures.changed_modules import DECLARATION, NEW_FIELDS, NEW_VIEW, ROOT, environment
 from tests.fixtures.memory import MemoryStore
 
 TIME_MS = 1_763_712_000_000
@@ -86,7 +87,7 @@ def test_a_new_field_has_its_history_from_the_values(tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-m", "tests.fixtures.later_version", str(place)],
         cwd=ROOT,
-        env=environment(tmp_path, {"contract.event": [NEW_FIELDS], "contract.views": [NEW_VIEW]}),
+        env=environment(tmp_path, {DECLARATION: [NEW_FIELDS, NEW_VIEW]}),
         capture_output=True,
         text=True,
         check=False,
@@ -191,6 +192,6 @@ def test_a_form_that_a_later_version_brought_is_not_guessed():
     store = MemoryStore()
     files = ArchiveFiles(store, "/b")
     offsets = put(files, 0, [value(0)])
-    change(store, files, offsets, form=ValueForm(2, FORM.fields))
-    with pytest.raises(ArchiveDamaged, match="its values are of form 2"):
+    change(store, files, offsets, form=ValueForm(LAST_VERSION + 1, FORM.fields))
+    with pytest.raises(ArchiveDamaged, match="its values are of form 3"):
         files.read(MASTER, [Slice(offsets, 0, 1)])
