@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import repeat
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -114,7 +114,7 @@ class _Rejected(Exception):
 
 
 class Decoder:
-    """Reads and writes the events of one stream."""
+    """Reads and writes the events of one stream; decoder_of() gives the one that a process has of it."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
@@ -412,6 +412,12 @@ def _nesting(value: bytes) -> int:
         depth += 1 if token in (b"[", b"{") else -1 if token in (b"]", b"}") else 0
         deepest = max(deepest, depth)
     return deepest
+
+
+@cache
+def decoder_of(stream: Stream) -> Decoder:
+    """The decoder of a stream: to make one takes longer than to judge a few events."""
+    return Decoder(stream)
 
 
 def _reason_of(value: bytes, error: Exception) -> Reject:

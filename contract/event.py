@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from contract.decoder import MAX_AHEAD, MAX_NESTING, MAX_VALUE_BYTES, REASONS, REJECT_SCHEMA, Decoded, Decoder, Reject
+from contract.decoder import (
+    MAX_AHEAD,
+    MAX_NESTING,
+    MAX_VALUE_BYTES,
+    REASONS,
+    REJECT_SCHEMA,
+    Decoded,
+    Reject,
+    decoder_of,
+)
 from contract.streams.page_views import (
     EVENT_ID_LENGTH,
     MAX_BYTES_SENT,
@@ -39,7 +48,7 @@ __all__ = [
     "read",
 ]
 
-EVENTS = Decoder(PAGE_VIEWS)
+EVENTS = decoder_of(PAGE_VIEWS)
 Event = EVENTS.event
 FIELDS, EVENT_SCHEMA = EVENTS.fields, EVENTS.schema
 decode, decode_records, judge, read, encode = EVENTS.decode, EVENTS.decode_records, EVENTS.judge, EVENTS.read, EVENTS.encode

@@ -6,7 +6,7 @@ What is declared wrongly is refused where it is declared, with the reason.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Union
@@ -26,9 +26,9 @@ Members = Mapping[str, Union[Field, "Members"]]
 """A JSON object as it is written: of each name a field, or another object."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stream:
-    """Events of one type, in one Kafka topic; `meaning` says what one event is.
+    """Events of one type, in one Kafka topic; `meaning` says what one event is. A stream equals itself alone.
 
     Two records are the same event if the UTC day of their `time` and their `identity` are the same, one field or several.
     The `key` decides the partition, where a record sent twice must meet its first copy. Views may ask for fields and for
@@ -77,6 +77,14 @@ class Stream:
         """The view, of this stream; CatalogueError if it asks for what the stream does not have."""
         return replace(view, stream=self)
 
+    def __reduce__(self) -> tuple[Callable[[str], Stream], tuple[str]]:
+        # Another process has the stream of its own code, and makes one decoder of it.
+        return declared, (self.name,)
+
+    def view(self, name: str) -> View:
+        """The view of that name; it is one of the stream's."""
+        return next(view for view in self.views if view.name == name)
+
     @cached_property
     def by_name(self) -> dict[str, Field]:
         """The fields, in their order."""
@@ -116,6 +124,17 @@ class Stream:
             return events[self.identity[0]]
         parts = [_as_text(events[name]) for name in self.identity]
         return pl.DataFrame(parts).select(pl.concat_str(pl.all(), separator="\0")).to_series()
+
+
+def declared(name: str) -> Stream:
+    """The stream of that name in contract/streams; CatalogueError if there is none."""
+    from contract.streams import STREAMS
+
+    for stream in STREAMS:
+        if stream.name == name:
+            return stream
+    names = ", ".join(stream.name for stream in STREAMS)
+    raise CatalogueError(f"no stream {name} is declared in contract/streams; there are: {names}")
 
 
 def members_of(fields: Sequence[Field]) -> Members:

@@ -12,6 +12,7 @@ from contract.archive_file import decode, encode
 from contract.event import Event
 from contract.master import MASTER, OffsetRange
 from contract.settings import Settings
+from contract.streams.page_views import PAGE_VIEWS
 from ingest.archive_files import ArchiveFiles
 from ingest.archive_plan import current
 from ingest.hdfs import Hdfs
@@ -49,7 +50,7 @@ def without_values(settings: Settings, offsets: OffsetRange) -> None:
     store, path = Hdfs(settings.webhdfs_url), offsets.path(settings.archive_root, MASTER)
     table, contents = decode(store.read(path), path)
     store.delete(path)
-    store.write(path, encode(table.drop_columns("value"), replace(contents, form=None)))
+    store.write(path, encode(table.drop_columns("value"), replace(contents, form=None), PAGE_VIEWS))
 
 
 def test_a_view_over_a_new_field_has_the_history_from_before_the_field(

@@ -532,7 +532,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "what a file lacks follows from its values",
         "contract/master_rows.py",
-        """stored = stored.join(_decoded(stored, derived), on="offset", how="left", maintain_order="left")""",
+        """stored = stored.join(_decoded(stored, derived, stream), on="offset", how="left", maintain_order="left")""",
         "pass",
         _test("unit/test_new_field.py"),
     ),
@@ -1090,7 +1090,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "what is forgotten leaves the files",
         "ingest/forget_files.py",
-        "files.replace(found.master.path, encode(found.master.kept, contents))",
+        "files.replace(found.master.path, encode(found.master.kept, contents, files.stream))",
         "pass",
         _test("unit/test_ingest_forget.py"),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -28,6 +29,12 @@ RIGHT: dict[str, Any] = {
     "name": "trips", "meaning": "One trip", "topic": "trips", "fields": (ID, TIME), "identity": ("id",), "time": "at",
     "key": "id",
 }  # fmt: skip
+
+
+def test_another_process_has_the_stream_that_its_code_declares():
+    assert pickle.loads(pickle.dumps(PAGE_VIEWS)) is PAGE_VIEWS
+    with pytest.raises(CatalogueError, match="no stream trips is declared in contract/streams; there are: page_views"):
+        pickle.loads(pickle.dumps(Stream(**RIGHT)))
 
 
 def test_page_views_are_a_stream_of_the_settings_topic():
