@@ -565,7 +565,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("layer/test_batch_share.py::test_a_copy_that_was_broken_off_is_none"),
     ),
     Mutation("old events of a dirty day", "batch/run.py", "without(slices, surveyed_without(connection, days))", "new"),
-    Mutation("dedupe of the batch layer", "batch/fold.py", "distinct = first_of_each(events)", "distinct = events"),
+    Mutation("dedupe of the batch layer", "batch/fold.py", "distinct = first_of_each(events, stream)", "distinct = events"),
     Mutation(
         "a hash that two records have is suspected",
         "batch/fold.py",
@@ -613,7 +613,10 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("unit/test_waits.py::test_a_run_waits_for_an_archive_that_advances_however_long_that_takes"),
     ),
     Mutation(
-        "dedupe within a range", "speed/range_counter.py", "distinct = first_of_each(kept.events)", "distinct = kept.events"
+        "dedupe within a range",
+        "speed/range_counter.py",
+        "distinct = first_of_each(kept.events, self._stream)",
+        "distinct = kept.events",
     ),
     Mutation(
         "dedupe across ranges",
@@ -664,8 +667,8 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "a task folds what fits into memory",
         "batch/job.py",
-        "portions(events_on(files_at_hand(settings), shares.value[number], days, columns_read()), _TASK_BYTES)",
-        "[list(events_on(files_at_hand(settings), shares.value[number], days, columns_read()))]",
+        "in portions(read, _TASK_BYTES):",
+        "in [list(read)]:",
         _test("unit/test_batch_job.py::test_a_task_folds_its_events_in_portions"),
     ),
     Mutation(

@@ -21,6 +21,7 @@ from contract.aggregate import identity_hashes
 from contract.errors import JobFailed
 from contract.master import OffsetRange, Slice
 from contract.settings import Settings
+from contract.streams.page_views import PAGE_VIEWS
 from tests.fixtures.pageviews import events
 
 
@@ -91,9 +92,9 @@ def test_a_task_folds_its_events_in_portions(monkeypatch: pytest.MonkeyPatch):
 
     def folded(most_bytes: int) -> tuple[int, dict[str, pl.DataFrame]]:
         monkeypatch.setattr("batch.job._TASK_BYTES", most_bytes)
-        monkeypatch.setattr("batch.job.files_at_hand", lambda settings: None)
+        monkeypatch.setattr("batch.job.files_at_hand", lambda *of: None)
         monkeypatch.setattr("batch.job.events_on", lambda *arguments: iter(frames))
-        sent = list(send_folded(Settings(), SimpleNamespace(value=[share]), days, 2, 0, [(0, suspected)]))  # type: ignore[arg-type]
+        sent = list(send_folded(Settings(), PAGE_VIEWS, SimpleNamespace(value=[share]), days, 2, 0, [(0, suspected)]))  # type: ignore[arg-type]
         outputs: dict[str, list[pl.DataFrame]] = {}
         for _, (output, content) in sent:
             outputs.setdefault(output, []).append(unpacked(content))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal as Exactly
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,12 +17,11 @@ from contract.errors import CatalogueError
 from contract.fields import Decimal
 from contract.measures import Count, Distinct, Measure, Quantiles, Seen, Sum
 from contract.measures_of_many import Histogram, Mean
-from contract.measures_of_one import First, Last, Max, Min
+from contract.measures_of_one import First, Min
 from contract.measures_refused import TDigest, TopK
-from contract.sketches import hll
-from contract.sketches.hash import hash_texts
 from contract.stream import Stream
 from contract.view import View
+from tests.fixtures.measured import bits, measured
 from tests.fixtures.trips import FIELDS, HOUR, ROWS, TRIPS, VIEW, frame, stream
 
 
@@ -52,48 +50,6 @@ def test_a_zero_has_one_sign_whichever_comes_first():
         assert row["first_load"][47:] == row["last_load"][47:] == "0.0"
 
 
-def bits(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.with_columns(pl.col(pl.Float64).map_batches(lambda column: pl.Series(column.to_numpy().view(np.int64))))
-
-
-def expected(measure: Measure, events: list[dict[str, Any]]) -> Any:
-    """What plain Python makes of the events of a row."""
-    of = getattr(measure, "of", None) or measure.name
-    in_order = sorted(
-        (event for event in events if event.get(of) is not None),
-        key=lambda event: (event["at"], event["offset"], event["partition"]),
-    )
-    values = [event[of] for event in in_order]
-    units = [int(value * 100) if of == "fare" else value for value in values]
-    match measure:
-        case Distinct():
-            # A null is the empty text, which no sketch counts.
-            return hll.encode(hll.entries_of(hash_texts(values), measure.precision), measure.precision)
-        case Sum():
-            return sum(units)
-        case Mean():
-            return [sum(units), len(units)]
-        case Histogram():
-            bounds = [-Exactly("Infinity"), *map(Exactly, measure.bounds), Exactly("Infinity")]
-            return [sum(low <= Exactly(value) < high for value in values) for low, high in pairwise(bounds)]
-        case Min():
-            return min(units, default=None)
-        case Max():
-            return max(units, default=None)
-        case First() | Last():
-            if not in_order:
-                return None
-            event, value = (in_order[0], units[0]) if isinstance(measure, First) else (in_order[-1], units[-1])
-            time_us = (event["at"] - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-            if isinstance(value, datetime):
-                value = (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-            spelled = (
-                str(value).lower() if isinstance(value, bool) else repr(value + 0.0) if isinstance(value, float) else value
-            )
-            return f"{time_us:018}{event['offset']:019}{event['partition']:010}{spelled}"
-    raise NotImplementedError
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.lists(ROWS, min_size=1, max_size=20).map(frame))
 def test_each_row_has_what_plain_python_makes_of_its_events(events: pl.DataFrame):
@@ -108,7 +64,7 @@ def test_each_row_has_what_plain_python_makes_of_its_events(events: pl.DataFrame
         assert row["cheap"] == sum(event["fare"] is not None and event["fare"] < Exactly("9.99") for event in its)
         assert row["members"] == sum(event["is_member"] is True and event["kind"] == "a" for event in its)
         for measure in VIEW.measures[3:]:
-            assert row[measure.name] == expected(measure, its), measure.name
+            assert row[measure.name] == measured(TRIPS, measure, its), measure.name
 
 
 def test_columns_of_records_are_read_only_for_what_is_first_or_last():
