@@ -16,21 +16,25 @@ from numpy.typing import NDArray
 
 from contract.aggregate import aggregate, columns_aggregated, days_of, first_of_each, identity_hashes, merge
 from contract.sketches.bloom import BloomFilter, range_width
-from contract.views import VIEWS
+from contract.stream import Stream
+from contract.streams.page_views import PAGE_VIEWS
 
 Hashes = NDArray[np.uint64]
 
 LEDGER = "ledger"
 """The name of the counts beside the views' rows: by day and partition how many events were counted, how many repeats."""
-OUTPUTS = (*(view.name for view in VIEWS), LEDGER)
-_VIEW_OF = {view.name: view for view in VIEWS}
 _MARK_BITS = np.uint64(20)
 _PARTITION_BITS = 32
 
 
-def hashes_by_day(events: pl.DataFrame) -> dict[date, Hashes]:
+def outputs_of(stream: Stream = PAGE_VIEWS) -> tuple[str, ...]:
+    """The names of all that a run makes of a stream's events: those of its views, and LEDGER."""
+    return (*(view.name for view in stream.views), LEDGER)
+
+
+def hashes_by_day(events: pl.DataFrame, stream: Stream = PAGE_VIEWS) -> dict[date, Hashes]:
     """The hashes of the events' identities."""
-    days, hashes = days_of(events), identity_hashes(events)
+    days, hashes = days_of(events, stream), identity_hashes(events, stream)
     # Mostly the events of a file are of few days, one after the other, which this order makes use of.
     order = np.argsort(days, kind="stable")
     different, firsts = np.unique(days[order], return_index=True)
@@ -69,44 +73,47 @@ def filter_of(ordered: Hashes, false_positive_rate: float) -> tuple[int, BloomFi
     return different, bloom
 
 
-def split(events: pl.DataFrame, hashes: Hashes, shared: Hashes, count: int) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+def split(
+    events: pl.DataFrame, hashes: Hashes, shared: Hashes, count: int, stream: Stream = PAGE_VIEWS
+) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
     """The events whose hash is not among the shared ones, for `fold_alone`; the others, in `count` ranges of hashes."""
     suspects = _places_of(shared, hashes)
     alone = np.ones(len(events), np.bool_)
     alone[suspects] = False
     groups = np.searchsorted(_bounds(count), hashes[suspects], "right")
     # Ids have done their work, and would be most of what is copied.
-    folded = events.select(list(dict.fromkeys(["partition", *columns_aggregated()])))
+    folded = events.select(list(dict.fromkeys(["partition", *columns_aggregated(stream.views)])))
     return folded.filter(alone), [events[suspects[groups == group]] for group in range(count)]
 
 
-def fold(events: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Partial rows of every view and the ledger of these events, repeats among them left out."""
+def fold(events: pl.DataFrame, stream: Stream = PAGE_VIEWS) -> dict[str, pl.DataFrame]:
+    """Partial rows of the stream's views and the ledger of these events, repeats among them left out."""
     # guard: dedupe of the batch layer
-    distinct = first_of_each(events)
-    return {**aggregate(distinct), LEDGER: _ledger(events, distinct)}
+    distinct = first_of_each(events, stream)
+    return {**aggregate(distinct, stream.views), LEDGER: _ledger(events, distinct, stream)}
 
 
-def fold_alone(events: pl.DataFrame) -> dict[str, pl.DataFrame]:
+def fold_alone(events: pl.DataFrame, stream: Stream = PAGE_VIEWS) -> dict[str, pl.DataFrame]:
     """What `fold` gives for events none of which is a repeat."""
-    return {**aggregate(events), LEDGER: _counts(events, "counted").with_columns(duplicate=pl.lit(0, pl.Int64))}
+    counted = _counts(events, "counted", stream).with_columns(duplicate=pl.lit(0, pl.Int64))
+    return {**aggregate(events, stream.views), LEDGER: counted}
 
 
-def merged(output: str, frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """Rows of one of OUTPUTS as one: what `fold` would have given for all their events at once, if no two are the same."""
+def merged(output: str, frames: Iterable[pl.DataFrame], stream: Stream = PAGE_VIEWS) -> pl.DataFrame:
+    """Rows of one of outputs_of as one: what `fold` gives for all their events at once, if no two are the same."""
     if output == LEDGER:
         return pl.concat(frames).group_by("day", "partition").sum().sort("day", "partition")
-    return merge(_VIEW_OF[output], frames)
+    return merge(stream.view(output), frames)
 
 
-def with_rollup(name: str, rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+def with_rollup(name: str, rows: pl.DataFrame, stream: Stream = PAGE_VIEWS) -> dict[str, pl.DataFrame]:
     """All rows of a view on some days, and those by day, if readers have them."""
-    rollup = _VIEW_OF[name].rollup
+    rollup = stream.view(name).rollup
     return {name: rows} | ({rollup.name: merge(rollup, [rows])} if rollup else {})
 
 
 def day_of(output: str) -> pl.Expr:
-    """The day of a row of one of OUTPUTS."""
+    """The day of a row of one of outputs_of."""
     return pl.col("day") if output == LEDGER else pl.col("bucket").dt.date()
 
 
@@ -137,15 +144,16 @@ def _places_of(wanted: Hashes, hashes: Hashes) -> NDArray[np.int64]:
     return candidates[np.isin(hashes[candidates], wanted)]
 
 
-def _ledger(events: pl.DataFrame, distinct: pl.DataFrame) -> pl.DataFrame:
+def _ledger(events: pl.DataFrame, distinct: pl.DataFrame, stream: Stream) -> pl.DataFrame:
     # All events of a day and partition may be repeats of ones in other partitions.
-    both = _counts(events, "received").join(_counts(distinct, "counted"), on=["day", "partition"], how="left")
+    received, first = _counts(events, "received", stream), _counts(distinct, "counted", stream)
+    both = received.join(first, on=["day", "partition"], how="left")
     counted = pl.col("counted").fill_null(0)
     return both.select("day", "partition", counted, (pl.col("received") - counted).alias("duplicate"))
 
 
-def _counts(events: pl.DataFrame, name: str) -> pl.DataFrame:
-    places = days_of(events) << _PARTITION_BITS | events["partition"].to_numpy()
+def _counts(events: pl.DataFrame, name: str, stream: Stream) -> pl.DataFrame:
+    places = days_of(events, stream) << _PARTITION_BITS | events["partition"].to_numpy()
     different, counts = np.unique(places, return_counts=True)
     days = (different >> _PARTITION_BITS).astype("datetime64[D]")
     partitions = (different & (1 << _PARTITION_BITS) - 1).astype(np.int32)

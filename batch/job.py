@@ -31,7 +31,6 @@ from pyspark import Broadcast, SparkConf, SparkContext, TaskContext
 
 from batch.fold import (
     LEDGER,
-    OUTPUTS,
     Hashes,
     day_of,
     filter_of,
@@ -39,6 +38,7 @@ from batch.fold import (
     fold_alone,
     in_order,
     merged,
+    outputs_of,
     packed,
     ranges_of,
     shared_hashes,
@@ -51,6 +51,8 @@ from contract import logs
 from contract.aggregate import columns_read, identity_hashes
 from contract.master import Slice
 from contract.settings import Settings, hand_spark_key
+from contract.stream import Stream
+from contract.streams.page_views import PAGE_VIEWS
 from serving.database import connect
 from serving.day_filters import write_filters
 from serving.handoff import LEDGER_SCHEMA, write_task
@@ -123,12 +125,13 @@ def compute(
     days: Sequence[date],
     with_filters: bool,
     planned: Callable[[int], None] = _nobody,
+    stream: Stream = PAGE_VIEWS,
 ) -> list[DayCounts]:
-    """Write the rows of every view under the run, one claimed task a block of days and view; returns how events were judged.
+    """Write the rows of the stream's views under the run, one claimed task a block of days and view.
 
-    The slices hold all events of the days below the run's cut, and others, which are left out. The filters of the days are
-    written too if the speed layer is to ask them. `planned` is told how many tasks that takes, and once more when it is
-    known how many events may have copies elsewhere.
+    Returns how events were judged. The slices hold all events of the days below the run's cut, and others, which are left
+    out. The filters of the days are written too if the speed layer is to ask them. `planned` is told how many tasks that
+    takes, and once more when it is known how many events may have copies elsewhere.
     """
     if not days:
         return []
@@ -139,22 +142,22 @@ def compute(
     driver = len(shares)
     blocks = DayBlocks.of(days, max(cores * _BLOCKS_PER_CORE, -(-offsets_of(slices) // _BLOCK_EVENTS)))
     writers = max(cores * _WRITERS_PER_CORE, -(-offsets_of(slices) // _WRITER_EVENTS))
-    writers = min(blocks.count * len(OUTPUTS), writers)
+    writers = min(blocks.count * len(outputs_of(stream)), writers)
     least_groups = max(cores, len(shares) // _TASK_SHARES)
     # To hash, to answer, the driver's, to fold and to write; to merge, as many more as there are groups.
     but_groups = driver + ranges + 1 + driver + 1 + writers
     planned(but_groups + least_groups)
     numbered = spark.parallelize(list(enumerate(shares)), driver)
-    hashes = numbered.flatMap(partial(send_hashes, settings, wanted, ranges)).partitionBy(ranges, int)
+    hashes = numbered.flatMap(partial(send_hashes, settings, stream, wanted, ranges)).partitionBy(ranges, int)
     filters = Filters(settings, run_id, ranges) if with_filters else None
     answers = hashes.mapPartitionsWithIndex(partial(send_answers, filters, driver)).partitionBy(driver + 1, int)
     suspects: int = sum(what for _, what in spark.runJob(answers, list, [driver]))
     groups = max(least_groups, -(-suspects // _TASK_EVENTS))
     planned(but_groups + groups)
-    folded = partial(send_folded, settings, spark.broadcast(shares), wanted, groups)
+    folded = partial(send_folded, settings, stream, spark.broadcast(shares), wanted, groups)
     rows = answers.mapPartitionsWithIndex(folded).partitionBy(groups, int)
-    rows = rows.mapPartitions(partial(send_merged, blocks))
-    return rows.partitionBy(writers, int).mapPartitions(partial(write, settings, run_id, blocks)).collect()
+    rows = rows.mapPartitions(partial(send_merged, stream, blocks))
+    return rows.partitionBy(writers, int).mapPartitions(partial(write, settings, stream, run_id, blocks)).collect()
 
 
 @dataclass(frozen=True)
@@ -173,10 +176,12 @@ class Filters:
             write_filters(connection, self.run_id, number, self.ranges, filters)
 
 
-def send_hashes(settings: Settings, days: Collection[date], ranges: int, numbered: tuple[int, Share]) -> Iterator[Sent]:
+def send_hashes(
+    settings: Settings, stream: Stream, days: Collection[date], ranges: int, numbered: tuple[int, Share]
+) -> Iterator[Sent]:
     """To each range of hashes: the number of the share, a day, and its hashes of that day."""
     number, share = numbered
-    for day, hashes in hashes_of(files_at_hand(settings), share, days).items():
+    for day, hashes in hashes_of(files_at_hand(settings, stream), share, days).items():
         for place, some in enumerate(ranges_of(hashes, ranges)):
             if len(some):
                 yield place, (number, day, some.tobytes())
@@ -201,6 +206,7 @@ def send_answers(filters: Filters | None, driver: int, number: int, sent: Iterab
 
 def send_folded(
     settings: Settings,
+    stream: Stream,
     shares: Broadcast[Sequence[Share]],
     days: Collection[date],
     groups: int,
@@ -212,16 +218,17 @@ def send_folded(
     if number == len(shares.value):
         return
     shared = np.frombuffer(b"".join(content for _, content in sent), np.uint64)
+    read = events_on(files_at_hand(settings, stream), shares.value[number], days, columns_read(stream.views))
     # guard: a task folds what fits into memory
-    for frames in portions(events_on(files_at_hand(settings), shares.value[number], days, columns_read()), _TASK_BYTES):
+    for frames in portions(read, _TASK_BYTES):
         # File by file: all ids at once would have to be copied into one piece first.
-        hashes = np.concatenate([identity_hashes(events) for events in frames])
-        alone, suspects = split(pl.concat(frames), hashes, shared, groups)
+        hashes = np.concatenate([identity_hashes(events, stream) for events in frames])
+        alone, suspects = split(pl.concat(frames), hashes, shared, groups, stream)
         frames.clear()
         for group, some in enumerate(suspects):
             if len(some):
                 yield group, (_SUSPECTS, packed(some))
-        for output, rows in fold_alone(alone).items():
+        for output, rows in fold_alone(alone, stream).items():
             yield number % groups, (output, packed(rows))
 
 
@@ -251,8 +258,8 @@ class DayBlocks:
         return f"day={self.newest_first[number]}"
 
 
-def send_merged(blocks: DayBlocks, sent: Iterable[Sent]) -> Iterator[Sent]:
-    """To the writer of each block and one of OUTPUTS: rows on its days, of all events of the group.
+def send_merged(stream: Stream, blocks: DayBlocks, sent: Iterable[Sent]) -> Iterator[Sent]:
+    """To the writer of each block and one of outputs_of: rows on its days, of all events of the group.
 
     Rows that merging does not make fewer are sent on as they come, so what is held follows neither from the group's events
     nor from the length of the history.
@@ -269,26 +276,27 @@ def send_merged(blocks: DayBlocks, sent: Iterable[Sent]) -> Iterator[Sent]:
         held_bytes += frame.estimated_size()
         # guard: a task merges what fits into memory
         if held_bytes > _MERGE_BYTES:
-            outputs = {output: [merged(output, frames)] for output, frames in outputs.items()}
+            outputs = {output: [merged(output, frames, stream)] for output, frames in outputs.items()}
             held_bytes = sum(frames[0].estimated_size() for frames in outputs.values())
             if held_bytes > _MERGE_BYTES // 2:
-                yield from _to_writers(blocks, outputs)
+                yield from _to_writers(stream, blocks, outputs)
                 outputs, held_bytes = {}, 0.0
     if suspects:
-        for output, rows in fold(pl.concat(suspects)).items():
+        for output, rows in fold(pl.concat(suspects), stream).items():
             outputs.setdefault(output, []).append(rows)
-    yield from _to_writers(blocks, outputs)
+    yield from _to_writers(stream, blocks, outputs)
 
 
-def _to_writers(blocks: DayBlocks, outputs: Mapping[str, Sequence[pl.DataFrame]]) -> Iterator[Sent]:
+def _to_writers(stream: Stream, blocks: DayBlocks, outputs: Mapping[str, Sequence[pl.DataFrame]]) -> Iterator[Sent]:
+    names = outputs_of(stream)
     for output, frames in outputs.items():
-        rows_and_block = merged(output, frames).with_columns(blocks.number(day_of(output)).alias("of_block"))
+        rows_and_block = merged(output, frames, stream).with_columns(blocks.number(day_of(output)).alias("of_block"))
         for (block,), rows in rows_and_block.partition_by("of_block", as_dict=True, include_key=False).items():
             # One busy day's outputs are written by different tasks.
-            yield block * len(OUTPUTS) + OUTPUTS.index(output), (block, output, packed(rows))
+            yield block * len(names) + names.index(output), (block, output, packed(rows))
 
 
-def write(settings: Settings, run_id: int, blocks: DayBlocks, sent: Iterable[Sent]) -> Iterator[DayCounts]:
+def write(settings: Settings, stream: Stream, run_id: int, blocks: DayBlocks, sent: Iterable[Sent]) -> Iterator[DayCounts]:
     """Merge the rows of each block of days and view and write them as a task of the run; what the ledger has of the days."""
     tasks: dict[tuple[int, str], list[bytes]] = {}
     for _, (block, output, content) in sent:
@@ -298,9 +306,9 @@ def write(settings: Settings, run_id: int, blocks: DayBlocks, sent: Iterable[Sen
     written = 0
     with connect(settings, "batch") as connection:
         for (block, output), contents in sorted(tasks.items()):
-            rows = merged(output, map(unpacked, contents))
+            rows = merged(output, map(unpacked, contents), stream)
             views, ledger = (
-                ({}, rows) if output == LEDGER else (with_rollup(output, rows), pl.DataFrame(schema=LEDGER_SCHEMA))
+                ({}, rows) if output == LEDGER else (with_rollup(output, rows, stream), pl.DataFrame(schema=LEDGER_SCHEMA))
             )
             write_task(connection, run_id, f"{blocks.name(block)} {output}", views, ledger)
             written += sum(map(len, views.values()))

@@ -18,11 +18,13 @@ from batch.archive import Archive
 from batch.fold import Hashes, hashes_by_day
 from contract.aggregate import days_of
 from contract.archive_file import forgotten_within, lost
-from contract.event import REJECT_SCHEMA
+from contract.decoder import REJECT_SCHEMA
 from contract.losses import Loss
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice
 from contract.master_rows import master_rows
 from contract.settings import Settings, spark_folder
+from contract.stream import Stream
+from contract.streams.page_views import PAGE_VIEWS
 
 Share = Sequence[Slice]
 # HDFS lets each reader wait.
@@ -48,10 +50,10 @@ class Found:
 
 
 class Files:
-    """The bytes of the archive's files. Copies stay in `folder`, if there is one, so that HDFS is not asked again."""
+    """The bytes of the archive's files of a stream. Copies stay in `folder`, if there is one, so HDFS is not asked again."""
 
-    def __init__(self, settings: Settings, folder: Path | None) -> None:
-        self._archive, self._folder = Archive(settings), folder
+    def __init__(self, settings: Settings, folder: Path | None, stream: Stream = PAGE_VIEWS) -> None:
+        self._archive, self._folder, self.stream = Archive(settings), folder, stream
 
     def read(self, dataset: str, wanted: Sequence[OffsetRange]) -> Iterator[bytes]:
         """These files, each whole; EngineUnavailable or ArchiveDamaged if HDFS must be asked, and cannot give one."""
@@ -86,9 +88,9 @@ class Files:
         return self._archive.read(file.path(self._archive.root, dataset))
 
 
-def files_at_hand(settings: Settings) -> Files:
-    """The archive's files, with copies in the folder that Spark has for those of a worker."""
-    return Files(settings, spark_folder())
+def files_at_hand(settings: Settings, stream: Stream = PAGE_VIEWS) -> Files:
+    """The archive's files of a stream, with copies in the folder that Spark has for those of a worker."""
+    return Files(settings, spark_folder(), stream)
 
 
 @dataclass(frozen=True)
@@ -97,17 +99,18 @@ class Describer:
 
     settings: Settings
     rejected: Collection[OffsetRange]
+    stream: Stream = PAGE_VIEWS
 
     def describe(self, share: Share) -> list[Found]:
         """All that a run needs to know of the slices of the share before it computes days."""
-        files, described = files_at_hand(self.settings), []
+        files, described = files_at_hand(self.settings, self.stream), []
         rejected = files.read(QUARANTINE, [piece.file for piece in share if piece.file in self.rejected])
         for piece, content in zip(share, files.read(MASTER, [piece.file for piece in share]), strict=True):
-            events = events_in(content, piece, ["event_time"])
+            events = events_in(content, piece, [self.stream.time], self.stream)
             rejects = 0
             if piece.file in self.rejected:
                 rejects = len(_inside(_read(next(rejected), ["offset"]), piece))
-            days = np.unique(days_of(events)).astype("datetime64[D]").tolist()
+            days = np.unique(days_of(events, self.stream)).astype("datetime64[D]").tolist()
             path = piece.file.path(self.settings.archive_root, MASTER)
             forgotten = forgotten_within(content, path, piece.first_offset, piece.next_offset)
             described.append(Found(piece, len(events), rejects, tuple(days), _lost(content, piece), forgotten))
@@ -145,11 +148,11 @@ def rejects_of(files: Files, found: Iterable[Found]) -> Iterator[tuple[OffsetRan
 
 
 def events_on(files: Files, share: Share, days: Collection[date], columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-    """Of each slice these columns of its events that are on one of the days; event_time must be one of them."""
+    """Of each slice these columns of its events that are on one of the days; the event's time must be one of them."""
     wanted = np.array(sorted(days), "datetime64[D]").astype(np.int64)
     for piece, content in zip(share, files.read(MASTER, [piece.file for piece in share]), strict=True):
-        rows = events_in(content, piece, columns)
-        inside = np.isin(days_of(rows), wanted)
+        rows = events_in(content, piece, columns, files.stream)
+        inside = np.isin(days_of(rows, files.stream), wanted)
         yield rows if inside.all() else rows.filter(inside)
 
 
@@ -170,8 +173,9 @@ def portions(frames: Iterable[pl.DataFrame], most_bytes: int) -> Iterator[list[p
 def hashes_of(files: Files, share: Share, days: Collection[date]) -> dict[date, Hashes]:
     """The hashes of the identities of the share's events that are on one of the days, by day."""
     blocks: dict[date, list[Hashes]] = {}
-    for events in events_on(files, share, days, ["event_id", "event_time"]):
-        for day, hashes in hashes_by_day(events).items():
+    stream = files.stream
+    for events in events_on(files, share, days, [*stream.identity, stream.time]):
+        for day, hashes in hashes_by_day(events, stream).items():
             blocks.setdefault(day, []).append(hashes)
     return {day: np.concatenate(some) for day, some in sorted(blocks.items())}
 
@@ -192,10 +196,10 @@ def offsets_of(slices: Iterable[Slice]) -> int:
     return sum(piece.next_offset - piece.first_offset for piece in slices)
 
 
-def events_in(content: bytes, piece: Slice, columns: Sequence[str]) -> pl.DataFrame:
-    """These columns of the events in a master file, and no row of the file that is not in the slice."""
+def events_in(content: bytes, piece: Slice, columns: Sequence[str], stream: Stream = PAGE_VIEWS) -> pl.DataFrame:
+    """These columns of the events in a master file of a stream, and no row of the file that is not in the slice."""
     held = pl.read_parquet_schema(BytesIO(content)).keys()
-    rows = master_rows(held, list(dict.fromkeys(["offset", *columns])), partial(_read, content))
+    rows = master_rows(held, list(dict.fromkeys(["offset", *columns])), partial(_read, content), stream)
     return _inside(rows, piece).select(columns)
 
 

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from contract.columns import column_of, integers, texts
 from contract.groups import Groups
-from contract.keys import Key
+from contract.keys import AsIs, Key
 from contract.sketches.hash import hash_texts
-from contract.views import VIEWS, View
+from contract.stream import Stream
+from contract.streams.page_views import PAGE_VIEWS
+from contract.view import View
 
 # Marking the codes that occur is faster than sorting them unless they are this many times as far apart as they are many.
 _SPARSE_TIMES = 64
@@ -30,51 +32,59 @@ _DAY_US = timedelta(days=1) // _MICROSECOND
 _TIME = pa.timestamp("us", "UTC")
 
 
-def columns_read(views: Sequence[View] = VIEWS) -> list[str]:
-    """The event's columns that first_of_each and aggregate need, without repeats."""
-    return list(dict.fromkeys(["partition", "offset", "event_id", *columns_aggregated(views)]))
+def columns_read(views: Sequence[View] = PAGE_VIEWS.views) -> list[str]:
+    """The event's columns that first_of_each and aggregate need, without repeats; the views are of one stream."""
+    return list(dict.fromkeys(["partition", "offset", *_stream_of(views).identity, *columns_aggregated(views)]))
 
 
-def columns_aggregated(views: Sequence[View] = VIEWS) -> list[str]:
-    """The event's columns that aggregate needs, without repeats."""
-    needed = ["event_time"]
+def columns_aggregated(views: Sequence[View] = PAGE_VIEWS.views) -> list[str]:
+    """The event's columns that aggregate needs, without repeats; the views are of one stream."""
+    needed = [_stream_of(views).time]
     for view in views:
         needed += (key.field for key in view.grouped_by)
         needed += (column for measure in view.measures for column in measure.reads)
     return list(dict.fromkeys(needed))
 
 
-def identity_hashes(events: pl.DataFrame) -> NDArray[np.uint64]:
+def identity_hashes(events: pl.DataFrame, stream: Stream = PAGE_VIEWS) -> NDArray[np.uint64]:
     """A hash of each event's identity, shape (n,): the same in every process and on every machine.
 
-    Two records are the same event if the day of their time and their id are the same. Such records share a hash; others
-    nearly never do.
+    Two records are the same event if the day of their time and their identity are the same. Such records share a hash;
+    others nearly never do.
     """
     from contract.loops import murmur
 
-    hashes = hash_texts(events["event_id"])
-    murmur.mix_in(days_of(events), hashes)
+    hashes = hash_texts(stream.identities(events))
+    murmur.mix_in(days_of(events, stream), hashes)
     return hashes
 
 
-def days_of(events: pl.DataFrame) -> NDArray[np.int64]:
+def days_of(events: pl.DataFrame, stream: Stream = PAGE_VIEWS) -> NDArray[np.int64]:
     """The UTC day of each event's time, in days since 1970, shape (n,)."""
-    return integers(events["event_time"]) // _DAY_US
+    return integers(events[stream.time]) // _DAY_US
 
 
-def first_of_each(events: pl.DataFrame) -> pl.DataFrame:
+def first_of_each(events: pl.DataFrame, stream: Stream = PAGE_VIEWS) -> pl.DataFrame:
     """The events without repeats: of each identity the one first by (partition, offset); sorted so."""
     from contract.loops import grouping
 
     in_order = events if _is_in_order(events) else events.sort("partition", "offset")
     # Nearly all identities are different, so the table has its full size from the start.
     slots = 2 << len(events).bit_length()
-    _, firsts = grouping.number(days_of(in_order), *texts(in_order["event_id"]), grouping.keys(), slots)
+    identities = texts(stream.identities(in_order))
+    _, firsts = grouping.number(days_of(in_order, stream), *identities, grouping.keys(), slots)
     if len(firsts) == len(in_order):
         return in_order
     kept = np.zeros(len(in_order), np.bool_)
     kept[firsts] = True
     return in_order.filter(kept)
+
+
+def _stream_of(views: Sequence[View]) -> Stream:
+    """The one that all are of."""
+    stream, *others = {view.of_stream.name: view.of_stream for view in views}.values()
+    assert not others, f"views of {stream.name} and {others[0].name} are not made of the same events"
+    return stream
 
 
 def _is_in_order(events: pl.DataFrame) -> bool:
@@ -148,12 +158,17 @@ def _numbered(content: NDArray[np.uint8], bounds: NDArray[np.int64]) -> tuple[ND
 
 def _key_column(key: Key, events: pl.DataFrame) -> _Column:
     column = events[key.field]
-    return _Texts(column) if key.derive is None else _Derived(column, key.derive)
+    if isinstance(key, AsIs):
+        return _Texts(column)
+    return _Derived(column, key.derive) if column.dtype == pl.String else _Texts(key.derive(column))
 
 
-def aggregate(events: pl.DataFrame, views: Sequence[View] = VIEWS) -> dict[str, pl.DataFrame]:
-    """Partial rows of each view, by its name, with the view's schema; the events must be free of repeats."""
-    times = integers(events["event_time"])
+def aggregate(events: pl.DataFrame, views: Sequence[View] = PAGE_VIEWS.views) -> dict[str, pl.DataFrame]:
+    """Partial rows of each view, by its name, with the view's schema; the events must be free of repeats.
+
+    All views are of the events' stream.
+    """
+    times = integers(events[_stream_of(views).time])
     # Views share keys and measures; what the events bring to one is found out once.
     grouped_by = {key.name: key for view in views for key in view.grouped_by}
     keys = {name: _key_column(key, events) for name, key in grouped_by.items()}

@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +21,10 @@ from contract.log_position import LogPosition
 from contract.master import OffsetRange
 from contract.offset_set import Offsets, pack, unpack
 
-# A dictionary of values that hardly repeat makes a file larger and slower to write and to read (measured: decision 39).
-_REPEATING = {"partition", "site", "page", "visitor_id", "status", "referrer", "user_agent", "reason"}
-# Only these tell a reader which files or row groups to leave out.
-_RISING = {"offset", "kafka_time", "event_time"}
+if TYPE_CHECKING:
+    # Who reads footers alone need not wait for what streams are declared with.
+    from contract.stream import Stream
+
 _CONTENTS = "braid.contents"
 _FOOTER_END = b"PAR1"
 _FOOTER_LENGTH_BYTES = 4
@@ -105,10 +106,17 @@ class Span:
 
 
 class Encoder:
-    """Makes a file of rows that come in parts, and of them holds no more in memory than a row group takes, and the file."""
+    """Makes a file of rows of a stream that come in parts.
 
-    def __init__(self, schema: pa.Schema) -> None:
+    It holds no more of them in memory than a row group takes, and the file.
+    """
+
+    def __init__(self, schema: pa.Schema, stream: Stream) -> None:
         self.rows = 0
+        # Only these tell a reader which files or row groups to leave out.
+        rising = {"offset", "kafka_time", stream.time}
+        # A dictionary of values that hardly repeat makes a file larger, and slower to write and to read (decision 39).
+        repeated = {"partition", "reason", *(field.name for field in stream.fields if field.is_repeated)}
         self._schema = schema
         self._waiting: list[pa.Table] = []
         self._waiting_bytes = 0
@@ -117,9 +125,9 @@ class Encoder:
             self._buffer,
             schema,
             compression="zstd",
-            use_dictionary=[name for name in schema.names if name in _REPEATING],
-            column_encoding={name: "DELTA_BINARY_PACKED" for name in schema.names if name in _RISING},
-            write_statistics=[name for name in schema.names if name in _RISING],
+            use_dictionary=[name for name in schema.names if name in repeated],
+            column_encoding={name: "DELTA_BINARY_PACKED" for name in schema.names if name in rising},
+            write_statistics=[name for name in schema.names if name in rising],
         )
 
     def add(self, table: pa.Table) -> None:
@@ -150,9 +158,9 @@ class Encoder:
             self._waiting, self._waiting_bytes = [], 0
 
 
-def encode(table: pa.Table, contents: Contents) -> bytes:
-    """The bytes of a file with these rows."""
-    encoder = Encoder(table.schema)
+def encode(table: pa.Table, contents: Contents, stream: Stream) -> bytes:
+    """The bytes of a file with these rows of a stream."""
+    encoder = Encoder(table.schema, stream)
     encoder.add(table)
     return encoder.finish(contents)
 
@@ -206,14 +214,16 @@ def read_footer(read_end: Callable[[int], bytes]) -> bytes:
     return tail if needed <= len(tail) else read_end(needed)
 
 
-def span(footer: bytes, path: str) -> Span | None:
+def span(footer: bytes, path: str, time: str) -> Span | None:
     """What the footer of a master file says of its rows, None if it has none; ArchiveDamaged if it is no footer.
+
+    `time` is the column with the event's time.
 
     The digest does not vouch for it: whoever then takes rows reads the whole file.
     """
     metadata = _footer(footer, path)
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    times = [_limits(group, "event_time", path) for group in groups if group.num_rows]
+    times = [_limits(group, time, path) for group in groups if group.num_rows]
     arrivals = [_limits(group, "kafka_time", path) for group in groups if group.num_rows]
     if not times:
         return None

@@ -29,7 +29,7 @@ class InputError(BraidError):
 
 
 class CatalogueError(BraidError):
-    """A view in contract/views.py is declared wrongly."""
+    """A stream, or a view of one, is declared wrongly: see contract/streams."""
 
 
 class ArchiveGap(BraidError):

@@ -11,6 +11,8 @@ import msgspec
 _decode = msgspec.json.Decoder(datetime).decode
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+"""Beyond that, in UTC, no year has four digits."""
 # Events that come one after the other often have one time, in whole seconds.
 _CACHED = 1 << 12
 # Up to here a time has six digits of a second at most, if that.

@@ -1,62 +1,178 @@
-"""What rows are grouped by: text fields of the event, and texts that follow from one; those are declared in KEYS."""
+"""What rows are grouped by: a text of the event, or a text that follows from a field. A stream declares which there are.
+
+Where the field is not known, the key is the empty text.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal, get_args
+from zoneinfo import available_timezones
 
 import polars as pl
 
-from contract.event import EVENT_SCHEMA, MAX_PAGE_LENGTH, SITE_LENGTH, json_schema
+from contract.errors import CatalogueError
+from contract.fields import Boolean, Decimal, Double, Enumeration, Field, Integer, Text, Timestamp
 
+HOST_LENGTH = 253
 # What Unicode calls white space; Python's own \s has four control characters more.
 _SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-# Scheme, perhaps a user, the name, and then something else or nothing. A name that is longer than a site's is none.
+# Scheme, perhaps a user, the name, and then something else or nothing. A name that is longer than a host's may be is none.
 _HOST = re.compile(
-    rf"[A-Za-z][A-Za-z0-9+.\-]*://(?:[^/?#@{_SPACE}]*@)?([^/?#:@\[\]\\{_SPACE}]{{1,{SITE_LENGTH}}})(?:[:/?#]|\Z)"
+    rf"[A-Za-z][A-Za-z0-9+.\-]*://(?:[^/?#@{_SPACE}]*@)?([^/?#:@\[\]\\{_SPACE}]{{1,{HOST_LENGTH}}})(?:[:/?#]|\Z)"
 )
+_LONGEST_NUMBER = 32
+Part = Literal["date", "month", "weekday", "hour"]
+_FORMATS: dict[str, str] = {"date": "%Y-%m-%d", "month": "%m", "weekday": "%u", "hour": "%H"}
 
 
 @dataclass(frozen=True)
-class Key:
-    """A key column: a text field of the event, or what `derive` makes of each of its texts; empty where it is not known."""
+class Key(ABC):
+    """A key column, made of the column `field`."""
 
     name: str
     field: str
-    max_length: int
-    derive: Callable[[pl.Series], pl.Series] | None = None
+    _: KW_ONLY
     meaning: str = ""
     """What it says of an event, for the comments of views and columns; a field of the event says it by its name."""
 
+    @property
+    @abstractmethod
+    def max_length(self) -> int:
+        """Of its texts, in characters."""
+
+    @abstractmethod
+    def derive(self, values: pl.Series) -> pl.Series:
+        """The key of each value of the field, a text; null is the empty text."""
+
+    @abstractmethod
     def declaration(self) -> tuple[str, ...]:
         """What decides its values."""
-        return (self.name, self.field, "" if self.derive is None else self.derive.__name__)
+
+    @abstractmethod
+    def check(self, field: Field | None) -> None:
+        """Raise CatalogueError unless it can be made of that field."""
+
+    def _require(self, is_right: bool, otherwise: str) -> None:
+        if not is_right:
+            raise CatalogueError(f"key {self.name}: {otherwise}")
 
 
-def host_of(urls: pl.Series) -> pl.Series:
-    """The host name of each URL, in lower case; empty where there is none."""
-    # Of a thousand URLs Polars takes as long for it, of twenty ten times that.
-    found = (_HOST.match(url or "") for url in urls.to_list())
-    return pl.Series(urls.name, [match[1].lower() if match else "" for match in found], pl.String)
+@dataclass(frozen=True)
+class AsIs(Key):
+    """A text field itself."""
+
+    longest: int
+
+    @property
+    def max_length(self) -> int:
+        return self.longest
+
+    def derive(self, values: pl.Series) -> pl.Series:
+        return values
+
+    def declaration(self) -> tuple[str, ...]:
+        return (self.name, self.field, "")
+
+    def check(self, field: Field | None) -> None:
+        self._require(isinstance(field, Text | Enumeration), f"{self.field} is no text")
 
 
-REFERRER_HOST = Key(
-    "referrer_host",
-    "referrer",
-    SITE_LENGTH,
-    host_of,
-    "the host name in the referrer, in lower case; empty if there is none, as of a direct visit, and the site itself where "
-    "somebody went on from one of its pages to another",
-)
-KEYS = {key.name: key for key in (REFERRER_HOST,)}
+@dataclass(frozen=True)
+class Host(Key):
+    """The host name of a URL, in lower case; empty where there is none."""
+
+    @property
+    def max_length(self) -> int:
+        return HOST_LENGTH
+
+    def derive(self, values: pl.Series) -> pl.Series:
+        # Of a thousand URLs Polars takes as long for it, of twenty ten times that.
+        found = (_HOST.match(url or "") for url in values.to_list())
+        return pl.Series(values.name, [match[1].lower() if match else "" for match in found], pl.String)
+
+    def declaration(self) -> tuple[str, ...]:
+        # The name that it had when the first views were stored.
+        return (self.name, self.field, "host_of")
+
+    def check(self, field: Field | None) -> None:
+        self._require(isinstance(field, Text), f"{self.field} is no text, so it holds no URL")
 
 
-def key_of(name: str) -> Key | None:
-    """The key of that name; None if there is neither a text field nor a derived key of that name."""
-    if name in KEYS:
-        return KEYS[name]
-    if EVENT_SCHEMA.get(name) != pl.String:
-        return None
-    limits = json_schema()["$defs"]["Event"]["properties"][name]
-    return Key(name, name, limits.get("maxLength", MAX_PAGE_LENGTH))
+@dataclass(frozen=True)
+class Range(Key):
+    """Which of the ranges between `bounds` a number is in, by the bound that it begins with: "0", "10"; first is "below"."""
+
+    bounds: tuple[int | float, ...]
+
+    @property
+    def max_length(self) -> int:
+        return _LONGEST_NUMBER
+
+    def derive(self, values: pl.Series) -> pl.Series:
+        numbers = values.cast(pl.Float64)
+        names = pl.Series(["below", *map(str, self.bounds)])
+        # A bound belongs to the range that it begins.
+        found = pl.Series(self.bounds, dtype=pl.Float64).search_sorted(numbers.fill_null(0.0), side="right")
+        return names.gather(found).zip_with(numbers.is_not_null(), pl.repeat("", len(numbers), eager=True))
+
+    def declaration(self) -> tuple[str, ...]:
+        return (self.name, self.field, f"range of {self.bounds}")
+
+    def check(self, field: Field | None) -> None:
+        self._require(isinstance(field, Integer | Decimal | Double), f"{self.field} is no number")
+        rising = all(low < high for low, high in zip(self.bounds, self.bounds[1:], strict=False))
+        self._require(bool(self.bounds) and rising, f"its bounds, {self.bounds}, do not rise")
+
+
+@dataclass(frozen=True)
+class PartOfTime(Key):
+    """The date, month (01 to 12), weekday (1 to 7, Monday is 1) or hour (00 to 23) of a time, by the clocks of a zone."""
+
+    part: Part
+    zone: str = "UTC"
+
+    @property
+    def max_length(self) -> int:
+        return _LONGEST_NUMBER
+
+    def derive(self, values: pl.Series) -> pl.Series:
+        local = values.dt.convert_time_zone(self.zone)
+        return local.dt.strftime(_FORMATS[self.part]).fill_null("")
+
+    def declaration(self) -> tuple[str, ...]:
+        return (self.name, self.field, f"{self.part} in {self.zone}")
+
+    def check(self, field: Field | None) -> None:
+        self._require(isinstance(field, Timestamp), f"{self.field} is no time")
+        self._require(self.part in get_args(Part), f"{self.part!r} is none of {', '.join(get_args(Part))}")
+        self._require(self.zone in available_timezones(), f"{self.zone!r} is no time zone, as Europe/Berlin is")
+
+
+@dataclass(frozen=True)
+class Spelled(Key):
+    """A whole number, or whether something is so, as a text: "12", "true"."""
+
+    @property
+    def max_length(self) -> int:
+        return _LONGEST_NUMBER
+
+    def derive(self, values: pl.Series) -> pl.Series:
+        return values.cast(pl.String).fill_null("")
+
+    def declaration(self) -> tuple[str, ...]:
+        return (self.name, self.field, "spelled")
+
+    def check(self, field: Field | None) -> None:
+        self._require(isinstance(field, Integer | Boolean), f"{self.field} is neither a whole number nor true or false")
+
+
+def key_of_field(field: Field) -> Key | None:
+    """What rows are grouped by a field itself with; None if it is no text."""
+    if isinstance(field, Text):
+        return AsIs(field.name, field.name, field.most_characters)
+    if isinstance(field, Enumeration):
+        return AsIs(field.name, field.name, max(map(len, field.choices)))
+    return None

@@ -7,87 +7,138 @@ from it; every other record is left to the decoder, which alone judges.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
 
 import msgspec
 import numpy as np
+import polars as pl
 import pyarrow as pa
-from msgspec import inspect
 from numpy.typing import NDArray
 
-from contract.loops.wire import FIELD, FLOAT, INTEGER, READ_AHEAD, TEXT, TIME, WORD_BYTES, read_records
+from contract.fields import Boolean, Decimal, Double, Enumeration, Field, Integer, Text, Timestamp
+from contract.loops.wire import (
+    BOOLEAN,
+    CHOICE,
+    DECIMAL,
+    DOUBLE,
+    END,
+    FLOAT,
+    INTEGER,
+    OBJECT,
+    PLAIN,
+    READ_AHEAD,
+    STEP,
+    TEXT,
+    TIME,
+    WORD_BYTES,
+    read_plain_records,
+    read_records,
+)
 from contract.records import PADDING_BYTES, Piece
+from contract.stream import Members, Stream, is_optional
+from contract.value_form import is_of_first_form
+
+KINDS: dict[type[Field], int] = {
+    Text: TEXT,
+    Enumeration: CHOICE,
+    Timestamp: TIME,
+    Integer: INTEGER,
+    Decimal: DECIMAL,
+    Double: DOUBLE,
+    Boolean: BOOLEAN,
+}
+QUOTED = (TEXT, CHOICE, TIME)
 
 
 @dataclass(frozen=True)
-class Field:
-    """A field of the wire form, with the type of its column and its limits."""
+class Step:
+    """A step on the way through a record: to a field's value, into an object, or out of it.
 
-    name: str
-    dtype: pa.DataType
+    `before` is all that is written before what it leads to, as if something of the same object stood before it.
+    """
+
     kind: int
-    least: float
-    most: float
-    required: bool
+    before: bytes = b""
+    field: Field | None = None
+    is_required: bool = True
+    steps_within: int = 0
+    """So many follow until it is left: of an object those of its members, and its end."""
 
-    @classmethod
-    def of(cls, field: inspect.Field, dtype: pa.DataType) -> Field:
-        kind = _plain(field.type)
-        if isinstance(kind, inspect.UnionType):
-            (kind,) = (_plain(one) for one in kind.types if not isinstance(one, inspect.NoneType))
-        if isinstance(kind, inspect.StrType):
-            in_loop = TIME if pa.types.is_timestamp(dtype) else TEXT
-            return cls(field.encode_name, dtype, in_loop, kind.min_length or 0, kind.max_length or 0, field.required)
-        assert isinstance(kind, inspect.IntType | inspect.FloatType)
-        assert kind.ge is not None
-        assert kind.le is not None
-        in_loop = INTEGER if isinstance(kind, inspect.IntType) else FLOAT
-        return cls(field.encode_name, dtype, in_loop, kind.ge, kind.le, field.required)
+    fields_within: int = 1
+    """So many columns it fills."""
 
-    def in_loop(self, name: bytes) -> tuple[int, bool, int, float, float]:
-        """What the loop must know of it, as FIELD."""
-        return self.kind, self.required, len(name), self.least, self.most
 
-    def column(self, items: np.ndarray, present: NDArray[np.bool_], buffers: Sequence[NDArray[np.uint8]]) -> pa.Array:
-        """The loop's output as Arrow's column; no byte of a text longer than 12 is copied."""
-        parts = [None if self.required else pa.py_buffer(np.packbits(present, bitorder="little"))]
-        if self.kind == TEXT:
-            parts += map(pa.py_buffer, [items, *buffers])
+def steps_of(members: Members, is_first_form: bool) -> list[Step]:
+    """The steps through an object, without its own beginning and end."""
+    steps: list[Step] = []
+    for name, member in members.items():
+        spelled = b"," + msgspec.json.encode(name) + b":"
+        if isinstance(member, Field):
+            kind = KINDS[type(member)]
+            if is_first_form and kind == DOUBLE:
+                kind = FLOAT
+            steps.append(Step(kind, spelled + b'"' * (kind in QUOTED), member, not member.optional))
         else:
-            parts += [pa.py_buffer(items.astype(f"{items.dtype.kind}{self.dtype.bit_width // 8}", copy=False))]
-        return pa.Array.from_buffers(self.dtype, len(items), parts)
+            within = [*steps_of(member, is_first_form), Step(END)]
+            fields = sum(step.field is not None for step in within)
+            steps += [Step(OBJECT, spelled, None, not is_optional(member), len(within), fields), *within]
+    return steps
 
 
-def before(name: str, kind: int, is_first: bool) -> bytes:
-    """All that is written before a field's value."""
-    return (b"{" if is_first else b",") + f'"{name}":'.encode() + (b'"' if kind in (TEXT, TIME) else b"")
+def _limits(field: Field) -> tuple[float, float, int, int]:
+    """As numbers with a fraction, or of a text's bytes, and as whole numbers."""
+    match field:
+        case Text():
+            return 0 if field.optional else 1, field.most_characters, 0, 0
+        case Integer():
+            return 0, 0, field.least, field.most
+        case Decimal():
+            return 0, 0, *field.limits
+        case Double():
+            return field.least, field.most, 0, 0
+    return 0, 0, 0, 0
 
 
-def _plain(kind: inspect.Type) -> inspect.Type:
-    """The type without what only describes it."""
-    return kind.type if isinstance(kind, inspect.Metadata) else kind
-
-
-def fields_of(struct: type[msgspec.Struct], dtypes: Mapping[str, pa.DataType]) -> list[Field]:
-    """The fields of a flat struct of texts, times and numbers, each limited from both sides, in the wire form's order."""
-    info = inspect.type_info(struct)
-    assert isinstance(info, inspect.StructType)
-    return [Field.of(field, dtypes[field.encode_name]) for field in info.fields]
+def table_of(steps: Sequence[Step], time: str = "") -> NDArray[np.void]:
+    """What the loops know of the steps; `time` is the field that records limit."""
+    table = np.zeros(len(steps), STEP)
+    column = choice = 0
+    for row, step in zip(table, steps, strict=True):
+        row["kind"], row["required"], row["before_bytes"] = step.kind, step.is_required, len(step.before)
+        row["steps_within"], row["column"], row["column_after"] = step.steps_within, column, column + step.fields_within
+        if step.field is None:
+            continue
+        column += 1
+        row["least"], row["most"], row["least_whole"], row["most_whole"] = _limits(step.field)
+        row["is_of_record"] = step.field.name == time
+        row["places"] = step.field.places if isinstance(step.field, Decimal) else 0
+        row["first_choice"] = choice
+        choice += len(step.field.choices) if isinstance(step.field, Enumeration) else 0
+        row["after_choice"] = choice
+    return table
 
 
 class WireForm:
-    """Reads records of one struct, as fields_of describes it."""
+    """Reads records of one stream."""
 
-    def __init__(self, struct: type[msgspec.Struct], dtypes: Mapping[str, pa.DataType], most_bytes: int) -> None:
+    def __init__(self, stream: Stream, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._fields = fields_of(struct, dtypes)
-        names = [before(field.name, field.kind, is_first=number == 0) for number, field in enumerate(self._fields)]
-        longest = -len(max(names, key=len)) // WORD_BYTES * -WORD_BYTES
+        steps = steps_of(stream.members, is_of_first_form(stream))
+        self._fields = [step.field for step in steps if step.field is not None]
+        schema = stream.schema.to_frame().to_arrow(compat_level=pl.CompatLevel.newest()).schema
+        self._types = dict(zip(schema.names, schema.types, strict=True))
+        choices = [choice.encode() for each in self._fields if isinstance(each, Enumeration) for choice in each.choices]
+        longest = -max(len(step.before) for step in steps) // WORD_BYTES * -WORD_BYTES
+        self._read = read_plain_records if all(step.kind in PLAIN for step in steps) else read_records
         self._form = (
-            np.array([field.in_loop(name) for field, name in zip(self._fields, names, strict=True)], FIELD),
-            _words(name.ljust(longest, b"\0") for name in names),
-            _words((b"\xff" * len(name)).ljust(longest, b"\0") for name in names),
+            table_of(steps, stream.time),
+            _words(step.before.ljust(longest, b"\0") for step in steps),
+            _words((b"\xff" * len(step.before)).ljust(longest, b"\0") for step in steps),
+            np.frombuffer(b"".join(choices), np.uint8),
+            np.array([0, *accumulate(map(len, choices))]),
         )
         assert longest + READ_AHEAD <= PADDING_BYTES
 
@@ -96,9 +147,9 @@ class WireForm:
     ) -> tuple[NDArray[np.int64], dict[str, pa.Array], NDArray[np.bool_]]:
         """The positions of those values that are of wire form, their fields as columns, and which of them follow from these.
 
-        Positions count through all pieces. A time is within its limits from 1970 up to its value's own `latest_us`. A value
-        follows from the columns if contract/wire_writer.py writes it of them, byte for byte; none does if they are not to be
-        compared.
+        Positions count through all pieces. The event's time is within its limits from 1970 up to its value's own
+        `latest_us`. A value follows from the columns if contract/wire_writer.py writes it of them, byte for byte; none
+        does if they are not to be compared.
         """
         count = sum(map(len, pieces))
         assert len(latest_us) == count
@@ -109,7 +160,7 @@ class WireForm:
         first = rows = 0
         for number, piece in enumerate(pieces):
             text = piece.text
-            rows = read_records(
+            rows = self._read(
                 *self._form,
                 text,
                 np.ndarray(len(text) - WORD_BYTES + 1, np.uint64, text, strides=1),
@@ -128,13 +179,39 @@ class WireForm:
                 follows,
             )
             first += len(piece)
-        columns = {TEXT: views, TIME: integers, INTEGER: integers, FLOAT: floats}
-        buffers = [piece.text for piece in pieces]
-        fields = {
-            field.name: field.column(columns[field.kind][number, :rows], present[number, :rows], buffers)
-            for number, field in enumerate(self._fields)
-        }
+        texts = [piece.text for piece in pieces]
+        fields = {}
+        for number, field in enumerate(self._fields):
+            of_field = present[number, :rows], views[number, :rows], integers[number, :rows], floats[number, :rows]
+            fields[field.name] = _column(field, self._types[field.name], *of_field, texts)
         return positions[:rows], fields, follows[:rows]
+
+
+def _column(
+    field: Field,
+    dtype: pa.DataType,
+    present: NDArray[np.bool_],
+    views: NDArray[np.uint64],
+    integers: NDArray[np.int64],
+    floats: NDArray[np.float64],
+    texts: Sequence[NDArray[np.uint8]],
+) -> pa.Array:
+    """The loop's output of a field as Arrow's column; no byte of a text longer than 12 is copied."""
+    items: list[NDArray[Any]]
+    match field:
+        case Text() | Enumeration():
+            items = [views, *texts]
+        case Double():
+            items = [floats]
+        case Boolean():
+            items = [np.packbits(integers.astype(np.bool_), bitorder="little")]
+        case Decimal():
+            # Arrow's have 128 bits.
+            items = [np.stack([integers, integers >> 63], axis=1)]
+        case _:
+            items = [integers.astype(f"i{dtype.bit_width // 8}", copy=False)]
+    validity = pa.py_buffer(np.packbits(present, bitorder="little")) if field.optional else None
+    return pa.Array.from_buffers(dtype, len(present), [validity, *map(pa.py_buffer, items)])
 
 
 def _words(texts: Iterable[bytes]) -> NDArray[np.uint64]:

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from contract import logs
+from contract.decoder import Decoded, decoder_of
 from contract.errors import ArchiveDamaged, ArchiveGap, EngineUnavailable, PositionLost, TopicUnusable
-from contract.event import Decoded, decode_records
 from contract.fetcher import Fetcher, fetcher
 from contract.forgotten import Rules
 from contract.log_position import TRUNCATED, LogPosition, Topic
@@ -69,7 +69,7 @@ class _Buffer:
 
 
 class Archiver:
-    """Copies every partition of the topic; waits out an unavailable Kafka or HDFS.
+    """Copies every partition of the topic of the files' stream; waits out an unavailable Kafka or HDFS.
 
     Offsets that are in no file are archived again if Kafka has them. Those that Kafka has no more it names once, and goes
     on behind them: what comes now must not be lost as well. A log that is not the one it has read is no reason to end
@@ -207,7 +207,7 @@ class Archiver:
 
     def _put(self, offsets: OffsetRange, records: Records, began: LogPosition, position: LogPosition) -> None:
         partition = offsets.partition
-        received = decode_records(partition, records, compare=True)
+        received = decoder_of(self._files.stream).decode_records(partition, records, compare=True)
 
         def put() -> Decoded | None:
             # guard: files of a log that was cut stay alone

@@ -23,15 +23,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from contract.archive_file import Contents, Encoder, Lost, ValueForm, decode, position, read_footer
+from contract.decoder import REJECT_SCHEMA, Decoded
 from contract.errors import ArchiveDamaged
-from contract.event import REJECT_SCHEMA, Decoded
 from contract.extent import Extent
 from contract.forgotten import KNOWING, REJECTS_KNOWING, Rules
 from contract.log_position import LogPosition
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, folder, partitions_in
-from contract.master_rows import FORM, FORM_VERSION, LEFT_OUT, MASTER_SCHEMA, VALUE, lacking, master_rows
+from contract.master_rows import LEFT_OUT, VALUE, lacking, master_rows, master_schema
 from contract.offset_set import pack
 from contract.records import Records
+from contract.stream import Stream
+from contract.streams.page_views import PAGE_VIEWS
+from contract.value_form import LAST_VERSION, column_in, form_of
 from ingest.hdfs import FileInfo, FileStore
 
 
@@ -43,7 +46,6 @@ def _arrow_schema(schema: pl.Schema) -> pa.Schema:
 
 
 _ASIDE = "without-master"
-_SCHEMAS = {MASTER: _arrow_schema(MASTER_SCHEMA), QUARANTINE: _arrow_schema(REJECT_SCHEMA)}
 
 
 def _arrow(frame: pl.DataFrame) -> pa.Table:
@@ -68,54 +70,6 @@ def _values_of(decoded: Decoded, records: Records) -> pa.Array:
     return pa.Array.from_buffers(pa.large_binary(), len(decoded.follows), buffers)
 
 
-def of_today(table: pa.Table, form: ValueForm | None) -> pa.Table:
-    """The rows of a master file with all columns of MASTER_SCHEMA, and the further ones that it has, in today's form.
-
-    `form` is the file's own; a file of before values were kept has none.
-    """
-    if form == FORM and not lacking(table.column_names):
-        return table
-    if form is not None:
-        table = _in_form_of_today(table, form)
-    rows = master_rows(table.column_names, MASTER_SCHEMA.names(), lambda names: frame_of(table.select(names)))
-    further = [name for name in table.column_names if name not in MASTER_SCHEMA]
-    whole = _arrow(rows).cast(_SCHEMAS[MASTER])
-    for name in further:
-        whole = whole.append_column(table.schema.field(name), table[name])
-    return whole
-
-
-def _in_form_of_today(table: pa.Table, form: ValueForm) -> pa.Table:
-    """The same rows, with those values that today's form would not write of today's columns."""
-    columns = {name: table.schema.field(name).type for name in form.fields}
-    of_today = {name: _SCHEMAS[MASTER].field(name).type for name in FORM.fields if name in columns}
-    # Of a value that was left out, what the form did not have is null, and a null is not written.
-    # guard: a value that is left out stays the same
-    if list(columns.items()) == list(of_today.items()):
-        return table
-    from contract.wire_writer import write  # takes a second to load
-
-    values = table[VALUE].combine_chunks()
-    left_out = pc.fill_null(pc.equal(values, LEFT_OUT), False)
-    given_back = write(frame_of(table.filter(left_out)), form.fields).to_arrow().cast(pa.binary())
-    at = table.column_names.index(VALUE)
-    return table.set_column(at, VALUE, pc.replace_with_mask(values, left_out, given_back))
-
-
-def _irreplaceable(table: pa.Table) -> list[str]:
-    """Columns of a master file that the event has no more, and that say something of rows without value."""
-    alone = table.filter(table[VALUE].is_null())
-    return [name for name in table.column_names if name not in MASTER_SCHEMA and alone[name].null_count < len(alone)]
-
-
-def _encoder(dataset: str, *tables: pa.Table) -> Encoder:
-    """Of a file that has these rows so far."""
-    encoder = Encoder(_SCHEMAS[dataset])
-    for table in tables:
-        encoder.add(table)
-    return encoder
-
-
 def _together(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
     """All rows, with the columns of the schema."""
     return pa.concat_tables(
@@ -137,10 +91,13 @@ class Outdated(Exception):
 
 
 class ArchiveFiles:
-    """The files of all partitions below one root."""
+    """The files of all partitions of a stream, below one root."""
 
-    def __init__(self, store: FileStore, root: str) -> None:
-        self._store, self._root = store, root
+    def __init__(self, store: FileStore, root: str, stream: Stream = PAGE_VIEWS) -> None:
+        self._store, self._root, self.stream = store, root, stream
+        self._schema = master_schema(stream)
+        self._in_arrow = {MASTER: _arrow_schema(self._schema), QUARANTINE: _arrow_schema(REJECT_SCHEMA)}
+        self._form = form_of(stream)
 
     def partitions(self) -> list[int]:
         """Those that anything was archived of."""
@@ -170,12 +127,12 @@ class ArchiveFiles:
         # guard: values are kept
         events = _arrow(decoded.events).append_column(VALUE, _values_of(decoded, records))
         marks = pack(offsets.first_offset, offsets.next_offset, forgotten)
-        rejects = _encoder(QUARANTINE, _arrow(decoded.rejects))
-        self._put_encoded(offsets, _encoder(MASTER, events), rejects, position, forgotten=marks, stands=stands)
+        rejects = self._encoder(QUARANTINE, _arrow(decoded.rejects))
+        self._put_encoded(offsets, self._encoder(MASTER, events), rejects, position, forgotten=marks, stands=stands)
 
     def put_empty(self, offsets: OffsetRange, position: LogPosition, lost: tuple[Lost, ...] = ()) -> None:
         """Store a range without a record: readers go on behind it. `lost` says which of its offsets are given up."""
-        self._put_encoded(offsets, _encoder(MASTER), _encoder(QUARANTINE), position, lost=lost)
+        self._put_encoded(offsets, self._encoder(MASTER), self._encoder(QUARANTINE), position, lost=lost)
 
     def extent(self, partition: int) -> Extent:
         """Where the files of the partition end, in which log, and what is missing. ArchiveDamaged if one cannot say it."""
@@ -196,7 +153,7 @@ class ArchiveFiles:
         the merged file takes, or if only some of them have such a column. It holds one of them at a time. What the rules
         forget is not in it; Outdated if they do not stand any more.
         """
-        return self._merge(slices, most_bytes, _SCHEMAS[MASTER], rules or Rules(), stands)
+        return self._merge(slices, most_bytes, self._in_arrow[MASTER], rules or Rules(), stands)
 
     def _merge(
         self, slices: list[Slice], most_bytes: int, schema: pa.Schema, rules: Rules, stands: Callable[[], bool]
@@ -204,7 +161,7 @@ class ArchiveFiles:
         """With these columns of events, and from the beginning again if there must be more."""
         merged = OffsetRange(slices[0].file.partition, slices[0].first_offset, slices[-1].next_offset)
         quarantined = self.ranges(merged.partition, QUARANTINE)
-        events, rejects = Encoder(schema), Encoder(_SCHEMAS[QUARANTINE])
+        events, rejects = Encoder(schema, self.stream), self._encoder(QUARANTINE)
         read_bytes = 0
         end = LogPosition(0)
         lost: list[Lost] = []
@@ -217,11 +174,11 @@ class ArchiveFiles:
                 forgotten += table["offset"].to_numpy()[gone].tolist()
                 rejects.add(without(table, gone))
             table, contents = self._read(MASTER, part)
-            table = of_today(table, contents.form)
+            table = self.of_today(table, contents.form)
             read_bytes += table.nbytes
             if read_bytes > most_bytes:
                 return None
-            if wanted := [name for name in _irreplaceable(table) if name not in schema.names]:
+            if wanted := [name for name in self._irreplaceable(table) if name not in schema.names]:
                 whole = pa.schema([*schema, *map(table.schema.field, wanted)])
                 return self._merge(slices, most_bytes, whole, rules, stands)
             # guard: a merge loses no column
@@ -229,7 +186,7 @@ class ArchiveFiles:
                 return None
             # Whoever takes it out of the parts now may have listed the files before this one is there.
             # guard: a merge takes out what is forgotten
-            gone = rules.events(frame_of(table.select(KNOWING)))
+            gone = rules.events(frame_of(table.select(KNOWING))) if rules else np.zeros(len(table), np.bool_)
             forgotten += table["offset"].to_numpy()[gone].tolist()
             events.add(without(table, gone))
             end = contents.position
@@ -246,18 +203,64 @@ class ArchiveFiles:
     def read(self, dataset: str, slices: list[Slice]) -> pl.DataFrame:
         """The rows of the slices, in their order; of QUARANTINE give only slices whose file is there.
 
-        Events have MASTER_SCHEMA, whenever they were stored; ingest/as_received.py gives their values. Raises ArchiveDamaged
-        if a file is not as it was written.
+        Events have the stream's master_schema, whenever they were stored; ingest/as_received.py gives their values. Raises
+        ArchiveDamaged if a file is not as it was written.
         """
         held = [self._read(dataset, part) for part in slices]
-        tables = [of_today(table, contents.form) if dataset == MASTER else table for table, contents in held]
-        return frame_of(_together(tables, _SCHEMAS[dataset]))
+        tables = [self.of_today(table, contents.form) if dataset == MASTER else table for table, contents in held]
+        return frame_of(_together(tables, self._in_arrow[dataset]))
+
+    def of_today(self, table: pa.Table, form: ValueForm | None) -> pa.Table:
+        """The rows of a master file with all columns of today's, and the further ones that it has, in today's form.
+
+        `form` is the file's own; a file of before values were kept has none.
+        """
+        if form == self._form and not lacking(table.column_names, self.stream):
+            return table
+        if form is not None:
+            table = self._in_form_of_today(table, form)
+        held, of_today = table.column_names, self._schema.names()
+        rows = master_rows(held, of_today, lambda names: frame_of(table.select(names)), self.stream)
+        further = [name for name in table.column_names if name not in self._schema]
+        whole = _arrow(rows).cast(self._in_arrow[MASTER])
+        for name in further:
+            whole = whole.append_column(table.schema.field(name), table[name])
+        return whole
+
+    def _in_form_of_today(self, table: pa.Table, form: ValueForm) -> pa.Table:
+        """The same rows, with those values that today's form would not write of today's columns."""
+        columns = {text: table.schema.field(column_in(text)).type for text in form.fields}
+        schema = self._in_arrow[MASTER]
+        of_today = {text: schema.field(column_in(text)).type for text in self._form.fields if text in columns}
+        # Of a value that was left out, what the form did not have is null, and a null is not written.
+        # guard: a value that is left out stays the same
+        if list(columns.items()) == list(of_today.items()):
+            return table
+        from contract.wire_writer import write  # takes a second to load
+
+        values = table[VALUE].combine_chunks()
+        left_out = pc.fill_null(pc.equal(values, LEFT_OUT), False)
+        given_back = write(frame_of(table.filter(left_out)), form.fields).to_arrow().cast(pa.binary())
+        at = table.column_names.index(VALUE)
+        return table.set_column(at, VALUE, pc.replace_with_mask(values, left_out, given_back))
+
+    def _irreplaceable(self, table: pa.Table) -> list[str]:
+        """Columns of a master file that the event has no more, and that say something of rows without value."""
+        alone = table.filter(table[VALUE].is_null())
+        return [name for name in table.column_names if name not in self._schema and alone[name].null_count < len(alone)]
+
+    def _encoder(self, dataset: str, *tables: pa.Table) -> Encoder:
+        """Of a file that has these rows so far."""
+        encoder = Encoder(self._in_arrow[dataset], self.stream)
+        for table in tables:
+            encoder.add(table)
+        return encoder
 
     def _read(self, dataset: str, part: Slice) -> tuple[pa.Table, Contents]:
         """The rows of the slice, and what its file holds."""
         path = part.file.path(self._root, dataset)
         table, contents = decode(self._store.read(path), path)
-        if contents.form is not None and contents.form.version > FORM_VERSION:
+        if contents.form is not None and contents.form.version > LAST_VERSION:
             raise ArchiveDamaged.of(path, f"its values are of form {contents.form.version}, which a later Braid knows")
         offset = table["offset"].to_numpy()
         # guard: offset filter of a merge
@@ -323,7 +326,7 @@ class ArchiveFiles:
     ) -> None:
         at = position or LogPosition(offsets.next_offset)
         counts = (events.rows, rejects.rows)
-        contents = Contents(offsets, *counts, merged, at.topic_id, at.leader_epoch, at.shift, lost, FORM, forgotten)
+        contents = Contents(offsets, *counts, merged, at.topic_id, at.leader_epoch, at.shift, lost, self._form, forgotten)
         # guard: quarantine before master
         if rejects.rows:
             self._put_file(offsets, QUARANTINE, rejects.finish(contents), stands)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import msgspec
 import polars as pl
 
-from contract.event import MAX_VALUE_BYTES
+from contract.decoder import MAX_VALUE_BYTES, decoder_of
 from contract.master_rows import LEFT_OUT, VALUE
+from contract.stream import Stream
+from contract.streams.page_views import PAGE_VIEWS
 from contract.wire_writer import encode_all
 
 _CHANGED_BY_SHIFT = ("event_id", "event_time", "site")
@@ -14,14 +16,15 @@ _fields_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def values_of(events: pl.DataFrame) -> list[bytes]:
-    """The value of each event, exactly as Kafka had it; of one from before values were kept what its columns say.
+def values_of(events: pl.DataFrame, stream: Stream = PAGE_VIEWS) -> list[bytes]:
+    """The value of each event of the stream as Kafka had it; of one from before values were kept what its columns say.
 
     The events are as ArchiveFiles reads them.
     """
     values: list[bytes | None] = events[VALUE].to_list()
     # What was left out in today's form is what today's columns say.
-    written = iter(encode_all(events.filter(pl.col(VALUE).is_null() | (pl.col(VALUE) == LEFT_OUT))))
+    left_out = events.filter(pl.col(VALUE).is_null() | (pl.col(VALUE) == LEFT_OUT))
+    written = iter(encode_all(left_out, decoder_of(stream)))
     # guard: a replay sends what was received
     return [value or next(written) for value in values]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from contract.archive_file import Contents, decode, encode
 from contract.forgotten import KNOWING, REJECTS_KNOWING, Rules
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice
-from ingest.archive_files import ArchiveFiles, frame_of, of_today, without
+from ingest.archive_files import ArchiveFiles, frame_of, without
 from ingest.archive_plan import current
 
 Mask = NDArray[np.bool_]
@@ -78,7 +78,7 @@ def find(files: ArchiveFiles, file: OffsetRange, rules: Rules, has_rejects: bool
     """What the rules forget of a file and of the quarantine file beside it. Raises ArchiveDamaged, EngineUnavailable."""
     path = files.path(MASTER, file)
     table, contents = decode(files.content(path), path)
-    rows = frame_of(of_today(table, contents.form).select(KNOWING))
+    rows = frame_of(files.of_today(table, contents.form).select(KNOWING))
     master = _File(path, table, contents, rules.events(rows))
     if not has_rejects:
         return Pair(master, None)
@@ -118,7 +118,7 @@ def _forget_pair(files: ArchiveFiles, file: OffsetRange, rules: Rules, has_rejec
     # After a crash it may say so already.
     if contents != found.master.contents:
         # guard: what is forgotten leaves the files
-        files.replace(found.master.path, encode(found.master.kept, contents))
+        files.replace(found.master.path, encode(found.master.kept, contents, files.stream))
     if found.rejected:
         # guard: and their quarantine
         _replace(files, found.rejected.path, found.rejected.kept, contents)
@@ -137,7 +137,7 @@ def found_in(files: ArchiveFiles, partition: int, rules: Rules) -> Iterator[tupl
 def _replace(files: ArchiveFiles, path: str, kept: pa.Table, contents: Contents) -> None:
     """A quarantine file with what is kept of it, or none if that is nothing."""
     if len(kept):
-        files.replace(path, encode(kept, contents))
+        files.replace(path, encode(kept, contents, files.stream))
     else:
         files.remove(path)
 

@@ -33,7 +33,7 @@ class History:
         self._known = BloomFilter.for_members(max(rows, 1), _FALSE_POSITIVE_RATE)
 
     def read(self, piece: Piece) -> pl.DataFrame:
-        """The events of a piece that no piece before had, with MASTER_SCHEMA, in the order of their offsets.
+        """The events of a piece that no piece before had, in the order of their offsets.
 
         Raises ArchiveDamaged and EngineUnavailable.
         """

@@ -122,7 +122,7 @@ def time_of(time_us: int) -> datetime:
 
 
 def _span(files: ArchiveFiles, offsets: OffsetRange, file: FileInfo) -> Span | None:
-    return archive_file.span(files.footer(offsets, file), files.path(MASTER, offsets))
+    return archive_file.span(files.footer(offsets, file), files.path(MASTER, offsets), files.stream.time)
 
 
 def _meets(span: Span, days: Days) -> bool:

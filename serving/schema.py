@@ -67,9 +67,9 @@ def script(views: Sequence[StoredView], native: bool = False) -> str:
         for file in files
         if file.name.endswith(".sql") and (native or not file.name.endswith(_NATIVE))
     ]
-    texts.append((f"{_CATALOGUE_PLACE}_views.sql (generated from contract/views.py)", catalogue_sql(views)))
+    texts.append((f"{_CATALOGUE_PLACE}_views.sql (generated from contract/streams)", catalogue_sql(views)))
     shown = "".join(shown_sql(view) for view in views if view.shown)
-    texts.append((f"{_SHOWN_PLACE}_views.sql (generated from contract/views.py)", shown))
+    texts.append((f"{_SHOWN_PLACE}_views.sql (generated from contract/streams)", shown))
     return "\n".join(f"-- ==== {name}\n{text}" for name, text in sorted(texts))
 
 

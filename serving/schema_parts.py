@@ -41,8 +41,10 @@ def row_type(view: StoredView) -> sql.Identifier:
 
 def column_definitions(view: StoredView) -> sql.Composed:
     """The columns of the view's tables."""
+    nullable = {measure.name for measure in view.measures if measure.nullable}
     return sql.SQL(", ").join(
-        sql.SQL("{} {} NOT NULL").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in _columns(view)
+        sql.SQL("{} {}{}").format(sql.Identifier(name), sql.SQL(kind), sql.SQL("" if name in nullable else " NOT NULL"))
+        for name, kind in _columns(view)
     )
 
 

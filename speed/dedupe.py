@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from contract.aggregate import days_of, identity_hashes
 from contract.columns import integers
 from contract.sketches.bloom import BloomFilter
+from contract.stream import Stream
+from contract.streams.page_views import PAGE_VIEWS
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,9 @@ class Identities:
     days: NDArray[np.int64]
 
     @classmethod
-    def of(cls, events: pl.DataFrame) -> Identities:
-        """Of each event; they come in the order of their offsets."""
-        return cls(integers(events["offset"]), identity_hashes(events), days_of(events))
+    def of(cls, events: pl.DataFrame, stream: Stream = PAGE_VIEWS) -> Identities:
+        """Of each event of the stream; they come in the order of their offsets."""
+        return cls(integers(events["offset"]), identity_hashes(events, stream), days_of(events, stream))
 
 
 class RecentEvents:

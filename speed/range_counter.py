@@ -15,12 +15,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contract.aggregate import aggregate, first_of_each
+from contract.decoder import decoder_of
 from contract.errors import OffsetRefused, PublicationRefused, StatementsRefused
-from contract.event import decode_records
 from contract.forgotten import Rules
 from contract.log_position import LogPosition
 from contract.master import OffsetRange
 from contract.records import Records
+from contract.stream import Stream
+from contract.streams.page_views import PAGE_VIEWS
 from serving.handoff import STORED_VALUE_BYTES
 from speed.day_filters import DayFilters
 from speed.dedupe import Identities, RecentEvents
@@ -110,7 +112,7 @@ class _Read:
 
 
 class RangeCounter:
-    """Counts the ranges of one partition and commits each through `commit(range, counted)`."""
+    """Counts the ranges of one partition of a stream and commits each through `commit(range, counted)`."""
 
     def __init__(
         self,
@@ -122,7 +124,9 @@ class RangeCounter:
         log: Callable[[str], None],
         chunk_offsets: int,
         forgotten: Forgotten | None = None,
+        stream: Stream = PAGE_VIEWS,
     ) -> None:
+        self._stream, self._decoder = stream, decoder_of(stream)
         self._reader, self._recent, self._commit, self._log = reader, recent, commit, log
         self._counted_days = counted_days
         self._forgotten = forgotten or Forgotten()
@@ -173,15 +177,15 @@ class RangeCounter:
         # guard: what is forgotten is not counted
         kept = read.without(rules)
         # guard: dedupe within a range
-        distinct = first_of_each(kept.events)
-        identities = Identities.of(distinct)
+        distinct = first_of_each(kept.events, self._stream)
+        identities = Identities.of(distinct, self._stream)
         # guard: dedupe across ranges
         recent = self._recent.repeats(identities)
         while True:
             # guard: dedupe against counted days
             repeats = recent | self._counted_days.repeats(identities)
             fresh = distinct.filter(~repeats) if repeats.any() else distinct
-            rows = aggregate(fresh)
+            rows = aggregate(fresh, self._stream.views)
             duplicate = len(kept.events) - len(fresh)
             forgotten = len(read.events) + len(read.rejects) - len(kept.events) - len(kept.rejects)
             generation = self._counted_days.generation
@@ -221,7 +225,7 @@ class RangeCounter:
         while (first := self._recent.next_offset) < wanted.first_offset:
             until = min(first + self._chunk_offsets, wanted.first_offset)
             chunk = self._decoded(OffsetRange(wanted.partition, first, until))
-            self._recent.add(Identities.of(chunk.events), chunk.offsets.next_offset)
+            self._recent.add(Identities.of(chunk.events, self._stream), chunk.offsets.next_offset)
             number += 1
             if number % _SAY_EVERY_CHUNKS == 0:
                 # A sign of life too: nothing else is heard of a bolt while it re-reads.
@@ -232,5 +236,5 @@ class RangeCounter:
     def _decoded(self, wanted: OffsetRange) -> _Read:
         """The range, or its beginning if that is all that fits into memory."""
         offsets, records = self._reader.read(wanted)
-        decoded = decode_records(wanted.partition, records)
+        decoded = self._decoder.decode_records(wanted.partition, records)
         return _Read(offsets, records.offsets, records.kafka_times_ms, decoded.events, decoded.rejects)

@@ -139,10 +139,10 @@ def event_of(value: bytes | None, kafka_time_ms: int) -> tuple[dict[str, Any], d
         raise Rejected(_said_of_a_line(pairs) or "missing_field")
     if any("\0" in (event.get(name) or "") for name in TEXTS):
         raise Rejected("nul_character")
-    microseconds = _microseconds(event["event_time"])
-    if microseconds > (kafka_time_ms + 86_400_000) * 1000:
+    time_us = microseconds(event["event_time"])
+    if time_us > (kafka_time_ms + 86_400_000) * 1000:
         raise Rejected("too_far_ahead")
-    return event, EPOCH + timedelta(microseconds=microseconds)
+    return event, EPOCH + timedelta(microseconds=time_us)
 
 
 def expected_rows(outcome: Outcome, view: str) -> list[tuple[Any, ...]]:
@@ -237,7 +237,7 @@ def _said_of_a_line(pairs: Pairs) -> str | None:
     return reasons[-1]
 
 
-def _microseconds(text: str) -> int:
+def microseconds(text: str) -> int:
     """Microseconds since 1970 of an RFC 3339 time, further digits cut; raises Rejected of anything else."""
     match = TIME.fullmatch(text)
     if not match:

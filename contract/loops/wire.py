@@ -6,6 +6,9 @@ A record's cursor moves only over bytes that were found to be right, and 0 never
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
 import numba
 import numpy as np
 from numba import types
@@ -13,17 +16,29 @@ from numpy.typing import NDArray
 
 from contract.compiled import compiled, read_only
 from contract.loops.dates import days_before, days_of, days_until
-from contract.loops.writing import put_decimal, put_fraction
+from contract.loops.writing import put_decimal, put_double, put_fraction
 
-TEXT, TIME, INTEGER, FLOAT = range(4)
-FIELD = np.dtype(
+TEXT, TIME, INTEGER, FLOAT, DOUBLE, DECIMAL, BOOLEAN, CHOICE, OBJECT, END = range(10)
+"""What a step leads to. FLOAT and DOUBLE are both numbers with a fraction; form 1 of archive files writes few of the
+former."""
+STEP = np.dtype(
     [
         ("kind", np.int64),
+        ("before_bytes", np.int64),
         ("required", np.bool_),
-        ("name_bytes", np.int64),
-        ("least", np.float64),  # of a text's bytes, of a number; times have limits of their own
+        ("is_of_record", np.bool_),  # the event's own time, which the record limits
+        ("column", np.int64),
+        ("column_after", np.int64),  # of an object, the first behind those of its fields
+        ("steps_within", np.int64),  # of an object
+        ("least", np.float64),  # of a text's bytes, of a number with a fraction
         ("most", np.float64),
-    ]
+        ("least_whole", np.int64),  # of a whole number, of a decimal's smallest units
+        ("most_whole", np.int64),
+        ("places", np.int64),
+        ("first_choice", np.int64),
+        ("after_choice", np.int64),
+    ],
+    align=True,
 )
 WORD_BYTES = 8
 INLINE_BYTES = 12
@@ -31,18 +46,24 @@ READ_AHEAD = 64
 """No more than so many bytes are read from a cursor on, except for names."""
 
 _QUOTE, _BRACE, _POINT, _PLUS, _MINUS, _COLON, _ZERO, _T, _Z = b'"}.+-:0TZ'
-# So long integers and these powers of ten are exact as floats, so their quotient is correctly rounded (Clinger 1990).
-_MOST_DIGITS = 15
+_MOST_DIGITS = 18
+# So small integers and these powers of ten are exact as floats, so their quotient is correctly rounded (Clinger 1990).
+_MOST_EXACT = 10**15
 _POWERS_OF_TEN = np.array([float(10**power) for power in range(_MOST_DIGITS + 1)])
+_WHOLE_POWERS_OF_TEN = np.array([10**power for power in range(_MOST_DIGITS + 1)])
 _MICROSECONDS = 1_000_000
 _MOST_FRACTION_DIGITS = 6
 _LAST_YEAR = 9_999
+_LAST_US = (datetime.max.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 _NO_DIGITS = _LAST_YEAR + 1
 _NOWHERE = -1
 _WHOLE_SECONDS_BYTES = len("YYYY-MM-DDThh:mm:ss")
 _LONGEST_WRITTEN = 32  # more than a number is
 
 _ONE, _U7, _U32, _U56 = map(np.uint64, (1, 7, 32, 56))
+# What makes a comma in a word's first byte an opening brace.
+_NOTHING, _OPENS = np.uint64(0), np.uint64(ord(",") ^ ord("{"))
+_TRUE, _FALSE = (np.uint64(int.from_bytes(word, "little")) for word in (b"true", b"false"))
 _EACH = np.uint64(0x0101010101010101)
 _HIGH_BITS = np.uint64(0x80) * _EACH
 _SPACES, _QUOTES, _BACKSLASHES = (np.uint64(byte) * _EACH for byte in b' "\\')
@@ -50,7 +71,7 @@ _SPACES, _QUOTES, _BACKSLASHES = (np.uint64(byte) * _EACH for byte in b' "\\')
 _BYTES, _LONGS = read_only(types.uint8), read_only(types.int64)
 # At any position, so they overlap.
 _WORDS = types.Array(types.uint64, 1, "A", readonly=True, aligned=False)
-_FIELDS = read_only(numba.from_dtype(FIELD))
+_STEPS = read_only(numba.from_dtype(STEP))
 _NAMES = types.Array(types.uint64, 2, "C", readonly=True)
 _PAIR, _TRIPLE, _VIEW = map(numba.typeof, ((0, 0), (0, 0, 0), (_ONE, _ONE)))
 
@@ -80,10 +101,10 @@ def _text_end(words: NDArray[np.uint64], at: int) -> tuple[int, int]:
 
 
 @compiled(_TRIPLE(_BYTES, types.int64))
-def _number(text: NDArray[np.uint8], at: int) -> tuple[int, int, int]:
-    """A JSON number's digits as one integer, how many of them are after the point, and where it ends.
+def _digits(text: NDArray[np.uint8], at: int) -> tuple[int, int, int]:
+    """The digits of a JSON number without a sign as one integer, how many are after the point, and where it ends.
 
-    It ends nowhere if it has a sign, an exponent or too many digits, or is none.
+    It ends nowhere if it has an exponent or too many digits, or is none.
     """
     first, digits = at, 0
     while _ZERO <= text[at] < _ZERO + 10:
@@ -199,108 +220,202 @@ def _is(text: NDArray[np.uint8], at: int, after: int, written: NDArray[np.uint8]
     return same
 
 
-@compiled(
-    types.int64(
-        _FIELDS, _NAMES, _NAMES,
-        _BYTES, _WORDS, _LONGS, types.int64, _LONGS, types.int64, types.int64, types.int64,
-        types.int64[::1], types.boolean[:, ::1], types.uint64[:, :, ::1], types.int64[:, ::1], types.float64[:, ::1],
-        types.boolean, types.boolean[::1],
-    )
-)  # fmt: skip
-def read_records(
-    fields: np.ndarray,
-    names: NDArray[np.uint64],
-    name_masks: NDArray[np.uint64],
+@compiled(types.boolean(_BYTES, types.int64, types.int64, _BYTES, _LONGS, types.int64, types.int64))
+def _is_choice(
     text: NDArray[np.uint8],
-    words: NDArray[np.uint64],
-    lengths: NDArray[np.int64],
-    most_bytes: int,
-    latest_us: NDArray[np.int64],
-    buffer: int,
-    first_record: int,
-    row: int,
-    records: NDArray[np.int64],
-    present: NDArray[np.bool_],
-    views: NDArray[np.uint64],
-    integers: NDArray[np.int64],
-    floats: NDArray[np.float64],
-    compare: bool,
-    follows: NDArray[np.bool_],
-) -> int:
-    """Write the records that are of wire form to the rows from `row` on; returns the row after them.
+    at: int,
+    after: int,
+    choices: NDArray[np.uint8],
+    bounds: NDArray[np.int64],
+    first: int,
+    after_last: int,
+) -> bool:
+    """Whether the bytes from `at` to `after` are one of these choices."""
+    for choice in range(first, after_last):
+        begin = bounds[choice]
+        if bounds[choice + 1] - begin != after - at:
+            continue
+        same = True
+        for place in range(after - at):
+            same &= text[at + place] == choices[begin + place]
+        if same:
+            return True
+    return False
 
-    `text` and `lengths` are those of a Piece, of which record `first_record` is the first; `words` are the eight bytes from
-    each position of the text on, and `buffer` is the text's number. None is of a value larger than `most_bytes`. A field's
-    name is with all punctuation before the value. `records` says of which record a row is. Of `views`, `integers` and
-    `floats` each has a column for each field, which uses that of its kind.
+
+_READING = types.int64(
+    _STEPS, _NAMES, _NAMES, _BYTES, _LONGS,
+    _BYTES, _WORDS, _LONGS, types.int64, _LONGS, types.int64, types.int64, types.int64,
+    types.int64[::1], types.boolean[:, ::1], types.uint64[:, :, ::1], types.int64[:, ::1], types.float64[:, ::1],
+    types.boolean, types.boolean[::1],
+)  # fmt: skip
+
+
+def _reader(any_kind: bool) -> Callable[..., int]:
+    """The loop for steps of any kind, or for those only that need no more than form 1 has; so compiled, it is faster.
+
+    It writes the records that are of wire form to the rows from `row` on, and returns the row after them.
+
+    `text` and `lengths` are those of a Piece, of which record `first_record` is the first; `words` are the eight bytes
+    from each position of the text on, and `buffer` is the text's number. None is of a value larger than `most_bytes`. A
+    step's `befores`, of which `masks` say how far they go, are all that is written before its value, with a comma first:
+    what comes first in an object has the opening brace in its place. `records` says of which record a row is. Of `views`,
+    `integers` and `floats` each has a column for each field, which uses that of its kind.
 
     If they are to be compared, `follows` says of a row whether write_records would write the very same bytes of it. What can
     be spelled in more than one way here is only what comes after the seconds of a time, and a number with a fraction: these
     are compared with what is written of them.
     """
-    written = np.empty(_LONGEST_WRITTEN, np.uint8)
-    after = -1
-    for number in range(len(lengths)):
-        at = start = after + 1
-        after = start + max(lengths[number], 0)
-        record = first_record + number
-        if lengths[number] > most_bytes:
-            continue
-        good, same, may_be_other_than_ascii = True, compare, 0
-        for column in range(len(fields)):
-            field = fields[column]
-            kind = field.kind
-            there = True
-            for place in range(names.shape[1]):
-                there &= (words[at + place * WORD_BYTES] ^ names[column, place]) & name_masks[column, place] == 0
-            present[column, row] = there
-            if not there:
-                if field.required:
-                    good = False
-                    break
-                # What is under a null is nobody's, but it must not be whatever was in memory.
-                if kind == TEXT:
-                    views[column, row, 0] = views[column, row, 1] = 0
-                elif kind == FLOAT:
-                    floats[column, row] = 0
-                else:
-                    integers[column, row] = 0
+
+    @compiled(_READING)
+    def read_records(
+        steps: np.ndarray,
+        befores: NDArray[np.uint64],
+        masks: NDArray[np.uint64],
+        choices: NDArray[np.uint8],
+        choice_bounds: NDArray[np.int64],
+        text: NDArray[np.uint8],
+        words: NDArray[np.uint64],
+        lengths: NDArray[np.int64],
+        most_bytes: int,
+        latest_us: NDArray[np.int64],
+        buffer: int,
+        first_record: int,
+        row: int,
+        records: NDArray[np.int64],
+        present: NDArray[np.bool_],
+        views: NDArray[np.uint64],
+        integers: NDArray[np.int64],
+        floats: NDArray[np.float64],
+        compare: bool,
+        follows: NDArray[np.bool_],
+    ) -> int:
+        written = np.empty(_LONGEST_WRITTEN, np.uint8)
+        after = -1
+        for number in range(len(lengths)):
+            at = start = after + 1
+            after = start + max(lengths[number], 0)
+            record = first_record + number
+            if lengths[number] > most_bytes:
                 continue
-            at += field.name_bytes
-            if kind == TEXT:
-                end, other = _text_end(words, at)
-                may_be_other_than_ascii |= other
-                good = text[end] == _QUOTE and field.least <= end - at <= field.most
-                views[column, row, 0], views[column, row, 1] = _view(words, at, end - at, buffer)
-                at = end + 1
-            elif kind == TIME:
-                time, end = _time(text, at)
-                good = end != _NOWHERE and text[end] == _QUOTE and 0 <= time <= latest_us[record]
-                integers[column, row] = time
-                if same and good:
-                    length = put_fraction(time % _MICROSECONDS, written, 0)
-                    same = _is(text, at + _WHOLE_SECONDS_BYTES, end, written, length)
-                at = end + 1
-            else:
-                digits, fraction_digits, end = _number(text, at)
-                value = digits / _POWERS_OF_TEN[fraction_digits]
-                good = end != _NOWHERE and field.least <= value <= field.most
-                if kind == FLOAT:
-                    floats[column, row] = value
+            good, same, may_be_other_than_ascii = True, compare, 0
+            opens = _OPENS
+            skipped = 0
+            for place in range(len(steps)):
+                if any_kind and place < skipped:
+                    continue
+                step = steps[place]
+                kind = step.kind
+                if any_kind and kind == END:
+                    # An object without members is not written.
+                    good = text[at] == _BRACE and opens == _NOTHING
+                    if not good:
+                        break
+                    at += 1
+                    continue
+                first, there = opens, True
+                for word in range(befores.shape[1]):
+                    there &= (words[at + word * WORD_BYTES] ^ befores[place, word] ^ first) & masks[place, word] == 0
+                    first = _NOTHING
+                if not there:
+                    good = not step.required
+                    if not good:
+                        break
+                    # What is under a null is nobody's, but it must not be whatever was in memory.
+                    if any_kind and kind == OBJECT:
+                        for column in range(step.column, step.column_after):
+                            present[column, row] = False
+                            views[column, row, 0] = views[column, row, 1] = 0
+                            integers[column, row] = 0
+                            floats[column, row] = 0
+                        skipped = place + step.steps_within + 1
+                        continue
+                    present[step.column, row] = False
+                    if kind in (TEXT, CHOICE):
+                        views[step.column, row, 0] = views[step.column, row, 1] = 0
+                    elif kind in (FLOAT, DOUBLE):
+                        floats[step.column, row] = 0
+                    else:
+                        integers[step.column, row] = 0
+                    continue
+                at += step.before_bytes
+                if any_kind and kind == OBJECT:
+                    opens = _OPENS
+                    continue
+                column = step.column
+                present[column, row] = True
+                opens = _NOTHING
+                if kind == TEXT:
+                    end, other = _text_end(words, at)
+                    may_be_other_than_ascii |= other
+                    good = text[end] == _QUOTE and step.least <= end - at <= step.most
+                    views[column, row, 0], views[column, row, 1] = _view(words, at, end - at, buffer)
+                    at = end + 1
+                elif kind == TIME:
+                    time, end = _time(text, at)
+                    latest = latest_us[record] if step.is_of_record else _LAST_US
+                    good = end != _NOWHERE and text[end] == _QUOTE and 0 <= time <= latest
+                    integers[column, row] = time
                     if same and good:
-                        same = _is(text, at, end, written, put_decimal(value, written, 0))
+                        length = put_fraction(time % _MICROSECONDS, written, 0)
+                        same = _is(text, at + _WHOLE_SECONDS_BYTES, end, written, length)
+                    at = end + 1
+                elif any_kind and kind == CHOICE:
+                    end, _ = _text_end(words, at)
+                    good = text[end] == _QUOTE and _is_choice(
+                        text, at, end, choices, choice_bounds, step.first_choice, step.after_choice
+                    )
+                    views[column, row, 0], views[column, row, 1] = _view(words, at, end - at, buffer)
+                    at = end + 1
+                elif any_kind and kind == BOOLEAN:
+                    is_true = _first_bytes(words[at], 4) == _TRUE
+                    good = is_true or _first_bytes(words[at], 5) == _FALSE
+                    integers[column, row] = is_true
+                    at += 4 if is_true else 5
                 else:
-                    good = good and fraction_digits == 0
-                    integers[column, row] = digits
-                at = end
-            if not good:
-                break
-        if not good or text[at] != _BRACE or at + 1 != after:
-            continue
-        if may_be_other_than_ascii and not _is_utf8(text, start, after):
-            continue
-        records[row] = record
-        # guard: a value is left out only if it comes back
-        follows[row] = same
-        row += 1
-    return row
+                    # What is no float has no -0.
+                    is_negative = any_kind and text[at] == _MINUS
+                    digits, places, end = _digits(text, at + is_negative)
+                    if is_negative:
+                        digits, end = -digits, end if digits else _NOWHERE
+                    if kind == INTEGER:
+                        good = end != _NOWHERE and places == 0 and step.least_whole <= digits <= step.most_whole
+                        integers[column, row] = digits
+                    elif any_kind and kind == DECIMAL:
+                        good = end != _NOWHERE and places <= step.places
+                        power = _WHOLE_POWERS_OF_TEN[step.places - places if good else 0]
+                        # What is beyond the limits may be beyond 64 bits too, as a product.
+                        good = good and -(-step.least_whole // power) <= digits <= step.most_whole // power
+                        integers[column, row] = digits * power
+                        # The shortest spelling is what is written.
+                        same = same and (places == 0 or text[end - 1] != _ZERO)
+                    else:
+                        value = digits / _POWERS_OF_TEN[places]
+                        good = end != _NOWHERE and -_MOST_EXACT < digits < _MOST_EXACT and step.least <= value <= step.most
+                        floats[column, row] = value
+                        if same and good:
+                            length = (
+                                put_double(value, written, 0)
+                                if any_kind and kind == DOUBLE
+                                else put_decimal(value, written, 0)
+                            )
+                            same = _is(text, at, end, written, length)
+                    at = end
+                if not good:
+                    break
+            if not good or text[at] != _BRACE or at + 1 != after:
+                continue
+            if may_be_other_than_ascii and not _is_utf8(text, start, after):
+                continue
+            records[row] = record
+            # guard: a value is left out only if it comes back
+            follows[row] = same
+            row += 1
+        return row
+
+    return read_records
+
+
+read_records, read_plain_records = _reader(True), _reader(False)
+PLAIN = (TEXT, TIME, INTEGER, FLOAT)
+"""What the latter takes."""

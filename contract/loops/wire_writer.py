@@ -8,21 +8,23 @@ that is escaped, MOST_ADDED_BYTES for each field, and a brace.
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 from numba import boolean, float64, int64, types, uint8
 from numpy.typing import NDArray
 
 from contract.compiled import compiled, read_only
-from contract.loops.wire import INTEGER, TEXT, TIME
-from contract.loops.writing import put, put_decimal, put_number, put_time
+from contract.loops.wire import BOOLEAN, CHOICE, DECIMAL, DOUBLE, END, FLOAT, INTEGER, OBJECT, STEP, TEXT, TIME
+from contract.loops.writing import put, put_decimal, put_double, put_number, put_time, put_units
 
 MOST_ESCAPE_BYTES = len("\\u001f")
 MOST_ADDED_BYTES = 28
-"""What a field has that is neither a text nor before its value: a time or a number, and a quote."""
+"""What a step has that is neither a text nor before its value: a time or a number, and a quote."""
 
-_QUOTE, _BACKSLASH, _SPACE, _BRACE, _ZERO, _U, _A = b'"\\ }0ua'
+_QUOTE, _BACKSLASH, _SPACE, _BRACE, _OPENING_BRACE, _ZERO, _U, _A = b'"\\ }{0ua'
+_TRUE, _FALSE = (np.frombuffer(word, np.uint8) for word in (b"true", b"false"))
 
-_BYTES, _LONGS = read_only(uint8), read_only(int64)
+_BYTES, _LONGS, _STEPS = read_only(uint8), read_only(int64), read_only(numba.from_dtype(STEP))
 _WRITTEN, _ENDS = types.Array(uint8, 1, "C"), types.Array(int64, 1, "C")
 _MANY_LONGS, _MANY_FLOATS, _MANY_FLAGS = (types.Array(item, 2, "C", readonly=True) for item in (int64, float64, boolean))
 
@@ -52,11 +54,11 @@ def _put_text(content: NDArray[np.uint8], first: int, after: int, out: NDArray[n
     return put(content, plain, after, out, at)
 
 
-@compiled(int64(_LONGS, _BYTES, _LONGS, _BYTES, _MANY_LONGS, _MANY_FLAGS, _MANY_LONGS, _MANY_FLOATS, _WRITTEN, _ENDS))
+@compiled(int64(_STEPS, _BYTES, _LONGS, _BYTES, _MANY_LONGS, _MANY_FLAGS, _MANY_LONGS, _MANY_FLOATS, _WRITTEN, _ENDS))
 def write_records(
-    kinds: NDArray[np.int64],
-    names: NDArray[np.uint8],
-    name_ends: NDArray[np.int64],
+    steps: np.ndarray,
+    befores: NDArray[np.uint8],
+    before_ends: NDArray[np.int64],
     content: NDArray[np.uint8],
     bounds: NDArray[np.int64],
     present: NDArray[np.bool_],
@@ -67,30 +69,49 @@ def write_records(
 ) -> int:
     """Write all events one after the other, and to `ends` where each begins and ends; returns where the last one ends.
 
-    Of `bounds`, `present`, `integers` and `floats` each has a row for each field, which uses that of its kind. `bounds` are
-    those of the field's texts in `content`. Nothing is written of an event with a number that is not a short decimal.
+    Of `present` each step has a row, and of `bounds`, `integers` and `floats`, of which it uses that of its kind.
+    `bounds` are those of the field's texts in `content`. Nothing is written of an event with a number that is not a short
+    decimal.
     """
     at = 0
     for row in range(present.shape[1]):
         start = at
-        for column in range(len(kinds)):
-            if not present[column, row]:
+        is_first = True
+        place = -1
+        while place + 1 < len(steps):
+            place += 1
+            kind = steps[place].kind
+            if kind == END:
+                out[at] = _BRACE
+                at += 1
                 continue
-            kind = kinds[column]
-            at = put(names, name_ends[column], name_ends[column + 1], out, at)
-            if kind in (TEXT, TIME):
-                if kind == TEXT:
-                    at = _put_text(content, bounds[column, row], bounds[column, row + 1], out, at)
+            if not present[place, row]:
+                place += steps[place].steps_within
+                continue
+            before = at
+            at = put(befores, before_ends[place], before_ends[place + 1], out, at)
+            if is_first:
+                out[before] = _OPENING_BRACE
+            is_first = kind == OBJECT
+            if kind in (TEXT, CHOICE, TIME):
+                if kind == TIME:
+                    at = put_time(integers[place, row], out, at)
                 else:
-                    at = put_time(integers[column, row], out, at)
+                    at = _put_text(content, bounds[place, row], bounds[place, row + 1], out, at)
                 out[at] = _QUOTE
                 at += 1
             elif kind == INTEGER:
-                at = put_number(integers[column, row], out, at)
-            else:
-                at = put_decimal(floats[column, row], out, at)
-                if at < 0:
-                    break
+                at = put_number(integers[place, row], out, at)
+            elif kind == DECIMAL:
+                at = put_units(integers[place, row], steps[place].places, out, at)
+            elif kind == BOOLEAN:
+                at = put(_TRUE if integers[place, row] else _FALSE, 0, 5 - integers[place, row], out, at)
+            elif kind == FLOAT:
+                at = put_decimal(floats[place, row], out, at)
+            elif kind == DOUBLE:
+                at = put_double(floats[place, row], out, at)
+            if at < 0:
+                break
         if at < 0:
             at = start
         else:

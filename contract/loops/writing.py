@@ -16,6 +16,11 @@ _DAY_US, _SECOND_US, _MILLISECOND_US = 86_400_000_000, 1_000_000, 1_000
 _THOUSAND = 1_000
 # So many thousandths are exact as a float, and so is what they are divided by, so the quotient is correctly rounded.
 _MOST_NUMBER = 1e11
+# So small integers are exact as floats, and what has no more digits is the shortest decimal that means the float.
+_MOST_EXACT, _MOST_PLACES = 1e15, 15
+_LEAST_WITHOUT_EXPONENT = 1e-5
+_POWERS_OF_TEN = np.array([float(10**power) for power in range(_MOST_PLACES + 1)])
+_WHOLE_POWERS_OF_TEN = np.array([10**power for power in range(_MOST_PLACES + 1)])
 _BYTES = read_only(uint8)
 _WRITTEN = types.Array(uint8, 1, "C")
 
@@ -41,7 +46,10 @@ def put_digits(number: int, digits: int, out: NDArray[np.uint8], at: int) -> int
 
 @compiled(int64(int64, _WRITTEN, int64))
 def put_number(number: int, out: NDArray[np.uint8], at: int) -> int:
-    """Write a number that is not negative."""
+    """Write a whole number that is not the least of 64 bits."""
+    if number < 0:
+        out[at] = _MINUS
+        return put_number(-number, out, at + 1)
     digits, rest = 1, number // 10
     while rest:
         digits += 1
@@ -94,3 +102,42 @@ def put_decimal(number: float, out: NDArray[np.uint8], at: int) -> int:
     while digits > 1 and decimals % 10 == 0:
         decimals, digits = decimals // 10, digits - 1
     return put_digits(int(decimals), digits, out, at + 1)
+
+
+@compiled(int64(int64, int64, _WRITTEN, int64))
+def _put_places(units: int, places: int, out: NDArray[np.uint8], at: int) -> int:
+    """Write so many units of the last of these decimal places; without places there is no point."""
+    if units < 0:
+        out[at] = _MINUS
+        units, at = -units, at + 1
+    if places == 0:
+        return put_number(units, out, at)
+    power = _WHOLE_POWERS_OF_TEN[places]
+    at = put_number(units // power, out, at)
+    out[at] = _POINT
+    return put_digits(units % power, places, out, at + 1)
+
+
+@compiled(int64(int64, int64, _WRITTEN, int64))
+def put_units(units: int, places: int, out: NDArray[np.uint8], at: int) -> int:
+    """Write so many units of the last of these decimal places in the shortest way: 12.5, and 12 without a point."""
+    while places and units % 10 == 0:
+        units, places = units // 10, places - 1
+    return _put_places(units, places, out, at)
+
+
+@compiled(int64(float64, _WRITTEN, int64))
+def put_double(number: float, out: NDArray[np.uint8], at: int) -> int:
+    """Write a number as the shortest decimal that means it, with a point; -1 if that has more than 15 digits, or is -0.
+
+    So are numbers that others write with an exponent, since they are next to nothing.
+    """
+    if (number == 0 and math.copysign(1.0, number) < 0) or 0 < abs(number) < _LEAST_WITHOUT_EXPONENT:
+        return -1
+    for places in range(1, _MOST_PLACES + 1):
+        units = np.rint(number * _POWERS_OF_TEN[places])
+        if not -_MOST_EXACT < units < _MOST_EXACT:
+            return -1
+        if units / _POWERS_OF_TEN[places] == number:
+            return _put_places(int(units), places, out, at)
+    return -1

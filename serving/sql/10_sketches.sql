@@ -217,6 +217,26 @@ AS $$
     FROM unnest(histogram) AS entry
 $$;
 
+-- As many numbers of each, added up place by place: contract/measures_of_many.py says what they are.
+CREATE OR REPLACE FUNCTION public.numbers_add(a bigint[], b bigint[]) RETURNS bigint[]
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+AS $$
+BEGIN
+    IF cardinality(a) <> cardinality(b) THEN
+        RAISE EXCEPTION 'numbers_add takes as many numbers of each, not % and %', cardinality(a), cardinality(b)
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOR place IN 1 .. cardinality(a) LOOP
+        a[place] := a[place] + b[place];
+    END LOOP;
+    RETURN a;
+END
+$$;
+
+CREATE OR REPLACE AGGREGATE public.sum_each(bigint[]) (
+    sfunc = public.numbers_add, stype = bigint[], combinefunc = public.numbers_add, parallel = safe
+);
+
 -- A filter of contract/sketches/seen.py as a bit string and back; its bytes keep their order, and OR does not care for bits.
 CREATE OR REPLACE FUNCTION public.seen_add(a bytea, b bytea) RETURNS bytea
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE

@@ -19,6 +19,8 @@ COMMENT ON FUNCTION public.histogram_bins(bigint[]) IS 'the bins of a histogram 
 COMMENT ON FUNCTION public.histogram_add(bigint[], bigint[]) IS 'two histograms as one';
 COMMENT ON FUNCTION public.seen(text, bytea) IS
     'whether the value may be in the Bloom filter: never false of one that is, seldom true of one that is not';
+COMMENT ON FUNCTION public.numbers_add(bigint[], bigint[]) IS 'as many numbers of each, added up place by place';
+COMMENT ON AGGREGATE public.sum_each(bigint[]) IS 'numbers added up place by place: means, and histograms with bounds of their own';
 COMMENT ON FUNCTION public.seen_add(bytea, bytea) IS 'two Bloom filters as one';
 COMMENT ON FUNCTION public.seen_count(bytea) IS 'about how many values are in the Bloom filter';
 

@@ -21,8 +21,9 @@ from contract.aggregate import aggregate, first_of_each
 from contract.archive_file import Contents, decode, encode
 from contract.event import Decoded
 from contract.master import MASTER, QUARANTINE, OffsetRange, covering
-from contract.master_rows import FORM
 from contract.settings import Settings
+from contract.streams.page_views import PAGE_VIEWS
+from contract.value_form import form_of
 from contract.views import VIEWS, with_rollups
 from ingest.archive_files import ArchiveFiles
 from ingest.hdfs import Hdfs
@@ -159,7 +160,7 @@ def test_a_file_with_fewer_rows_than_were_received_is_noticed(pipeline: Pipeline
 
     def shorter(content: bytes) -> bytes:
         table, contents = decode(content, path)
-        return encode(table.slice(1), replace(contents, events=contents.events - 1))
+        return encode(table.slice(1), replace(contents, events=contents.events - 1), PAGE_VIEWS)
 
     pipeline.change_file(path, shorter)
     report = pipeline.audit()
@@ -264,4 +265,4 @@ def test_contents_are_written_with_each_file(pipeline: Pipeline) -> None:
         path = pipeline.path(partition)
         table, contents = decode(pipeline.hdfs.read(path), path)
         (file,) = pipeline.files.ranges(partition)
-        assert contents == Contents(file, len(table), file.next_offset - len(table), form=FORM)
+        assert contents == Contents(file, len(table), file.next_offset - len(table), form=form_of(PAGE_VIEWS))

@@ -12,13 +12,14 @@ from contract.archive_file import decode, encode
 from contract.event import Event
 from contract.master import MASTER, OffsetRange
 from contract.settings import Settings
+from contract.streams.page_views import PAGE_VIEWS
 from ingest.archive_files import ArchiveFiles
 from ingest.archive_plan import current
 from ingest.hdfs import Hdfs
 from serving.database import connect
 from serving.handoff import Counts, commit_range, positions
 from tests.fixtures.archived import PARTITIONS, judged
-from tests.fixtures.changed_modules import NEW_FIELDS, NEW_VIEW, ROOT, environment
+from tests.fixtures.changed_modules import DECLARATION, NEW_FIELDS, NEW_VIEW, ROOT, environment
 from tests.fixtures.pageviews import TODAY
 
 TIME_MS = int(TODAY.timestamp() * 1000)
@@ -49,7 +50,7 @@ def without_values(settings: Settings, offsets: OffsetRange) -> None:
     store, path = Hdfs(settings.webhdfs_url), offsets.path(settings.archive_root, MASTER)
     table, contents = decode(store.read(path), path)
     store.delete(path)
-    store.write(path, encode(table.drop_columns("value"), replace(contents, form=None)))
+    store.write(path, encode(table.drop_columns("value"), replace(contents, form=None), PAGE_VIEWS))
 
 
 def test_a_view_over_a_new_field_has_the_history_from_before_the_field(
@@ -77,7 +78,7 @@ def test_a_view_over_a_new_field_has_the_history_from_before_the_field(
     done = subprocess.run(
         [sys.executable, str(script), settings.database_name, archive_root],
         cwd=ROOT,
-        env=environment(tmp_path, {"contract.event": [NEW_FIELDS], "contract.views": [NEW_VIEW]}),
+        env=environment(tmp_path, {DECLARATION: [NEW_FIELDS, NEW_VIEW]}),
         capture_output=True,
         text=True,
         check=False,

@@ -22,7 +22,7 @@ from tests.fixtures.pageviews import NO_REJECTS, Range, events
 
 LEAST, MOST = -(2**63), 2**63 - 1
 PAGE_TRAFFIC = next(view for view in VIEWS if view.name == "page_traffic")
-EMPTY = hll.encode(np.empty(0, np.uint16))
+EMPTY = hll.encode(np.empty(0, np.uint32))
 
 
 def test_values_at_their_limits_arrive_as_they_are(database: Settings) -> None:

@@ -23,8 +23,9 @@ from serving.migrate import migrate
 from serving.rollback import rollback
 from tests.fixtures.handoff import TOPIC, assert_merged, commit, compute, full_run, ledger
 from tests.fixtures.pageviews import events
+from tests.fixtures.views import of_page_views
 
-ADDED = View(
+ADDED = of_page_views(
     "visitor_views",
     keys=("site", "visitor_id"),
     bucket=timedelta(hours=6),

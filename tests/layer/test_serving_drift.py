@@ -12,7 +12,7 @@ from contract.aggregate import aggregate
 from contract.errors import RunRefused
 from contract.measures import Count
 from contract.settings import Settings
-from contract.views import VIEWS, View, with_rollups
+from contract.views import VIEWS, with_rollups
 from serving.database import Connection, connect
 from serving.drift import Drift, compare, differing_rows
 from serving.handoff import (
@@ -28,6 +28,7 @@ from serving.handoff import (
 from serving.migrate import migrate
 from tests.fixtures.handoff import TOPIC, assert_merged, batch_rows, commit, compute, full_run
 from tests.fixtures.pageviews import NO_REJECTS, Range, events
+from tests.fixtures.views import of_page_views
 
 RATE = 1e-6
 
@@ -313,7 +314,7 @@ def test_received_below_the_cut_adds_both_layers(speed: Connection, batch: Conne
 
 
 def test_a_view_added_to_the_catalogue_is_compared(database: Settings, batch: Connection) -> None:
-    added = View("totals", keys=(), bucket=VIEWS[0].bucket, measures=(Count("hits"),))
+    added = of_page_views("totals", keys=(), bucket=VIEWS[0].bucket, measures=(Count("hits"),))
     views = (*VIEWS, added)
     migrate(database, views)
     assert {d.view_name: d.verdict for d in compare(batch, begin_run(batch, "audit", views=views).run_id, RATE)} == {

@@ -18,7 +18,7 @@ import pytest
 from contract.errors import BraidError, EngineUnavailable, QueryRefused, SchemaMismatch
 from contract.measures import Count
 from contract.settings import Settings
-from contract.views import VIEWS, View, with_rollups
+from contract.views import VIEWS, with_rollups
 from serving.__main__ import WELCOME_QUERIES, main
 from serving.database import Connection, connect, reader_address, reader_dsn
 from serving.handoff import LEDGER_SCHEMA, Counts, begin_run, commit_range, publish, write_task
@@ -27,6 +27,7 @@ from serving.query import run_query
 from serving.status import read_status
 from tests.fixtures.handoff import assert_merged, commit, full_run
 from tests.fixtures.pageviews import NO_REJECTS, Range, events, reject
+from tests.fixtures.views import of_page_views
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_migrating_again_changes_nothing(empty_database: Settings) -> None:
 
 
 def test_a_view_added_to_the_catalogue_is_there_after_the_next_migration(database: Settings) -> None:
-    added = View("visitor_traffic", keys=("visitor_id",), bucket=VIEWS[0].bucket, measures=(Count("hits"),))
+    added = of_page_views("visitor_traffic", keys=("visitor_id",), bucket=VIEWS[0].bucket, measures=(Count("hits"),))
     assert migrate(database, (*VIEWS, added)) is True
     with connect(database, "reader") as reader:
         assert (

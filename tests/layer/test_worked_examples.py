@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from batch.fold import LEDGER, OUTPUTS, filter_of, fold, hashes_by_day, in_order, with_rollup
+from batch.fold import LEDGER, filter_of, fold, hashes_by_day, in_order, outputs_of, with_rollup
 from contract.log_position import LogPosition
 from contract.master import OffsetRange
 from contract.records import Records
@@ -94,7 +94,7 @@ class HandOff:
         rows = fold(events)
         views = {
             name: frame
-            for output in OUTPUTS
+            for output in outputs_of()
             if output != LEDGER
             for name, frame in with_rollup(output, rows[output]).items()
         }

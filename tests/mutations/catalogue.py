@@ -267,7 +267,7 @@ MUTATIONS = (
     ),
     Mutation(
         "rows of days are a view's own",
-        "contract/views.py",
+        "contract/view.py",
         "in names and not view.by_day:",
         "in names and False:",
         _test("unit/test_kernel.py::test_by_day_makes_a_view_of_whole_days_that_readers_have_too"),
@@ -532,7 +532,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "what a file lacks follows from its values",
         "contract/master_rows.py",
-        """stored = stored.join(_decoded(stored, derived), on="offset", how="left", maintain_order="left")""",
+        """stored = stored.join(_decoded(stored, derived, stream), on="offset", how="left", maintain_order="left")""",
         "pass",
         _test("unit/test_new_field.py"),
     ),
@@ -565,7 +565,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("layer/test_batch_share.py::test_a_copy_that_was_broken_off_is_none"),
     ),
     Mutation("old events of a dirty day", "batch/run.py", "without(slices, surveyed_without(connection, days))", "new"),
-    Mutation("dedupe of the batch layer", "batch/fold.py", "distinct = first_of_each(events)", "distinct = events"),
+    Mutation("dedupe of the batch layer", "batch/fold.py", "distinct = first_of_each(events, stream)", "distinct = events"),
     Mutation(
         "a hash that two records have is suspected",
         "batch/fold.py",
@@ -613,7 +613,10 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
         _test("unit/test_waits.py::test_a_run_waits_for_an_archive_that_advances_however_long_that_takes"),
     ),
     Mutation(
-        "dedupe within a range", "speed/range_counter.py", "distinct = first_of_each(kept.events)", "distinct = kept.events"
+        "dedupe within a range",
+        "speed/range_counter.py",
+        "distinct = first_of_each(kept.events, self._stream)",
+        "distinct = kept.events",
     ),
     Mutation(
         "dedupe across ranges",
@@ -671,8 +674,8 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "a task folds what fits into memory",
         "batch/job.py",
-        "portions(events_on(files_at_hand(settings), shares.value[number], days, columns_read()), _TASK_BYTES)",
-        "[list(events_on(files_at_hand(settings), shares.value[number], days, columns_read()))]",
+        "in portions(read, _TASK_BYTES):",
+        "in [list(read)]:",
         _test("unit/test_batch_job.py::test_a_task_folds_its_events_in_portions"),
     ),
     Mutation(
@@ -1097,7 +1100,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     Mutation(
         "what is forgotten leaves the files",
         "ingest/forget_files.py",
-        "files.replace(found.master.path, encode(found.master.kept, contents))",
+        "files.replace(found.master.path, encode(found.master.kept, contents, files.stream))",
         "pass",
         _test("unit/test_ingest_forget.py"),
     ),
@@ -1336,7 +1339,7 @@ AS $$ INSERT INTO serving.publication_day SELECT generation, day, run_id FROM un
     ),
     Mutation(
         "sketches are a view's own",
-        "contract/views.py",
+        "contract/view.py",
         "if taken := sorted({view.sketches for view in every}.intersection(names)):",
         "if taken := []:",
         _test("unit/test_kernel.py::test_by_day_makes_a_view_of_whole_days_that_readers_have_too"),

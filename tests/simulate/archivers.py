@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ingest.forgotten_log import ForgottenLog
-from tests.fixtures.changed_modules import OF_THE_ARCHIVER, WITHOUT_DURATION, beside
+from tests.fixtures.changed_modules import DECLARATION, OF_THE_ARCHIVER, WITHOUT_DURATION, beside
 from tests.simulate.engines import Clock
 from tests.simulate.process import point
 
@@ -41,7 +41,7 @@ def _of_today() -> Mapping[str, ModuleType]:
 
 @cache
 def _before_the_duration() -> Mapping[str, ModuleType]:
-    return beside({"contract.event": [WITHOUT_DURATION]}, OF_THE_ARCHIVER)
+    return beside({DECLARATION: WITHOUT_DURATION}, OF_THE_ARCHIVER)
 
 
 @dataclass(frozen=True)

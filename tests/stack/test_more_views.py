@@ -81,7 +81,7 @@ def test_views_are_added_changed_and_removed_as_the_page_says(stack: Stack):
         ("VIEWS: tuple[View, ...] = (", f"{declaration}\nVIEWS: tuple[View, ...] = ("),
         ('    View("page_traffic",', '    *CLIENTS,\n    View("page_traffic",'),
     )
-    with changed_code("contract/views.py", *edits) as folder, Polls(stack, TOTALS, NEW) as polls:
+    with changed_code("contract/streams/page_views.py", *edits) as folder, Polls(stack, TOTALS, NEW) as polls:
         deploy_s(stack, folder)
     events = counted_events(stack)
     assert polls.answers == {TOTALS: set(totals), NEW: {NOT_THERE, (len(events), False)}}
@@ -108,7 +108,7 @@ def test_views_are_added_changed_and_removed_as_the_page_says(stack: Stack):
     before = stack.everything()
     totals = stack.ask(TOTALS)
     changed = (*edits, ("bucket=timedelta(days=1)", "bucket=timedelta(hours=12)"))
-    with changed_code("contract/views.py", *changed) as folder, Polls(stack, TOTALS, NEW) as polls:
+    with changed_code("contract/streams/page_views.py", *changed) as folder, Polls(stack, TOTALS, NEW) as polls:
         deploy_s(stack, folder)
     assert polls.answers == {TOTALS: set(totals), NEW: {(len(events), False), (len(events), True)}}
     halves = Counter((event["site"], time.hour >= 12) for time, event in events)

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from contract.archive_file import Contents, decode, encode
 from contract.errors import ArchiveDamaged
 from contract.master import OffsetRange
+from contract.streams.page_views import PAGE_VIEWS
 
 RANGE = OffsetRange(2, 5, 9)
 CONTENTS = Contents(RANGE, 3, 1, ("a.parquet", "b.parquet"))
 # Text that looks like the checksum must not be taken for it.
 TABLE = pa.table({"partition": [2, 2, 2], "offset": [5, 6, 8], "page": ["sha256:" + "0" * 64, "/", "sha256:"]})
-FILE = encode(TABLE, CONTENTS)
+FILE = encode(TABLE, CONTENTS, PAGE_VIEWS)
 
 
 def test_a_file_says_what_it_holds():
@@ -25,7 +26,7 @@ def test_a_file_says_what_it_holds():
 
 
 def test_equal_content_is_an_equal_file():
-    assert encode(TABLE, CONTENTS) == FILE
+    assert encode(TABLE, CONTENTS, PAGE_VIEWS) == FILE
 
 
 @settings(max_examples=300, deadline=None)

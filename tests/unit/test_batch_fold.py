@@ -12,25 +12,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batch.fold import (
-    OUTPUTS,
-    Hashes,
     day_of,
     filter_of,
     fold,
-    fold_alone,
     hashes_by_day,
     in_order,
     merged,
-    packed,
+    outputs_of,
     ranges_of,
     shared_hashes,
     split,
-    unpacked,
     with_rollup,
 )
 from contract.aggregate import aggregate, columns_aggregated, identity_hashes
 from contract.views import VIEWS
 from tests.fixtures.pageviews import events
+from tests.fixtures.shares import in_shares
 
 DISTINCT = events(seed=9, partition=0, first_offset=0, count=40)
 
@@ -41,27 +38,6 @@ def records(chosen: list[tuple[int, int]]) -> pl.DataFrame:
     return DISTINCT[list(numbers)].with_columns(
         pl.Series("partition", partitions, dtype=pl.Int32), pl.int_range(pl.len()).alias("offset")
     )
-
-
-def in_shares(shares: list[pl.DataFrame], hash_count: int, ranges: int, groups: int) -> dict[str, pl.DataFrame]:
-    """What the tasks of a run make of shares of events when there are only so many different hashes."""
-
-    def hashes_of(frame: pl.DataFrame) -> Hashes:
-        # Far apart, so that they fall into different ranges.
-        return identity_hashes(frame) % np.uint64(hash_count) * np.uint64((2**64 - 1) // hash_count)
-
-    sent = zip(*(ranges_of(hashes_of(share), ranges) for share in shares), strict=True)
-    answered = [shared_hashes(blocks, in_order(blocks)) for blocks in sent]
-    answers = [np.concatenate(of_share) for of_share in zip(*answered, strict=True)]
-    folded, suspected = [], [[] for _ in range(groups)]
-    for share, answer in zip(shares, answers, strict=True):
-        alone, suspects = split(share, hashes_of(share), answer, groups)
-        assert len(answer) == sum(map(len, suspects))
-        folded.append(fold_alone(alone))
-        for group, some in zip(suspected, suspects, strict=True):
-            group.append(unpacked(packed(some)))
-    folded += [fold(pl.concat(group)) for group in suspected]
-    return {output: merged(output, [rows[output] for rows in folded]) for output in OUTPUTS}
 
 
 SOME = st.lists(st.tuples(st.integers(0, len(DISTINCT) - 1), st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=60)
@@ -83,7 +59,7 @@ def test_shares_give_the_rows_of_all_events_at_once(
     share_of = pl.Series([share for *_, share in chosen])
     shares = [everything.filter(share_of == share) for share in range(4)]
     rows, truth = in_shares(shares, hash_count, ranges, groups), fold(everything)
-    for output in OUTPUTS:
+    for output in outputs_of():
         assert rows[output].equals(merged(output, [truth[output]]))
         assert rows[output].select(day_of(output)).to_series().is_in(DISTINCT["event_time"].dt.date().implode()).all()
     ledger = rows["ledger"]

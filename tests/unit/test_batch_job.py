@@ -14,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.__main__ import interrupt
-from batch.fold import OUTPUTS, fold_alone, merged, packed, unpacked
+from batch.fold import fold_alone, merged, outputs_of, packed, unpacked
 from batch.job import DayBlocks, send_folded, send_merged
 from batch.share import shared_out
 from contract.aggregate import identity_hashes
 from contract.errors import JobFailed
 from contract.master import OffsetRange, Slice
 from contract.settings import Settings
+from contract.streams.page_views import PAGE_VIEWS
 from tests.fixtures.pageviews import events
 
 
@@ -100,9 +101,9 @@ def test_a_task_folds_its_events_in_portions(monkeypatch: pytest.MonkeyPatch):
 
     def folded(most_bytes: int) -> tuple[int, dict[str, pl.DataFrame]]:
         monkeypatch.setattr("batch.job._TASK_BYTES", most_bytes)
-        monkeypatch.setattr("batch.job.files_at_hand", lambda settings: None)
+        monkeypatch.setattr("batch.job.files_at_hand", lambda *of: None)
         monkeypatch.setattr("batch.job.events_on", lambda *arguments: iter(frames))
-        sent = list(send_folded(Settings(), SimpleNamespace(value=[share]), days, 2, 0, [(0, suspected)]))  # type: ignore[arg-type]
+        sent = list(send_folded(Settings(), PAGE_VIEWS, SimpleNamespace(value=[share]), days, 2, 0, [(0, suspected)]))  # type: ignore[arg-type]
         outputs: dict[str, list[pl.DataFrame]] = {}
         for _, (output, content) in sent:
             outputs.setdefault(output, []).append(unpacked(content))
@@ -119,22 +120,23 @@ def test_a_task_folds_its_events_in_portions(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_task_merges_rows_in_portions_unless_merging_makes_them_few(monkeypatch: pytest.MonkeyPatch):
-    shares = [fold_alone(events(1, 0, first, 100)) for first in range(0, 1_000, 100)]
+    shares = [fold_alone(events(1, 0, first, 100), PAGE_VIEWS) for first in range(0, 1_000, 100)]
+    names = outputs_of(PAGE_VIEWS)
     days = {day for rows in shares for day in rows["ledger"]["day"]}
 
     def sent_to_writers(most_bytes: int, folded: list[dict[str, pl.DataFrame]]) -> dict[str, list[pl.DataFrame]]:
         monkeypatch.setattr("batch.job._MERGE_BYTES", most_bytes)
         sent = ((0, (output, packed(rows))) for share in folded for output, rows in share.items())
         outputs: dict[str, list[pl.DataFrame]] = {}
-        for place, (block, output, content) in send_merged(DayBlocks.of(days, 1), sent):
-            assert place == block * len(OUTPUTS) + OUTPUTS.index(output)
+        for place, (block, output, content) in send_merged(PAGE_VIEWS, DayBlocks.of(days, 1), sent):
+            assert place == block * len(names) + names.index(output)
             outputs.setdefault(output, []).append(unpacked(content))
         return outputs
 
     whole, portions = sent_to_writers(1 << 30, shares), sent_to_writers(1, shares)
     assert all(len(some) == 1 for some in whole.values())
     assert all(len(some) == len(shares) for some in portions.values())
-    assert {output: merged(output, some).to_dicts() for output, some in portions.items()} == {
+    assert {output: merged(output, some, PAGE_VIEWS).to_dicts() for output, some in portions.items()} == {
         output: some[0].to_dicts() for output, some in whole.items()
     }
     # Twice as much as one share's rows, of which ten are no more when they are merged.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from contract.errors import InputError
-from contract.event import REASONS, decode
+from contract.event import EVENTS, decode
 from contract.rejected_line import rejected_line
 from ingest.lines import InputFile
 from tests.fixtures.corpus import EVENT, KAFKA_TIME_MS, MALFORMED, TIME, VALUES, Case, malformed
@@ -28,7 +28,7 @@ def test_each_value_is_the_event_or_the_reject_that_it_must_be(case: Case):
 
 def test_names_are_unique_and_every_reason_is_reached():
     assert len({(case.kind, case.name) for case in VALUES}) == len(VALUES)
-    assert {case.expected for case in VALUES if isinstance(case.expected, str)} == set(REASONS)
+    assert {case.expected for case in VALUES if isinstance(case.expected, str)} == set(EVENTS.reasons)
 
 
 def test_malformed_values_are_rejected_at_any_time():
@@ -43,7 +43,7 @@ def test_malformed_values_are_drawn_from_every_class_and_the_same_for_a_seed():
     drawn = [malformed(random.Random(seed)) for seed in range(1_000)]
     assert drawn == [malformed(random.Random(seed)) for seed in range(1_000)]
     assert [kind for kind, values in MALFORMED.items() if not set(values) & set(drawn)] == []
-    assert set(decode(0, range(1_000), [KAFKA_TIME_MS] * 1_000, drawn).rejects["reason"]) == set(REASONS)
+    assert set(decode(0, range(1_000), [KAFKA_TIME_MS] * 1_000, drawn).rejects["reason"]) == set(EVENTS.reasons)
 
 
 @pytest.mark.parametrize("case", LINES, ids=lambda case: f"{case.kind}: {case.name[:40]!a}")

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from contract.event import (
     EVENT_ID_LENGTH,
     EVENT_SCHEMA,
+    EVENTS,
     FIELDS,
     MAX_BYTES_SENT,
     MAX_DURATION_MS,
@@ -31,7 +32,6 @@ from contract.event import (
     Event,
     decode,
     encode,
-    wire_form,
 )
 from contract.records import Records
 from contract.wire_writer import write
@@ -186,7 +186,7 @@ def test_decoder_and_oracle_give_every_value_the_same_event_or_reason(batch: lis
 @given(st.lists(almost_wire_form(), min_size=1, max_size=8))
 def test_the_json_decoder_reads_the_same_from_what_is_read_without_it(batch: list[bytes]):
     pieces = Records.of(range(len(batch)), [KAFKA_TIME_MS] * len(batch), batch).pieces
-    at, columns, _ = wire_form().read(pieces, np.full(len(batch), LATEST_US))
+    at, columns, _ = EVENTS.wire_form.read(pieces, np.full(len(batch), LATEST_US))
     read = pa.RecordBatch.from_pydict(columns).to_pylist()
     decoded = [msgspec.structs.asdict(msgspec.json.decode(batch[position], type=Event)) for position in at]
     assert read == [fields | {"event_time": time_of(fields["event_time"])} for fields in decoded]

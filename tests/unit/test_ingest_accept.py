@@ -11,9 +11,11 @@ from contract.extent import Extent
 from contract.log_position import LogPosition
 from contract.losses import Loss, Losses
 from contract.master import MASTER, QUARANTINE, OffsetRange, covering
-from contract.master_rows import FORM, MASTER_SCHEMA
+from contract.master_rows import master_schema
 from contract.replays import from_json, to_json
 from contract.resumption import ResumedPartition, Resumption
+from contract.streams.page_views import PAGE_VIEWS
+from contract.value_form import form_of
 from ingest.accept import accept
 from ingest.archive_files import ArchiveFiles
 from ingest.resume import resume
@@ -42,8 +44,8 @@ def lost_in(files: ArchiveFiles, file: OffsetRange) -> list[tuple[int, int, str]
     """What a file says is lost."""
     path = files.path(MASTER, file)
     table, contents = decode(files._store.read(path), path)
-    assert (len(table), contents.form) == (contents.events, FORM)
-    assert pl.from_arrow(table).schema == MASTER_SCHEMA  # type: ignore[union-attr]
+    assert (len(table), contents.form) == (contents.events, form_of(PAGE_VIEWS))
+    assert pl.from_arrow(table).schema == master_schema()  # type: ignore[union-attr]
     assert all(lost.recorded_at[4] == "-" and lost.recorded_at.endswith("+00:00") for lost in contents.lost)
     return [(lost.first_offset, lost.next_offset, lost.reason) for lost in contents.lost]
 

@@ -22,7 +22,7 @@ from contract.extent import Extent
 from contract.log_position import LogPosition
 from contract.losses import Loss, Losses
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice, archived_next_offset, covering
-from contract.master_rows import MASTER_SCHEMA
+from contract.master_rows import master_schema
 from contract.records import Records
 from contract.settings import Settings
 from ingest.accept import accept
@@ -217,7 +217,7 @@ def test_files_hold_the_columns_of_the_contract_and_each_value_that_does_not_fol
     archiver.flush(0)
     offsets = OffsetRange(0, 0, 4)
     events, rejects = (world.frame(offsets.path(SETTINGS.archive_root, dataset)) for dataset in (MASTER, QUARANTINE))
-    assert events.schema == MASTER_SCHEMA
+    assert events.schema == master_schema()
     assert rejects.schema == REJECT_SCHEMA
     assert events["value"].to_list() == [event(0)[1], b""]
     read = ArchiveFiles(world.store, SETTINGS.archive_root).read(MASTER, [Slice(offsets, 0, 4)])

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from contract.event import EVENT_SCHEMA, MAX_VALUE_BYTES, decode
-from contract.master_rows import LEFT_OUT, MASTER_SCHEMA, VALUE
+from contract.master_rows import LEFT_OUT, VALUE, master_schema
 from contract.wire_writer import encode_all
 from ingest.as_received import values_of, values_of_shifted
 from ingest.shifted import Shift
@@ -28,7 +28,7 @@ def events(*values: bytes, kept: Sequence[bytes | None] | None = None) -> pl.Dat
     """Events as they are read from the archive, which has kept their values or what is given."""
     decoded = decode(0, range(len(values)), [TIME_MS] * len(values), values)
     assert decoded.rejects.is_empty()
-    return decoded.events.with_columns(pl.Series(VALUE, values if kept is None else kept, MASTER_SCHEMA[VALUE]))
+    return decoded.events.with_columns(pl.Series(VALUE, values if kept is None else kept, master_schema()[VALUE]))
 
 
 def test_values_are_sent_as_they_came_and_what_is_not_kept_as_the_columns_say():

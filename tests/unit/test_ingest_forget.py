@@ -18,7 +18,7 @@ from contract.errors import EngineUnavailable, ForgettingUnfinished, InputError
 from contract.event import REJECT_SCHEMA
 from contract.forgotten import FOR_EVER_US, KEY, Keyed, Rules, Statement
 from contract.master import MASTER, QUARANTINE, OffsetRange, Slice
-from contract.master_rows import MASTER_SCHEMA
+from contract.master_rows import master_schema
 from contract.settings import Settings
 from ingest.archive import Archiver
 from ingest.archive_files import ArchiveFiles, Outdated
@@ -100,7 +100,7 @@ class Place:
 
     def rows(self, dataset: str) -> pl.DataFrame:
         """All that readers get."""
-        frames = [pl.DataFrame(schema=MASTER_SCHEMA if dataset == MASTER else REJECT_SCHEMA)]
+        frames = [pl.DataFrame(schema=master_schema() if dataset == MASTER else REJECT_SCHEMA)]
         for partition in self.files.partitions():
             there = self.files.ranges(partition, dataset)
             parts = [part for part in current(partition, self.files.ranges(partition)) if part.file in there]

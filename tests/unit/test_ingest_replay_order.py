@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from contract.errors import ArchiveDamaged
 from contract.event import EVENT_SCHEMA
 from contract.master import MASTER, OffsetRange
-from contract.master_rows import MASTER_SCHEMA
+from contract.master_rows import master_schema
 from ingest.archive_files import ArchiveFiles
 from ingest.background import ahead
 from ingest.history import History
@@ -151,7 +151,7 @@ def test_paced_events_come_in_the_order_of_their_times(
         ends[partition] += len(file)
     selection, folder = selected(store, days(0, 2)), tmp_path_factory.mktemp("order")
     frames = list(in_time_order(selection.pieces, history_of(store, selection).read, width_us, folder))
-    assert all(len(part) and part.schema == MASTER_SCHEMA for part in frames)
+    assert all(len(part) and part.schema == master_schema() for part in frames)
     events = pl.concat(frames)
     assert events.equals(events.sort("event_time", "partition", "offset"))
     assert sorted(events["event_id"]) == sorted({f"e:{second}" for file in seconds for second in file})

@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from contract.event import REASONS, decode
+from contract.event import EVENTS, decode
 from ingest.simulate import MISTAKES, RESENT_WITHIN, Shares, day_curve, events, pace
 
 NOW = datetime(2025, 11, 21, 8, 0, tzinfo=UTC)
@@ -85,7 +85,7 @@ OF_LINES = {"not_a_log_line", "not_a_request"}
 def test_there_is_one_mistake_for_each_reason():
     values = [mistake(stream(count=1)[0][1]) for mistake in MISTAKES]
     reasons = decode(0, range(len(values)), [NOW_MS] * len(values), values).rejects["reason"].to_list()
-    assert sorted(reasons) == sorted(REASONS.keys() - OF_LINES)
+    assert sorted(reasons) == sorted(EVENTS.reasons.keys() - OF_LINES)
 
 
 def test_the_day_has_a_mean_of_one():

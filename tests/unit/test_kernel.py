@@ -17,15 +17,16 @@ from contract.aggregate import aggregate, columns_aggregated, columns_read, firs
 from contract.columns import column_of, texts
 from contract.errors import CatalogueError
 from contract.event import EVENT_SCHEMA
-from contract.keys import host_of
+from contract.keys import Host
 from contract.loops import grouping
 from contract.measures import Count, Distinct, Seen, Sum
 from contract.views import VIEWS, View, catalogue_digest, with_rollups
 from tests import oracle
+from tests.fixtures.views import of_page_views
 
 EVERY_MEASURE = (
     *VIEWS,
-    View("visitor_days", ("site",), timedelta(days=1), (Count("views"), Seen("seen", of="visitor_id", bits=256))),
+    of_page_views("visitor_days", ("site",), timedelta(days=1), (Count("views"), Seen("seen", of="visitor_id", bits=256))),
 )
 MICROSECONDS = st.integers(1_431_820_800_000_000, 1_431_907_300_000_000)  # 17 May 2015 and a minute more
 
@@ -134,7 +135,7 @@ def test_texts_are_sorted_by_their_bytes(names: list[str]):
 @given(st.lists(st.tuples(TEXTS, TEXTS, st.integers(0, 4 * 86_400_000_000)), max_size=30))
 def test_rows_come_sorted_by_bucket_and_keys(items: list[tuple[str, str, int]]):
     events = pl.DataFrame(items, schema={"site": pl.String, "page": pl.String, "event_time": pl.Int64}, orient="row")
-    view = View("v", ("site", "page"), timedelta(hours=1), (Count("views"),))
+    view = of_page_views("v", ("site", "page"), timedelta(hours=1), (Count("views"),))
     rows = aggregate(events.cast({"event_time": EVENT_SCHEMA["event_time"]}), [view])["v"]
     expected = Counter((time // 3_600_000_000 * 3_600_000_000, site, page) for site, page, time in items)
     assert rows.cast({"bucket": pl.Int64}).rows() == sorted((*key, count) for key, count in expected.items())
@@ -149,7 +150,7 @@ def test_more_combinations_of_keys_than_64_bits_can_number():
         event_time=pl.Series([first] * (count - 1) + [last]).cast(EVENT_SCHEMA["event_time"])
     )
     assert ((last - first) // 1_000_000) * count**4 > 1 << 64
-    view = View("v", ("site", "page", "visitor_id", "event_id"), timedelta(seconds=1), (Count("views"),))
+    view = of_page_views("v", ("site", "page", "visitor_id", "event_id"), timedelta(seconds=1), (Count("views"),))
     assert set(columns_aggregated([view])) == set(events.columns)
     rows = aggregate(pl.concat([events, events[::-1]]), [view])["v"]
     assert rows["event_id"].to_list() == [*sorted(names[:-1]), names[-1]]
@@ -194,8 +195,8 @@ def test_only_columns_that_views_read_are_needed():
     ("changes", "complaint"),
     [
         ({"name": "Site-Traffic"}, "not a lower-case SQL identifier"),
-        ({"keys": ("nothing",)}, "nothing is no text field"),
-        ({"keys": ("status",)}, "status is no text field"),
+        ({"keys": ("nothing",)}, "nothing is no text of stream page_views"),
+        ({"keys": ("status",)}, "status is no text of stream page_views"),
         ({"keys": ("site", "site")}, "named twice"),
         ({"measures": (Distinct("visitors", of="visitor_id"),)}, "first measure must be a Count"),
         ({"measures": (Count("views"), Sum("views", of="bytes_sent"))}, "named twice"),
@@ -205,7 +206,7 @@ def test_only_columns_that_views_read_are_needed():
 def test_a_wrong_view_is_refused_at_declaration(changes: dict[str, object], complaint: str):
     right = {"name": "v", "keys": ("site",), "bucket": VIEWS[0].bucket, "measures": VIEWS[0].measures}
     with pytest.raises(CatalogueError, match=complaint):
-        View(**(right | changes))  # type: ignore[arg-type]
+        of_page_views(**(right | changes))  # type: ignore[arg-type]
 
 
 def test_a_bucket_divides_a_day():
@@ -229,7 +230,8 @@ def test_the_host_of_a_referrer():
         "": "",
         None: "",
     }
-    assert dict(zip(urls, host_of(pl.Series(list(urls), dtype=pl.String)), strict=True)) == urls
+    hosts = Host("referrer_host", "referrer").derive(pl.Series(list(urls), dtype=pl.String))
+    assert dict(zip(urls, hosts, strict=True)) == urls
     assert {url: oracle.host_of(url) for url in urls} == urls
 
 
@@ -246,7 +248,7 @@ def test_views_are_counted_by_the_host_that_each_came_from(events: pl.DataFrame)
 
 
 def test_a_derived_key_is_made_of_its_field():
-    view = View("v", ("referrer_host",), timedelta(days=1), (Count("views"),))
+    view = of_page_views("v", ("referrer_host",), timedelta(days=1), (Count("views"),))
     assert "referrer" in columns_read([view])
     assert "referrer_host" not in columns_read([view])
 
@@ -260,9 +262,9 @@ def test_digests_tell_declarations_apart():
         {"measures": VIEWS[0].measures[:-1]},
         {"measures": (Count("views"), Count("errors", where=pl.col("status") >= 400), *VIEWS[0].measures[2:])},
     )
-    views = [View(**(right | other)) for other in ({}, *others)]  # type: ignore[arg-type]
+    views = [of_page_views(**(right | other)) for other in ({}, *others)]  # type: ignore[arg-type]
     assert len({view.digest for view in views}) == len(views)
-    assert View(**right).digest == views[0].digest  # type: ignore[arg-type]
+    assert of_page_views(**right).digest == views[0].digest  # type: ignore[arg-type]
     # A catalogue has no two views of one name.
     named = [replace(view, name=f"v{number}") for number, view in enumerate(views)]
     by_day = replace(named[0], by_day=True)

@@ -19,15 +19,18 @@ from contract.errors import ArchiveDamaged
 from contract.event import EVENT_SCHEMA
 from contract.log_position import LogPosition
 from contract.master import MASTER, OffsetRange, Slice
-from contract.master_rows import FORM, MASTER_SCHEMA
+from contract.master_rows import master_schema
+from contract.streams.page_views import PAGE_VIEWS
+from contract.value_form import LAST_VERSION, form_of
 from ingest.archive_files import ArchiveFiles
 from ingest.archive_plan import current
 from ingest.as_received import values_of
 from tests.fixtures.archived import judged
-from tests.fixtures.changed_modules import NEW_FIELDS, NEW_VIEW, ROOT, environment
+from tests.fixtures.changed_modules import DECLARATION, NEW_FIELDS, NEW_VIEW, ROOT, environment
 from tests.fixtures.memory import MemoryStore
 
 TIME_MS = 1_763_712_000_000
+FORM = form_of(PAGE_VIEWS)
 
 
 def value(number: int, **more: Any) -> bytes:
@@ -65,7 +68,7 @@ def change(
             table = table.drop_columns(name)
         if column is not None:
             table = table.append_column(name, column)
-    store.files[path] = encode(table, replace(contents, form=form)), modified_ms
+    store.files[path] = encode(table, replace(contents, form=form), PAGE_VIEWS), modified_ms
 
 
 def test_a_new_field_has_its_history_from_the_values(tmp_path: Path):
@@ -86,7 +89,7 @@ def test_a_new_field_has_its_history_from_the_values(tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-m", "tests.fixtures.later_version", str(place)],
         cwd=ROOT,
-        env=environment(tmp_path, {"contract.event": [NEW_FIELDS], "contract.views": [NEW_VIEW]}),
+        env=environment(tmp_path, {DECLARATION: [NEW_FIELDS, NEW_VIEW]}),
         capture_output=True,
         text=True,
         check=False,
@@ -114,7 +117,7 @@ def test_a_new_field_has_its_history_from_the_values(tmp_path: Path):
     put(files, 13, [value(13, items=1)])
     assert files.merge(current(0, files.ranges(0)), 1 << 30) == OffsetRange(0, 0, 14)
     rows = files.read(MASTER, current(0, files.ranges(0)))
-    assert rows.schema == MASTER_SCHEMA
+    assert rows.schema == master_schema()
     assert values_of(rows) == [*(sent[offset] for offset in events), value(13, items=1)]
 
 
@@ -132,7 +135,7 @@ def test_a_column_that_no_value_can_restore_is_not_lost_in_a_merge():
     assert (table["gone"].to_pylist(), table["value"].to_pylist()) == (["a", "b"], [None, value(1, further=1)])
     # A value restores it, should the field come back.
     assert files.merge(slices[1:], 1 << 30) == OffsetRange(0, 1, 3)
-    assert files.read(MASTER, [Slice(OffsetRange(0, 0, 2), 0, 2)]).schema == MASTER_SCHEMA
+    assert files.read(MASTER, [Slice(OffsetRange(0, 0, 2), 0, 2)]).schema == master_schema()
 
 
 def test_what_is_lost_stays_written_down_when_files_of_before_values_were_kept_are_merged():
@@ -147,7 +150,7 @@ def test_what_is_lost_stays_written_down_when_files_of_before_values_were_kept_a
             change(store, files, part, form=None, value=None)
         content, _ = store.files[files.path(MASTER, parts[1])]
         assert events_in(content, Slice(parts[1], 1, 3), ["event_time", "page"]).is_empty()
-        assert files.read(MASTER, [Slice(parts[1], 1, 3)]).schema == MASTER_SCHEMA
+        assert files.read(MASTER, [Slice(parts[1], 1, 3)]).schema == master_schema()
     parts.append(put(files, 3, [value(3, further=1)]))
     slices = [Slice(part, part.first_offset, part.next_offset) for part in parts]
     assert files.merge(slices, 1 << 30) == OffsetRange(0, 0, 4)
@@ -191,6 +194,6 @@ def test_a_form_that_a_later_version_brought_is_not_guessed():
     store = MemoryStore()
     files = ArchiveFiles(store, "/b")
     offsets = put(files, 0, [value(0)])
-    change(store, files, offsets, form=ValueForm(2, FORM.fields))
-    with pytest.raises(ArchiveDamaged, match="its values are of form 2"):
+    change(store, files, offsets, form=ValueForm(LAST_VERSION + 1, FORM.fields))
+    with pytest.raises(ArchiveDamaged, match="its values are of form 3"):
         files.read(MASTER, [Slice(offsets, 0, 1)])

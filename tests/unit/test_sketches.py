@@ -62,7 +62,7 @@ def test_hll_form_follows_the_number_of_filled_registers(count: int, kind: int):
     assert len(hll.decode(encoded)) == min(count, len(hll.decode(encoded)))
     if kind == 0x13:
         assert len(encoded) == 3 + 2 * len(hll.decode(encoded))
-        assert len(hll.decode(encoded)) < hll.SPARSE_LIMIT
+        assert len(hll.decode(encoded)) < hll.sparse_limit()
     if kind == 0x14:
         assert len(encoded) == 3 + hll.REGISTERS * hll.REGWIDTH // 8
 
@@ -209,3 +209,35 @@ def test_a_filter_finds_strangers_at_the_stated_rate():
 def test_a_filter_of_another_size_is_refused():
     with pytest.raises(ValueError, match="not a filter of 128 bytes: 64 bytes"):
         seen.merge(np.frombuffer(bloom(["a"], 512), np.uint8), np.array([0, 64]), 1_024, in_groups(0))
+
+
+@pytest.mark.parametrize("log2m", range(hll.LEAST_LOG2M, hll.MOST_LOG2M + 1))
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 300, 5_000, 60_000])
+def test_a_sketch_of_another_precision_has_the_form_of_the_specification(log2m: int, count: int):
+    texts = [f"v{i}" for i in range(count)]
+    ranks: dict[int, int] = {}
+    for hashed in hash_texts(texts).tolist():
+        rest = hashed >> log2m
+        if rest:
+            rank = min((rest & -rest).bit_length(), 31)
+            ranks[hashed & (1 << log2m) - 1] = max(rank, ranks.get(hashed & (1 << log2m) - 1, 0))
+    is_sparse = len(ranks) * (log2m + 5) < 5 << log2m
+    if is_sparse:
+        bits = "".join(f"{register:0{log2m}b}{rank:05b}" for register, rank in sorted(ranks.items()))
+    else:
+        bits = "".join(f"{ranks.get(register, 0):05b}" for register in range(1 << log2m))
+    kind = 1 if not ranks else 3 if is_sparse else 4
+    body = int(bits.ljust(-(-len(bits) // 8) * 8, "0") or "0", 2).to_bytes(-(-len(bits) // 8), "big")
+    sketch = hll.encode(hll.entries_of(hash_texts(texts), log2m), log2m)
+    assert sketch == bytes([0x10 | kind, 4 << 5 | log2m, 0x40]) + body
+    assert hll.decode(sketch, log2m).tolist() == [register << 5 | rank for register, rank in sorted(ranks.items())]
+    halves = [hll.encode(hll.entries_of(hash_texts(part), log2m), log2m) for part in (texts[::2], texts[1::3], texts)]
+    bounds = np.cumsum([0, *map(len, halves)])
+    merged, _ = hll.merge(np.frombuffer(b"".join(halves), np.uint8), bounds, in_groups(0, 0, 0), log2m)
+    assert merged.tobytes() == sketch
+
+
+def test_a_sketch_of_another_size_is_refused():
+    other = hll.encode(hll.entries_of(hash_texts(["a"]), 12), 12)
+    with pytest.raises(ValueError, match=r"not an hll\(11, 5, 0, 1\) sketch"):
+        merged(other)

@@ -9,11 +9,13 @@ from datetime import timedelta
 import pytest
 
 from contract.errors import CatalogueError
-from contract.measures import Count
-from contract.views import VIEWS, View, with_rollups
+from contract.measures import Count, Sum
+from contract.measures_of_one import Last, Min
+from contract.views import VIEWS, with_rollups
 from serving.schema import script
 from serving.schema_merged import shown_sql
 from serving.stored_view import StoredView, first_versions
+from tests.fixtures.views import of_page_views
 
 
 def tables(sql: str) -> set[str]:
@@ -55,6 +57,15 @@ def test_showing_a_version_changes_nothing_else():
     assert shown_sql(shown) not in script([replace(shown, shown=False)])
 
 
+def test_only_measures_that_may_have_no_value_may_be_null():
+    measures = (Count("views"), Sum("bytes_sent"), Min("least", of="duration_ms"), Last("last_page", of="page"))
+    sql = script(first_versions([of_page_views("v", ("site",), timedelta(hours=1), measures)]))
+    for table in ('"serving"."batch_v"', '"serving"."speed_v"'):
+        (columns,) = re.findall(rf"CREATE TABLE IF NOT EXISTS {table} \((.+?)\);", sql, re.DOTALL)
+        said = {name for name, is_null in re.findall(r'"(\w+)" [a-z ]+?(| NOT NULL)(?=,|$|\n)', columns) if not is_null}
+        assert said == {"least", "last_page"}
+
+
 @pytest.mark.parametrize(
     ("name", "columns", "complaint"),
     [
@@ -66,6 +77,6 @@ def test_showing_a_version_changes_nothing_else():
     ],
 )
 def test_names_that_the_serving_layer_uses_are_refused(name: str, columns: tuple[str, ...], complaint: str):
-    view = View(name, ("site",), timedelta(hours=1), tuple(map(Count, columns)))
+    view = of_page_views(name, ("site",), timedelta(hours=1), tuple(map(Count, columns)))
     with pytest.raises(CatalogueError, match=complaint):
         script(first_versions([view]))

@@ -12,8 +12,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from contract.event import _ARROW_EVENTS, EVENT_SCHEMA, FIELDS, MAX_AHEAD, MAX_VALUE_BYTES, Event, decode, encode, wire_form
+from contract.event import EVENT_SCHEMA, EVENTS, FIELDS, MAX_AHEAD, MAX_VALUE_BYTES, Event, decode, encode
 from contract.records import Piece, Records
+from contract.streams.page_views import PAGE_VIEWS
 from contract.wire import WireForm
 from ingest.simulate import Shares, events
 from tests.fixtures.corpus import EVENT, KAFKA_TIME_MS, TIME
@@ -34,7 +35,7 @@ def pieces(values: Sequence[bytes | None]) -> list[Piece]:
 
 def read(values: Sequence[bytes | None]) -> tuple[list[int], list[dict[str, Any]]]:
     """The positions of the values that are of wire form, and their fields."""
-    at, columns, _ = wire_form().read(pieces(values), np.full(len(values), LATEST_US))
+    at, columns, _ = EVENTS.wire_form.read(pieces(values), np.full(len(values), LATEST_US))
     return at.tolist(), pa.RecordBatch.from_pydict(columns).to_pylist()
 
 
@@ -45,7 +46,7 @@ def test_every_set_of_optional_fields_is_wire_form(known: tuple[str, ...]):
 
 
 def test_columns_have_the_types_of_events():
-    _, columns, _ = wire_form().read(pieces([value()]), np.array([LATEST_US]))
+    _, columns, _ = EVENTS.wire_form.read(pieces([value()]), np.array([LATEST_US]))
     assert pl.DataFrame(pa.RecordBatch.from_pydict(columns)).schema == {name: EVENT_SCHEMA[name] for name in FIELDS}
 
 
@@ -93,7 +94,7 @@ def test_every_day_of_four_centuries_is_read_rightly():
     times_us = np.arange(np.datetime64("1970-01-01T01:02:03", "us"), np.datetime64("2370-01-01"), np.timedelta64(1, "D"))
     before, after = value(event_time="@@").split(b"@@")
     values = [before + f"{time}Z".encode() + after for time in times_us.astype("datetime64[s]")]
-    at, columns, _ = wire_form().read(pieces(values), np.full(len(values), np.iinfo(np.int64).max))
+    at, columns, _ = EVENTS.wire_form.read(pieces(values), np.full(len(values), np.iinfo(np.int64).max))
     assert at.tolist() == list(range(len(values)))
     assert np.array_equal(columns["event_time"].cast(pa.int64()), times_us.astype(np.int64))
 
@@ -101,14 +102,13 @@ def test_every_day_of_four_centuries_is_read_rightly():
 def test_a_time_is_within_its_records_own_limit():
     values = [value(event_time="2026-05-17T10:05:03.000001Z")] * 3
     time_us = (TIME - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) + 1
-    assert wire_form().read(pieces(values), np.array([time_us, time_us - 1, time_us + 1]))[0].tolist() == [0, 2]
+    assert EVENTS.wire_form.read(pieces(values), np.array([time_us, time_us - 1, time_us + 1]))[0].tolist() == [0, 2]
 
 
 def test_a_value_that_is_too_large_is_left_to_the_decoder():
     values = [value(), value(site="a" * 30), value()]
-    dtypes = dict(zip(_ARROW_EVENTS.names, _ARROW_EVENTS.types, strict=True))
     for most_bytes, found in ((len(values[1]), [0, 1, 2]), (len(values[1]) - 1, [0, 2])):
-        form = WireForm(Event, dtypes, most_bytes)
+        form = WireForm(PAGE_VIEWS, most_bytes)
         assert form.read(pieces(values), np.full(3, LATEST_US))[0].tolist() == found
 
 

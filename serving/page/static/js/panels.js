@@ -72,7 +72,7 @@ export class Panels {
 
   showReferrers({ since, rows, view }) {
     if (!view) {
-      this.referrersSince.replaceChildren(...words("No view in contract/views.py has the keys `site` and `referrer_host`."));
+      this.referrersSince.replaceChildren(...words("No view in contract/streams/page_views.py has the keys `site` and `referrer_host`."));
       this.referrers.node.hidden = true;
       return;
     }
