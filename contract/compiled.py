@@ -17,6 +17,8 @@ from typing import Any, TypeVar, cast
 
 import numba
 from numba import types
+from numba.core import typeinfer
+from numba.core.caching import FunctionCache
 
 import contract
 
@@ -52,10 +54,36 @@ def pair(first: types.Type, second: types.Type) -> types.Type:
     return types.Tuple((first, second))  # type: ignore[no-untyped-call]
 
 
-def compiled(signature: object) -> Callable[[F], F]:
-    """Compile a function of exactly these types of arguments; it holds no interpreter lock while it runs."""
-    decorator = numba.njit(signature, cache=True, nogil=True, error_model="numpy")
-    return cast(Callable[[F], F], decorator)
+class _Cache(FunctionCache):
+    """Numba's cache of a function, in which it is found by types and processor alone.
+
+    The folder is of exactly these sources. Numba asks for the values of what a function closes over as well, and a compiled
+    one among them has a number of its own in each process: such a function was found by nobody, and each process compiled
+    it again and left a further file.
+    """
+
+    def _index_key(self, sig: object, codegen: Any) -> tuple[object, ...]:
+        return sig, codegen.magic_tuple()
+
+
+def compiled(signature: object, variant: str = "") -> Callable[[F], F]:
+    """Compile a function of exactly these types of arguments; it holds no interpreter lock while it runs.
+
+    Functions that differ in nothing but what they close over have each a `variant`, and so files of their own in the cache:
+    in one index, processes that compile different ones at once put them into the same file, and one runs as the other.
+    """
+
+    def decorate(function: F) -> F:
+        function.__qualname__ += variant
+        dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
+        dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]
+        # It may call itself.
+        with typeinfer.register_dispatcher(dispatcher):
+            dispatcher.compile(signature)
+        dispatcher.disable_compile()
+        return cast(F, dispatcher)
+
+    return decorate
 
 
 def load_all() -> None:

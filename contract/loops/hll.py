@@ -39,6 +39,7 @@ class Loops(NamedTuple):
 @cache
 def loops_of(log2m: int) -> Loops:
     """The loops for sketches of 2^log2m registers; they are compiled when they are asked for first."""
+    of_size = f"_{log2m}"
     registers, entry_bits, limit = 1 << log2m, log2m + REGWIDTH, sparse_limit(log2m)
     full_bytes = registers * REGWIDTH // _BYTE_BITS
     entry_mask = (1 << entry_bits) - 1
@@ -46,7 +47,7 @@ def loops_of(log2m: int) -> Loops:
     most_entry_bytes = -(-entry_bits // _BYTE_BITS)
     empty, sparse, full = (int.from_bytes(header(kind, log2m), "big") for kind in (EMPTY, SPARSE, FULL))
 
-    @compiled(uint32[::1](read_only(uint64)))
+    @compiled(uint32[::1](read_only(uint64)), of_size)
     def entries_of(hashes: NDArray[np.uint64]) -> NDArray[np.uint32]:
         entries = np.empty(len(hashes), np.uint32)
         for row in range(len(hashes)):
@@ -55,7 +56,7 @@ def loops_of(log2m: int) -> Loops:
             entries[row] = np.int64(hashes[row] & np.uint64(registers - 1)) << REGWIDTH | rank if rest else 0
         return entries
 
-    @compiled(void(uint8[::1], uint64[::1], int64))
+    @compiled(void(uint8[::1], uint64[::1], int64), of_size)
     def fill(ranks: NDArray[np.uint8], filled: NDArray[np.uint64], entry: np.int64) -> None:
         """Ranks by register, and a bit for each one that is filled."""
         if entry:
@@ -63,7 +64,7 @@ def loops_of(log2m: int) -> Loops:
             ranks[register] = max(ranks[register], entry & MAX_RANK)
             filled[register // _WORD_BITS] |= _ONE << np.uint64(register % _WORD_BITS)
 
-    @compiled(boolean(uint8[::1], uint64[::1], read_only(uint8), int64, int64))
+    @compiled(boolean(uint8[::1], uint64[::1], read_only(uint8), int64, int64), of_size)
     def fill_all(
         ranks: NDArray[np.uint8], filled: NDArray[np.uint64], stored: NDArray[np.uint8], first: np.int64, after: np.int64
     ) -> bool:
@@ -99,7 +100,7 @@ def loops_of(log2m: int) -> Loops:
             return True
         return False
 
-    @compiled(int64(uint8[::1], uint64[::1], uint8[::1], int64))
+    @compiled(int64(uint8[::1], uint64[::1], uint8[::1], int64), of_size)
     def write(ranks: NDArray[np.uint8], filled: NDArray[np.uint64], sketches: NDArray[np.uint8], at: np.int64) -> np.int64:
         """Write the sketch of these registers from `at` on and empty them; returns where it ends.
 
@@ -147,7 +148,7 @@ def loops_of(log2m: int) -> Loops:
         filled[:] = 0
         return at
 
-    @compiled(pair(uint8[::1], int64[::1])(read_only(uint32), read_only(int64), read_only(int64)))
+    @compiled(pair(uint8[::1], int64[::1])(read_only(uint32), read_only(int64), read_only(int64)), of_size)
     def fold(
         entries: NDArray[np.uint32], rows: NDArray[np.int64], bounds: NDArray[np.int64]
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -160,7 +161,7 @@ def loops_of(log2m: int) -> Loops:
             offsets[group + 1] = write(ranks, filled, sketches, offsets[group])
         return sketches[: offsets[-1]].copy(), offsets
 
-    @compiled(pair(uint8[::1], int64[::1])(read_only(uint8), read_only(int64), read_only(int64), read_only(int64)))
+    @compiled(pair(uint8[::1], int64[::1])(read_only(uint8), read_only(int64), read_only(int64), read_only(int64)), of_size)
     def merge(
         stored: NDArray[np.uint8], stored_bounds: NDArray[np.int64], rows: NDArray[np.int64], bounds: NDArray[np.int64]
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -267,7 +267,7 @@ def _reader(any_kind: bool) -> Callable[..., int]:
     are compared with what is written of them.
     """
 
-    @compiled(_READING)
+    @compiled(_READING, "_of_any_kind" if any_kind else "_plain")
     def read_records(
         steps: np.ndarray,
         befores: NDArray[np.uint64],
