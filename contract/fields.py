@@ -57,7 +57,8 @@ class Field(ABC):
         )
         self.require(self.name not in _TAKEN, f"{', '.join(sorted(_TAKEN))} are columns of every stream")
         for name in self.names:
-            self.require(bool(name) and "\0" not in name, "a path has an empty name, or one with the character U+0000")
+            is_plain = not any(letter in '"\\' or letter < " " for letter in name)
+            self.require(bool(name) and is_plain, "a path has an empty name, or one with a character that JSON escapes")
             longest = f"a name in its path has more than {LONGEST_PATH_NAME} bytes"
             self.require(len(name.encode()) <= LONGEST_PATH_NAME, longest)
 

@@ -98,6 +98,8 @@ def test_a_wrong_stream_is_refused_at_declaration(changes: dict[str, Any], compl
         (lambda: Integer("x", "", -(1 << 63), 0), "is no range of 64-bit numbers"),
         (lambda: Decimal("x", "", 0, "0", "1"), "a decimal has 1 to 9 places"),
         (lambda: Decimal("x", "", 2, "0", "0.001"), "it needs limits of 2 places and 18 digits"),
+        (lambda: Text("x", "", 1, path='a"'), "a path has an empty name, or one with a character that JSON escapes"),
+        (lambda: Text("x", "", 1, path="a\n"), "a path has an empty name, or one with a character that JSON escapes"),
         (lambda: Decimal("x", "", 2, "0", "1e16"), "0 to 1e16 is no range"),
         (lambda: Decimal("x", "", 2, "0", "much"), "it needs limits of 2 places and 18 digits"),
         (lambda: Double("x", "", 0, float("inf")), "0 to inf is no range"),
