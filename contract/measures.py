@@ -36,8 +36,8 @@ OF_RECORD = ("partition", "offset")
 INT64_LIST = pl.List(pl.Int64)
 _MOST_ADDED = 1 << 40
 """So that 8 million of the largest fit the 64-bit sum of one bucket."""
-_POWERS: tuple[LiteralString, ...] = (
-    "1", "10", "100", "1000", "10000", "100000", "1000000", "10000000", "100000000", "1000000000",
+_UNITS: tuple[LiteralString, ...] = (
+    "1", "0.1", "0.01", "0.001", "0.0001", "0.00001", "0.000001", "0.0000001", "0.00000001", "0.000000001",
 )  # fmt: skip
 _PERCENTS: tuple[LiteralString, ...] = ("50", "95", "99")
 
@@ -438,4 +438,5 @@ def in_units(places: int) -> str:
 
 def decimal_sql(value: LiteralString, places: int) -> LiteralString:
     """SQL that makes the decimal of a number of its smallest units."""
-    return f"({value}::numeric / {_POWERS[places]})" if places else value
+    # A quotient would be rounded to 16 digits.
+    return f"({value}::numeric * {_UNITS[places]})" if places else value

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from contract.aggregate import aggregate, columns_read, merge
 from contract.errors import CatalogueError
 from contract.fields import Decimal
-from contract.measures import Count, Distinct, Measure, Quantiles, Seen, Sum
+from contract.measures import Count, Distinct, Measure, Quantiles, Seen, Sum, decimal_sql
 from contract.measures_of_many import Histogram, Mean
 from contract.measures_of_one import First, Min
 from contract.measures_refused import TDigest, TopK
@@ -136,6 +136,12 @@ def test_keys_are_derived_from_any_type_of_field():
     assert aggregate(events, trips.views)["trips"].select(keys).rows() == [
         ("", "", "05", "", ""), ("3", "9.99", "05", "1", "false"), ("below", "0", "05", "7", "true"),
     ]  # fmt: skip
+
+
+def test_decimals_are_shown_with_all_their_digits():
+    # PostgreSQL rounds 123456789123456789 / 1000000000 to 16 digits, and multiplies exactly.
+    assert decimal_sql("{0}", 9) == "({0}::numeric * 0.000000001)"
+    assert [decimal_sql("x", places) for places in (0, 2)] == ["x", "(x::numeric * 0.01)"]
 
 
 def test_a_type_that_changes_makes_another_view():
