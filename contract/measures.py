@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from contract.columns import column_of, integers, lists, texts
+from contract.columns import column_of, integers, lists, texts, units
 from contract.errors import CatalogueError
 from contract.fields import Decimal, Double, Enumeration, Field, Integer, Text
 from contract.groups import Groups
@@ -425,11 +425,6 @@ def places_to_add_up(measure: Measure, of: Field) -> int:
     otherwise = f"millions of {of.name} may not fit 64 bits as a sum: its limits are beyond 2^40 of its smallest unit"
     measure.require(max(-least, most) <= _MOST_ADDED, otherwise)
     return of.places if isinstance(of, Decimal) else 0
-
-
-def units(column: pl.Series) -> pl.Series:
-    """Whole numbers as they are, decimals in their smallest unit, times in microseconds."""
-    return (column.to_physical() if isinstance(column.dtype, pl.Decimal | pl.Datetime) else column).cast(pl.Int64)
 
 
 def in_units(places: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal as Exactly
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from contract.aggregate import aggregate, columns_read, merge
 from contract.errors import CatalogueError
 from contract.fields import Decimal
+from contract.keys import Range
 from contract.measures import Count, Distinct, Measure, Quantiles, Seen, Sum, decimal_sql
 from contract.measures_of_many import Histogram, Mean
 from contract.measures_of_one import First, Min
@@ -87,6 +89,8 @@ def test_columns_of_records_are_read_only_for_what_is_first_or_last():
         (Histogram("x", of="kind", bounds=(1,)), "kind is no number"),
         (Histogram("x", of="fare", bounds=("0.001",)), "a bound has more decimal places than fare, which has 2"),
         (Histogram("x", of="floor", bounds=(0.5,)), "a bound has more decimal places than floor, which has 0"),
+        (Histogram("x", of="huge", bounds=(10**19,)), "a bound is beyond 64 bits in the smallest unit of huge"),
+        (Histogram("x", of="fare", bounds=(10**17,)), "a bound is beyond 64 bits in the smallest unit of fare"),
         (First("x", of="nothing"), "measure x: nothing is no field of stream trips"),
         (Count("x", where=pl.col("nothing") > 1), "nothing is no field of stream trips"),
     ],
@@ -107,6 +111,9 @@ def test_a_measure_that_cannot_be_exact_is_refused(measure: Measure, complaint: 
         (lambda: TDigest("latency", of="ms"), "measure latency: a t-digest's centroids depend on the order.*Quantiles"),
         (lambda: Histogram("x", of="floor", bounds=(2, 1)), r"measure x: \(2, 1\) are not up to 64 bounds that rise"),
         (lambda: Histogram("x", of="floor", bounds=()), "are not up to 64 bounds that rise"),
+        (lambda: Histogram("x", of="fare", bounds=("much",)), "are not up to 64 bounds that rise"),
+        (lambda: Histogram("x", of="load", bounds=(0.0, float("inf"))), "are not up to 64 bounds that rise"),
+        (lambda: Histogram("x", of="load", bounds=(float("nan"),)), "are not up to 64 bounds that rise"),
     ],
 )
 def test_what_no_view_can_have_is_refused_with_what_to_use(declare: Any, complaint: str):
@@ -135,6 +142,24 @@ def test_keys_are_derived_from_any_type_of_field():
     # 23:40 in UTC is 05:10 of the next day in India; half an hour past midnight in New York is Monday.
     assert aggregate(events, trips.views)["trips"].select(keys).rows() == [
         ("", "", "05", "", ""), ("3", "9.99", "05", "1", "false"), ("below", "0", "05", "7", "true"),
+    ]  # fmt: skip
+
+
+def test_bounds_are_compared_exactly():
+    above = 2**53 + 1  # no double is that
+    ranges = {
+        "of_huge": Range("of_huge", "huge", (above,)),
+        "of_fare": Range("of_fare", "fare", ("9.985", 9.99)),
+    }
+    trips = replace(stream(Count("trips")), derived=tuple(ranges.values()), views=())
+    trips = replace(trips, views=(View("trips", tuple(ranges), HOUR, (Count("trips"),)),))
+    at = datetime(2026, 5, 17, tzinfo=UTC)
+    rows = [
+        {"at": at, "fare": Exactly(fare), "huge": huge}
+        for fare, huge in (("9.98", above), ("9.99", above - 1), ("-100", above + 1))
+    ]
+    assert aggregate(frame(rows), trips.views)["trips"].select(*ranges).rows() == [
+        (str(above), "below"), ("below", "9.99"),
     ]  # fmt: skip
 
 
