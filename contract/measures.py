@@ -11,6 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from dataclasses import fields as dataclass_fields
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, LiteralString, Self
 
 import numpy as np
@@ -39,6 +40,8 @@ _MOST_ADDED = 1 << 40
 _UNITS: tuple[LiteralString, ...] = (
     "1", "0.1", "0.01", "0.001", "0.0001", "0.00001", "0.000001", "0.0000001", "0.00000001", "0.000000001",
 )  # fmt: skip
+# Of functions that Polars prints without all that is said to them, or of values, without all of these.
+_NOT_IN_WORDS = re.compile(r"[)\]]\.(?!(?:not|negate|is_null|is_not_null)\(\))|\bSeries\b")
 _PERCENTS: tuple[LiteralString, ...] = ("50", "95", "99")
 
 
@@ -153,6 +156,29 @@ class Count(_Additive):
     """How many events there are, or how many of them meet `where`."""
 
     where: pl.Expr | None = None
+
+    def bound(self, stream: Stream) -> Self:
+        super().bound(stream)
+        if self.where is not None:
+            self._check(self.where, stream)
+        return self
+
+    def _check(self, where: pl.Expr, stream: Stream) -> None:
+        # Of no event there is no answer, unless it is one of all events together.
+        nothing = pl.DataFrame(schema={**dict.fromkeys(OF_RECORD, pl.Int64()), **stream.schema})
+        try:
+            met = nothing.select(where).to_series()
+        except pl.exceptions.PolarsError as error:
+            what = str(error).partition("\n")[0]
+            raise CatalogueError(f"measure {self.name}: its condition cannot be asked: {what}") from None
+        is_right = met.dtype == pl.Boolean and not len(met)
+        self.require(is_right, "its condition is not true or false of each event by itself")
+
+    def declaration(self) -> tuple[str, ...]:
+        said = super().declaration()
+        if self.where is None or not _NOT_IN_WORDS.search(str(self.where)):
+            return said
+        return (*said, sha256(self.where.meta.serialize()).hexdigest())
 
     @property
     def meaning(self) -> str:
