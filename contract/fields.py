@@ -126,8 +126,9 @@ class Integer(Field):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        whole = type(self.least) is type(self.most) is int
         in_order = _LEAST_OF_64_BITS <= self.least <= self.most <= _MOST_OF_64_BITS
-        self.require(in_order, f"{self.least} to {self.most} is no range of 64-bit numbers")
+        self.require(whole and in_order, f"{self.least} to {self.most} is no range of 64-bit numbers")
 
     @property
     def dtype(self) -> pl.DataType:

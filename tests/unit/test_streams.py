@@ -102,6 +102,7 @@ def test_a_wrong_stream_is_refused_at_declaration(changes: dict[str, Any], compl
         (lambda: Text("x", "", 1, path="a\n"), "a path has an empty name, or one with a character that JSON escapes"),
         (lambda: Text("x", "", 1, path="a" * 65), "a name in its path has more than 64 bytes"),
         (lambda: Integer("x", "", 1, 0), "1 to 0 is no range of 64-bit numbers"),
+        (lambda: Integer("x", "", 0, 1e3), "0 to 1000.0 is no range of 64-bit numbers"),  # type: ignore[arg-type]
         (lambda: Integer("x", "", 0, 1 << 63), "is no range of 64-bit numbers"),
         (lambda: Integer("x", "", -(1 << 63), 0), "is no range of 64-bit numbers"),
         (lambda: Decimal("x", "", 0, "0", "1"), "a decimal has 1 to 9 places"),
