@@ -34,6 +34,11 @@ def integers(column: pl.Series) -> NDArray[np.int64]:
     return _items(array.buffers()[1], array.offset, len(array))
 
 
+def units(column: pl.Series) -> pl.Series:
+    """Whole numbers as they are, decimals in their smallest unit, times in microseconds."""
+    return (column.to_physical() if isinstance(column.dtype, pl.Decimal | pl.Datetime) else column).cast(pl.Int64)
+
+
 def column_of(name: str, form: pa.DataType, *parts: NDArray[Any]) -> pl.Series:
     """The way back: a column of numbers or times from its items; one of texts, bytes or lists from content and bounds."""
     *content, last = (pa.py_buffer(part) for part in parts)

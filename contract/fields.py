@@ -57,7 +57,8 @@ class Field(ABC):
         )
         self.require(self.name not in _TAKEN, f"{', '.join(sorted(_TAKEN))} are columns of every stream")
         for name in self.names:
-            self.require(bool(name) and "\0" not in name, "a path has an empty name, or one with the character U+0000")
+            is_plain = not any(letter in '"\\' or letter < " " for letter in name)
+            self.require(bool(name) and is_plain, "a path has an empty name, or one with a character that JSON escapes")
             longest = f"a name in its path has more than {LONGEST_PATH_NAME} bytes"
             self.require(len(name.encode()) <= LONGEST_PATH_NAME, longest)
 
@@ -125,8 +126,9 @@ class Integer(Field):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        whole = type(self.least) is type(self.most) is int
         in_order = _LEAST_OF_64_BITS <= self.least <= self.most <= _MOST_OF_64_BITS
-        self.require(in_order, f"{self.least} to {self.most} is no range of 64-bit numbers")
+        self.require(whole and in_order, f"{self.least} to {self.most} is no range of 64-bit numbers")
 
     @property
     def dtype(self) -> pl.DataType:

@@ -9,10 +9,10 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, get_args
-from zoneinfo import available_timezones
 
 import polars as pl
 
+from contract.bounds import bounds_below, is_too_large, what_is_wrong
 from contract.errors import CatalogueError
 from contract.fields import Boolean, Decimal, Double, Enumeration, Field, Integer, Text, Timestamp
 
@@ -105,26 +105,28 @@ class Host(Key):
 class Range(Key):
     """Which of the ranges between `bounds` a number is in, by the bound that it begins with: "0", "10"; first is "below"."""
 
-    bounds: tuple[int | float, ...]
+    bounds: tuple[int | float | str, ...]
 
     @property
     def max_length(self) -> int:
         return _LONGEST_NUMBER
 
     def derive(self, values: pl.Series) -> pl.Series:
-        numbers = values.cast(pl.Float64)
         names = pl.Series(["below", *map(str, self.bounds)])
-        # A bound belongs to the range that it begins.
-        found = pl.Series(self.bounds, dtype=pl.Float64).search_sorted(numbers.fill_null(0.0), side="right")
-        return names.gather(found).zip_with(numbers.is_not_null(), pl.repeat("", len(numbers), eager=True))
+        found = names.gather(bounds_below(values, self.bounds))
+        return found.zip_with(values.is_not_null(), pl.repeat("", len(values), eager=True))
 
     def declaration(self) -> tuple[str, ...]:
         return (self.name, self.field, f"range of {self.bounds}")
 
     def check(self, field: Field | None) -> None:
         self._require(isinstance(field, Integer | Decimal | Double), f"{self.field} is no number")
-        rising = all(low < high for low, high in zip(self.bounds, self.bounds[1:], strict=False))
-        self._require(bool(self.bounds) and rising, f"its bounds, {self.bounds}, do not rise")
+        wrong = what_is_wrong(self.bounds)
+        self._require(wrong is None, f"its bounds, {self.bounds}, {wrong}")
+        self._require(all(len(str(bound)) <= _LONGEST_NUMBER for bound in self.bounds), "a bound is longer than any number")
+        places = field.places if isinstance(field, Decimal) else 0
+        fits = isinstance(field, Double) or not is_too_large(self.bounds, places)
+        self._require(fits, f"a bound is beyond 64 bits in the smallest unit of {self.field}")
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class PartOfTime(Key):
     def check(self, field: Field | None) -> None:
         self._require(isinstance(field, Timestamp), f"{self.field} is no time")
         self._require(self.part in get_args(Part), f"{self.part!r} is none of {', '.join(get_args(Part))}")
-        self._require(self.zone in available_timezones(), f"{self.zone!r} is no time zone, as Europe/Berlin is")
+        self._require(_is_zone(self.zone), f"{self.zone!r} is no time zone, as Europe/Berlin is")
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,15 @@ class Spelled(Key):
 
     def check(self, field: Field | None) -> None:
         self._require(isinstance(field, Integer | Boolean), f"{self.field} is neither a whole number nor true or false")
+
+
+def _is_zone(zone: str) -> bool:
+    """Whether Polars knows it, which is the same on every machine; a system may have others, or none."""
+    try:
+        pl.Series([0]).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(zone)
+    except pl.exceptions.PolarsError:
+        return False
+    return True
 
 
 def key_of_field(field: Field) -> Key | None:

@@ -11,6 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from dataclasses import fields as dataclass_fields
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, LiteralString, Self
 
 import numpy as np
@@ -18,7 +19,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from contract.columns import column_of, integers, lists, texts
+from contract.columns import column_of, integers, lists, texts, units
 from contract.errors import CatalogueError
 from contract.fields import Decimal, Double, Enumeration, Field, Integer, Text
 from contract.groups import Groups
@@ -36,9 +37,11 @@ OF_RECORD = ("partition", "offset")
 INT64_LIST = pl.List(pl.Int64)
 _MOST_ADDED = 1 << 40
 """So that 8 million of the largest fit the 64-bit sum of one bucket."""
-_POWERS: tuple[LiteralString, ...] = (
-    "1", "10", "100", "1000", "10000", "100000", "1000000", "10000000", "100000000", "1000000000",
+_UNITS: tuple[LiteralString, ...] = (
+    "1", "0.1", "0.01", "0.001", "0.0001", "0.00001", "0.000001", "0.0000001", "0.00000001", "0.000000001",
 )  # fmt: skip
+# Of functions that Polars prints without all that is said to them, or of values, without all of these.
+_NOT_IN_WORDS = re.compile(r"[)\]]\.(?!(?:not|negate|is_null|is_not_null)\(\))|\bSeries\b")
 _PERCENTS: tuple[LiteralString, ...] = ("50", "95", "99")
 
 
@@ -153,6 +156,29 @@ class Count(_Additive):
     """How many events there are, or how many of them meet `where`."""
 
     where: pl.Expr | None = None
+
+    def bound(self, stream: Stream) -> Self:
+        super().bound(stream)
+        if self.where is not None:
+            self._check(self.where, stream)
+        return self
+
+    def _check(self, where: pl.Expr, stream: Stream) -> None:
+        # Of no event there is no answer, unless it is one of all events together.
+        nothing = pl.DataFrame(schema={**dict.fromkeys(OF_RECORD, pl.Int64()), **stream.schema})
+        try:
+            met = nothing.select(where).to_series()
+        except pl.exceptions.PolarsError as error:
+            what = str(error).partition("\n")[0]
+            raise CatalogueError(f"measure {self.name}: its condition cannot be asked: {what}") from None
+        is_right = met.dtype == pl.Boolean and not len(met)
+        self.require(is_right, "its condition is not true or false of each event by itself")
+
+    def declaration(self) -> tuple[str, ...]:
+        said = super().declaration()
+        if self.where is None or not _NOT_IN_WORDS.search(str(self.where)):
+            return said
+        return (*said, sha256(self.where.meta.serialize()).hexdigest())
 
     @property
     def meaning(self) -> str:
@@ -427,15 +453,11 @@ def places_to_add_up(measure: Measure, of: Field) -> int:
     return of.places if isinstance(of, Decimal) else 0
 
 
-def units(column: pl.Series) -> pl.Series:
-    """Whole numbers as they are, decimals in their smallest unit, times in microseconds."""
-    return (column.to_physical() if isinstance(column.dtype, pl.Decimal | pl.Datetime) else column).cast(pl.Int64)
-
-
 def in_units(places: int) -> str:
     return f", in units of the {places}th decimal place" if places else ""
 
 
 def decimal_sql(value: LiteralString, places: int) -> LiteralString:
     """SQL that makes the decimal of a number of its smallest units."""
-    return f"({value}::numeric / {_POWERS[places]})" if places else value
+    # A quotient would be rounded to 16 digits.
+    return f"({value}::numeric * {_UNITS[places]})" if places else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import decimal
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +13,11 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from contract.columns import column_of, lists
+from contract.bounds import as_written, bounds_below, is_too_large, what_is_wrong
+from contract.columns import column_of, lists, units
 from contract.fields import Decimal, Integer
 from contract.groups import Groups
-from contract.measures import INT64_LIST, Measure, PlainColumn, decimal_sql, number_field, places_to_add_up, units
+from contract.measures import INT64_LIST, Measure, PlainColumn, decimal_sql, number_field, places_to_add_up
 
 if TYPE_CHECKING:
     from contract.stream import Stream
@@ -95,7 +95,7 @@ class Mean(_Numbers):
 class Histogram(_Numbers):
     """How many values of a number column are below the first bound, between each two, and from the last one on.
 
-    A value that is a bound is in the range that the bound begins. Of a decimal the bounds are texts: ("9.99", "20").
+    A value that is a bound is in the range that the bound begins. Of a decimal the bounds may be texts: ("9.99", "20").
     """
 
     of: str
@@ -106,11 +106,8 @@ class Histogram(_Numbers):
     sql_size: ClassVar[LiteralString] = "(SELECT coalesce(sum(entry), 0)::bigint FROM unnest({0}) AS entry)"
 
     def __post_init__(self) -> None:
-        numbers = list(map(_exact, self.bounds))
-        rising = all(low < high for low, high in pairwise(numbers))
-        self.require(
-            0 < len(numbers) <= _MOST_BOUNDS and rising, f"{self.bounds} are not up to {_MOST_BOUNDS} bounds that rise"
-        )
+        otherwise = f"{self.bounds} are not up to {_MOST_BOUNDS} bounds that rise"
+        self.require(len(self.bounds) <= _MOST_BOUNDS and what_is_wrong(self.bounds) is None, otherwise)
 
     def bound(self, stream: Stream) -> Self:
         super().bound(stream)
@@ -118,7 +115,10 @@ class Histogram(_Numbers):
         number_field(self, of)
         if isinstance(of, Integer | Decimal):
             places = of.places if isinstance(of, Decimal) else 0
-            exact = all(number == number.quantize(decimal.Decimal(1).scaleb(-places)) for number in map(_exact, self.bounds))
+            fits = not is_too_large(self.bounds, places)
+            self.require(fits, f"a bound is beyond 64 bits in the smallest unit of {self.of}")
+            scaled = [as_written(bound).scaleb(places) for bound in self.bounds]
+            exact = all(number == number.to_integral_value() for number in scaled)
             self.require(exact, f"a bound has more decimal places than {self.of}, which has {places}")
             return replace(self, places=places)
         return self
@@ -152,19 +152,9 @@ class Histogram(_Numbers):
 
     def items(self, events: pl.DataFrame) -> NDArray[np.int64]:
         column = events[self.of]
-        numbers: NDArray[np.int64] | NDArray[np.float64]
-        if column.dtype == pl.Float64:
-            bounds, numbers = np.array(list(map(float, self.bounds))), column.fill_null(0.0).to_numpy()
-        else:
-            bounds = np.array([int(_exact(bound).scaleb(self.places)) for bound in self.bounds], np.int64)
-            numbers = units(column).fill_null(0).to_numpy()
         found = np.zeros((len(column), self.width), np.int64)
-        found[np.arange(len(column)), np.searchsorted(bounds, numbers, side="right")] = column.is_not_null().to_numpy()
+        found[np.arange(len(column)), bounds_below(column, self.bounds)] = column.is_not_null().to_numpy()
         return found
 
 
 _ENTRIES: tuple[LiteralString, ...] = tuple(f"({{0}})[{place + 1}]" for place in range(_MOST_BOUNDS + 1))
-
-
-def _exact(bound: int | float | str) -> decimal.Decimal:
-    return decimal.Decimal(bound)

@@ -13,9 +13,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from contract.columns import units
 from contract.fields import Decimal
 from contract.groups import Groups
-from contract.measures import Measure, PlainColumn, decimal_sql, in_units, units
+from contract.measures import Measure, PlainColumn, decimal_sql, in_units
 
 if TYPE_CHECKING:
     from contract.stream import Stream

@@ -28,7 +28,6 @@ from contract.loops.wire import (
     FLOAT,
     INTEGER,
     OBJECT,
-    PLAIN,
     READ_AHEAD,
     STEP,
     TEXT,
@@ -132,7 +131,8 @@ class WireForm:
         self._types = dict(zip(schema.names, schema.types, strict=True))
         choices = [choice.encode() for each in self._fields if isinstance(each, Enumeration) for choice in each.choices]
         longest = -max(len(step.before) for step in steps) // WORD_BYTES * -WORD_BYTES
-        self._read = read_plain_records if all(step.kind in PLAIN for step in steps) else read_records
+        # Only form 1 has no number with a sign.
+        self._read = read_plain_records if is_of_first_form(stream) else read_records
         self._form = (
             table_of(steps, stream.time),
             _words(step.before.ljust(longest, b"\0") for step in steps),

@@ -40,7 +40,21 @@ _NATIVE = "_native.sql"
 """The files whose functions are of our module end so."""
 _CATALOGUE_PLACE, _SHOWN_PLACE = "30", "72"
 # The last two are columns of older schemas, which a migration drops.
-_RESERVED = {"partition", "epoch", "run_id", "kept_run_id", "day", "level", "keys_digest", "first_offset"}
+_RESERVED = {"partition", "epoch", "run_id", "kept_run_id", "day", "of_speed", "level", "keys_digest", "first_offset"}
+# Arguments and variables of functions over views: in their statements a column of that name would go before them.
+_RESERVED |= {
+    "zone",
+    "first_day",
+    "next_day",
+    "of_run_id",
+    "of_days",
+    "of_partition",
+    "of_level",
+    "epochs",
+    "needed",
+    "taken",
+}
+_RESERVED |= {"most_rows", "row_limit", "to_run_id", "to_partition", "to_epoch"}
 _TAKEN = {
     "catalogue",
     "drift",

@@ -417,5 +417,3 @@ def _reader(any_kind: bool) -> Callable[..., int]:
 
 
 read_records, read_plain_records = _reader(True), _reader(False)
-PLAIN = (TEXT, TIME, INTEGER, FLOAT)
-"""What the latter takes."""

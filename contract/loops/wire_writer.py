@@ -1,6 +1,6 @@
 """The compiled loop of contract/wire_writer.py: each event is written once, field after field, as JSON.
 
-What it writes is form 1 of archive files (contract/wire_writer.py): a byte that changes here makes another form of it.
+What it writes is forms 1 and 2 of archive files (contract/wire_writer.py): a byte that changes here makes another form.
 
 Bounds. What is written of an event is at most the texts before its values, its texts with MOST_ESCAPE_BYTES for each byte
 that is escaped, MOST_ADDED_BYTES for each field, and a brace.

@@ -65,8 +65,7 @@ static bool is_on = true;
 typedef struct Uses
 {
 	int varno;
-	Oid view;
-	Query *shown;
+	Query *shown, *merged;
 	bool allows_sums;
 	bool allows_bucket;
 	bool more;
@@ -98,13 +97,39 @@ static bool is_sum(Oid function)
 	return found;
 }
 
-/* Texts are keys; every other column but the bucket is a measure or a part of one. */
-static bool is_key(Oid view, AttrNumber column) { return get_atttype(view, column) == TEXTOID; }
-
-/* Whether the view shows the column as it is stored, and does not work it out. */
-static bool is_stored(Uses *uses, AttrNumber column)
+/* What a column is in the merged view, or NULL where the view does not show it as it is stored, but works it out. */
+static TargetEntry *stored_as(Uses *uses, AttrNumber column)
 {
-	return IsA(list_nth_node(TargetEntry, uses->shown->targetList, column - 1)->expr, Var);
+	Var *shown = (Var *) list_nth_node(TargetEntry, uses->shown->targetList, column - 1)->expr;
+
+	/* A row as a whole, which somebody's view may show, is no column. */
+	return IsA(shown, Var) && shown->varattno > 0 ? list_nth_node(TargetEntry, uses->merged->targetList, shown->varattno - 1)
+												  : NULL;
+}
+
+/* The merged view groups by its keys; whatever else there is, texts too, is the bucket, a measure or a part of one. */
+static bool is_key(Uses *uses, AttrNumber column)
+{
+	TargetEntry *stored = stored_as(uses, column);
+
+	return stored != NULL && stored->ressortgroupref != 0;
+}
+
+/* Whether it is merged by what is a sum itself: a sum of least values depends on the rows that there are. */
+static bool is_merged_by_sum(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Aggref))
+		return is_sum(((Aggref *) node)->aggfnoid);
+	return expression_tree_walker(node, is_merged_by_sum, context);
+}
+
+static bool is_additive(Uses *uses, AttrNumber column)
+{
+	TargetEntry *stored = stored_as(uses, column);
+
+	return stored != NULL && is_merged_by_sum((Node *) stored->expr, NULL);
 }
 
 /*
@@ -121,8 +146,8 @@ static bool is_sum_of_stored(Aggref *aggregate, Uses *uses)
 		(arguments == 2 && contain_var_clause((Node *) linitial_node(TargetEntry, aggregate->args)->expr)))
 		return false;
 	return aggregate->agglevelsup == 0 && var != NULL && var->varlevelsup == 0 && var->varno == uses->varno &&
-		   var->varattno > BUCKET && !is_key(uses->view, var->varattno) && !aggregate->aggdistinct &&
-		   is_sum(aggregate->aggfnoid) && is_stored(uses, var->varattno);
+		   var->varattno > BUCKET && !aggregate->aggdistinct && is_sum(aggregate->aggfnoid) &&
+		   is_additive(uses, var->varattno);
 }
 
 static bool uses_walker(Node *node, Uses *uses)
@@ -142,7 +167,7 @@ static bool uses_walker(Node *node, Uses *uses)
 		Var *var = (Var *) node;
 
 		if (var->varlevelsup != 0 || var->varno != uses->varno || var->varattno < BUCKET ||
-			!(var->varattno == BUCKET ? uses->allows_bucket : is_key(uses->view, var->varattno)))
+			!(var->varattno == BUCKET ? uses->allows_bucket : is_key(uses, var->varattno)))
 			uses->more = true;
 		return uses->more;
 	}
@@ -268,7 +293,7 @@ static bool is_known(Node *expression, Uses *uses)
 /* Takes the rows of days where only sums are asked for. */
 static void choose_days(Query *query, RangeTblEntry *entry, RangeTblEntry *merged, int varno)
 {
-	Uses uses = {.varno = varno, .view = entry->relid, .shown = entry->subquery, .allows_sums = true};
+	Uses uses = {.varno = varno, .shown = entry->subquery, .merged = merged->subquery, .allows_sums = true};
 	Oid days;
 
 	if (!(query->hasAggs || query->groupClause || (query->distinctClause && !query->hasWindowFuncs)) ||
@@ -319,7 +344,7 @@ static Node *compared(Var *bucket, Oid operator_family, StrategyNumber strategy,
 /* Bounds the bucket where the rows that are first or last by it are asked for. */
 static void bound_bucket(Query *query, RangeTblEntry *entry, RangeTblEntry *merged, int varno)
 {
-	Uses uses = {.varno = varno, .view = entry->relid, .shown = entry->subquery, .allows_bucket = true};
+	Uses uses = {.varno = varno, .shown = entry->subquery, .merged = merged->subquery, .allows_bucket = true};
 	TypeCacheEntry *type;
 	int64 rows = rows_asked(query);
 	char *name, *batch;

@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 
 from contract.aggregate import aggregate, merge
-from contract.measures import Count, Measure
+from contract.measures import Count, Measure, decimal_sql
 from contract.measures_of_many import Histogram, Mean
 from contract.measures_of_one import First, Last, Max, Min
 from contract.settings import Settings
@@ -164,6 +164,13 @@ def test_plain_columns_are_what_they_say(owner: Connection) -> None:
         bounds = [-Exactly("Infinity"), Exactly("-0.5"), Exactly(0), Exactly("9.99"), Exactly("Infinity")]
         in_ranges = [sum(low <= fare < high for fare in fares) for low, high in pairwise(bounds)]
         assert [row[f"fares_{place}"] for place in range(4)] == in_ranges
+
+
+@pytest.mark.parametrize("units", [0, 5, -5, 123_456_789_123_456_789, -(10**18) + 1, (1 << 63) - 1])
+@pytest.mark.parametrize("places", [1, 2, 9])
+def test_a_decimal_is_shown_with_all_its_digits(owner: Connection, units: int, places: int) -> None:
+    shown = sql.SQL("SELECT {}").format(sql.SQL(decimal_sql("{0}", places)).format(sql.Literal(str(units))))
+    assert owner.execute(shown).fetchone() == (Exactly(units).scaleb(-places),)
 
 
 def test_a_view_with_them_is_committed_computed_and_merged(database: Settings, reader: Connection) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from datetime import timedelta
 
 import polars as pl
 import pytest
 
+from contract.measures import Count
+from contract.measures_of_one import First, Last, Max, Min
 from contract.settings import Settings
 from contract.views import VIEWS, View, with_rollups
 from serving.database import Connection, connect
-from serving.migrate import MODULE
+from serving.migrate import MODULE, migrate
 from serving.rollback import rollback
 from tests.fixtures.handoff import commit, full_run
 from tests.fixtures.pageviews import events
+from tests.fixtures.views import of_page_views
 
 _SUMS = (
     "sum(views)",
@@ -149,6 +153,41 @@ def test_random_questions_have_the_same_answers_without_the_module(
     # Or nothing was tried.
     assert of_days > 20
     assert bounded > 40
+
+
+@pytest.mark.parametrize(
+    ("question", "of_days"),
+    [
+        ("SELECT first_page, sum(views) FROM {view} GROUP BY first_page", False),
+        ("SELECT sum(views) FROM {view} WHERE last_page <> '/'", False),
+        ("SELECT DISTINCT last_page FROM {view}", False),
+        ("SELECT sum(least), total(greatest) FROM {view}", False),
+        ("SELECT bucket, views FROM {view} WHERE first_page <> '/' ORDER BY bucket DESC LIMIT 3", False),
+        ("SELECT site, sum(views) FROM {view} GROUP BY site", True),
+    ],
+)
+def test_a_measure_that_is_a_text_is_no_key_and_a_least_value_no_sum(
+    database: Settings, question: str, of_days: bool
+) -> None:
+    measures = (
+        Count("views"), First("first_page", of="page"), Last("last_page", of="page"), Min("least", of="bytes_sent"),
+        Max("greatest", of="bytes_sent"),
+    )  # fmt: skip
+    views = (*VIEWS, of_page_views("pages", ("site",), timedelta(hours=1), measures, by_day=True))
+    assert migrate(database, views)
+    frame = events(1, 0, 0, 600, days=5)
+    with connect(database, "speed") as speed, connect(database, "batch") as batch, connect(database, "reader") as reader:
+        commit(speed, frame[:400], views=views)
+        full_run(batch, frame[:400], views=views)
+        commit(speed, frame[400:], views=views)
+        for view in ("pages", "pages_sketches"):
+            asked = question.format(view=view)
+            reader.execute("SET braid.fewer_rows = on")
+            rows, plan = answers(reader, asked)
+            reader.execute("SET braid.fewer_rows = off")
+            whole_rows, whole_plan = answers(reader, asked)
+            assert rows == whole_rows
+            assert (plan.count("date_bin") > whole_plan.count("date_bin")) == of_days
 
 
 def test_a_question_of_somebody_who_is_not_let_into_our_schemas_is_answered_as_ever(

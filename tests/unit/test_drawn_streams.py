@@ -119,3 +119,13 @@ def test_an_event_of_every_type_is_read_without_a_json_decoder_and_left_out_of_t
         ("a", -3, -45.123456, True, "electric, with a basket"), (None, 0, None, False, "classic"),
     ]  # fmt: skip
     assert decoded.events["fare"].to_physical().cast(pl.Int64).to_list() == [-1250, 700]
+
+
+def test_a_number_with_a_sign_is_read_without_a_json_decoder_whatever_else_an_event_has():
+    fields = (Text("id", "", 40), Timestamp("at", ""), Integer("bytes", "", -100, 100))
+    decoder = Decoder(Stream("edits", "One edit", "edits", fields, ("id",), "at", "id"))
+    values = [b'{"id":"e","at":"2026-05-17T10:05:03Z","bytes":%d}' % number for number in (-100, -1, 0, 100)]
+    assert [row["bytes"] for row in read_as_written(decoder, values).values()] == [-100, -1, 0, 100]
+    decoded = decoder.decode(0, range(4), [KAFKA_TIME_MS] * 4, values, compare=True)
+    assert decoded.follows.all()
+    assert write(decoded.events, form_of(decoder.stream).fields).to_list() == values

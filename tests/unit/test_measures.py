@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal as Exactly
 from typing import Any
@@ -15,11 +16,13 @@ from hypothesis import strategies as st
 from contract.aggregate import aggregate, columns_read, merge
 from contract.errors import CatalogueError
 from contract.fields import Decimal
-from contract.measures import Count, Distinct, Measure, Quantiles, Seen, Sum
+from contract.keys import Range
+from contract.measures import Count, Distinct, Measure, Quantiles, Seen, Sum, decimal_sql
 from contract.measures_of_many import Histogram, Mean
 from contract.measures_of_one import First, Min
 from contract.measures_refused import TDigest, TopK
 from contract.stream import Stream
+from contract.streams.page_views import PAGE_VIEWS
 from contract.view import View
 from tests.fixtures.measured import bits, measured
 from tests.fixtures.trips import FIELDS, HOUR, ROWS, TRIPS, VIEW, frame, stream
@@ -87,6 +90,11 @@ def test_columns_of_records_are_read_only_for_what_is_first_or_last():
         (Histogram("x", of="kind", bounds=(1,)), "kind is no number"),
         (Histogram("x", of="fare", bounds=("0.001",)), "a bound has more decimal places than fare, which has 2"),
         (Histogram("x", of="floor", bounds=(0.5,)), "a bound has more decimal places than floor, which has 0"),
+        (Histogram("x", of="huge", bounds=(10**19,)), "a bound is beyond 64 bits in the smallest unit of huge"),
+        (Histogram("x", of="fare", bounds=(10**17,)), "a bound is beyond 64 bits in the smallest unit of fare"),
+        (Count("x", where=pl.col("floor")), "its condition is not true or false of each event by itself"),
+        (Count("x", where=pl.col("floor").max() > 1), "its condition is not true or false of each event by itself"),
+        (Count("x", where=pl.col("note") > 1), "its condition cannot be asked: cannot compare string with numeric"),
         (First("x", of="nothing"), "measure x: nothing is no field of stream trips"),
         (Count("x", where=pl.col("nothing") > 1), "nothing is no field of stream trips"),
     ],
@@ -107,6 +115,9 @@ def test_a_measure_that_cannot_be_exact_is_refused(measure: Measure, complaint: 
         (lambda: TDigest("latency", of="ms"), "measure latency: a t-digest's centroids depend on the order.*Quantiles"),
         (lambda: Histogram("x", of="floor", bounds=(2, 1)), r"measure x: \(2, 1\) are not up to 64 bounds that rise"),
         (lambda: Histogram("x", of="floor", bounds=()), "are not up to 64 bounds that rise"),
+        (lambda: Histogram("x", of="load", bounds=(float("nan"),)), "are not up to 64 bounds that rise"),
+        (lambda: Histogram("x", of="load", bounds=(0.0, float("inf"))), "are not up to 64 bounds that rise"),
+        (lambda: Histogram("x", of="fare", bounds=("much",)), "are not up to 64 bounds that rise"),
     ],
 )
 def test_what_no_view_can_have_is_refused_with_what_to_use(declare: Any, complaint: str):
@@ -136,6 +147,52 @@ def test_keys_are_derived_from_any_type_of_field():
     assert aggregate(events, trips.views)["trips"].select(keys).rows() == [
         ("", "", "05", "", ""), ("3", "9.99", "05", "1", "false"), ("below", "0", "05", "7", "true"),
     ]  # fmt: skip
+
+
+def test_bounds_are_compared_exactly():
+    above = 2**53 + 1  # no double is that
+    ranges = {
+        "of_huge": Range("of_huge", "huge", (above,)),
+        "of_fare": Range("of_fare", "fare", ("9.985", 9.99)),
+    }
+    trips = replace(stream(Count("trips")), derived=tuple(ranges.values()), views=())
+    trips = replace(trips, views=(View("trips", tuple(ranges), HOUR, (Count("trips"),)),))
+    at = datetime(2026, 5, 17, tzinfo=UTC)
+    rows = [
+        {"at": at, "fare": Exactly(fare), "huge": huge}
+        for fare, huge in (("9.98", above), ("9.99", above - 1), ("-100", above + 1))
+    ]
+    assert aggregate(frame(rows), trips.views)["trips"].select(*ranges).rows() == [
+        (str(above), "below"), ("below", "9.99"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (pl.col("floor").is_in([1, 2, 3, 4]), pl.col("floor").is_in([1, 2, 9, 4])),
+        (pl.col("floor").is_in(pl.Series([1])), pl.col("floor").is_in(pl.Series([2]))),
+        (pl.col("floor").is_between(1, 3), pl.col("floor").is_between(1, 3, closed="none")),
+        ((pl.col("floor") + 1).is_between(1, 3), (pl.col("floor") + 1).is_between(1, 3, closed="none")),
+        (pl.col("note").str.contains("."), pl.col("note").str.contains(".", literal=True)),
+    ],
+)
+def test_a_condition_that_changes_makes_another_view(one: pl.Expr, other: pl.Expr):
+    first, again, second = (stream(Count("trips"), Count("x", where=where)).views[0].digest for where in (one, one, other))
+    assert first == again != second
+
+
+def test_a_condition_that_its_words_say_whole_has_the_digest_of_before():
+    # Another one would give the stacks that have such a view new tables.
+    conditions = (pl.col("status") >= 500, ~pl.col("referrer").is_null() & (pl.col("page") != "/"))
+    views = [View("v", ("site",), HOUR, (Count("n"), Count("x", where=where)), stream=PAGE_VIEWS) for where in conditions]
+    assert [view.digest for view in views] == ["d637acba51c13f36", "73a79a9ee26a9d52"]
+
+
+def test_decimals_are_shown_with_all_their_digits():
+    # PostgreSQL rounds 123456789123456789 / 1000000000 to 16 digits, and multiplies exactly.
+    assert decimal_sql("{0}", 9) == "({0}::numeric * 0.000000001)"
+    assert [decimal_sql("x", places) for places in (0, 2)] == ["x", "(x::numeric * 0.01)"]
 
 
 def test_a_type_that_changes_makes_another_view():

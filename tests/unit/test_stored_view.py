@@ -12,7 +12,7 @@ from contract.errors import CatalogueError
 from contract.measures import Count, Sum
 from contract.measures_of_one import Last, Min
 from contract.views import VIEWS, with_rollups
-from serving.schema import script
+from serving.schema import catalogue_sql, script
 from serving.schema_merged import shown_sql
 from serving.stored_view import StoredView, first_versions
 from tests.fixtures.views import of_page_views
@@ -71,6 +71,8 @@ def test_only_measures_that_may_have_no_value_may_be_null():
     [
         ("runs", ("views",), "has something of that name"),
         ("v", ("level",), "the column name level is used"),
+        ("v", ("zone",), "the column name zone is used"),
+        ("v", ("of_speed",), "the column name of_speed is used"),
         ("v", ("keys_digest",), "the column name keys_digest is used"),
         ("v", ("first_offset",), "the column name first_offset is used"),
         ("v", ("views", "batch_views"), "the column name batch_views is used"),
@@ -80,3 +82,21 @@ def test_names_that_the_serving_layer_uses_are_refused(name: str, columns: tuple
     view = of_page_views(name, ("site",), timedelta(hours=1), tuple(map(Count, columns)))
     with pytest.raises(CatalogueError, match=complaint):
         script(first_versions([view]))
+
+
+def test_no_column_has_the_name_of_a_variable_in_whose_place_it_would_stand():
+    variables = set()
+    for function in catalogue_sql(first_versions()).split("CREATE OR REPLACE FUNCTION ")[1:]:
+        head, columns_first, body = function.partition("#variable_conflict use_column")
+        if columns_first and "$function$;" not in head:
+            arguments, declared = head.partition("(")[2].partition(") RETURNS")[0], body.partition("BEGIN")[0]
+            variables |= {argument.split()[0] for argument in arguments.split(", ")}
+            variables |= set(re.findall(r"^    ([a-z_]+) [a-z]", declared, re.MULTILINE))
+    # Where these stand no column of a view is in reach.
+    variables -= {"total", "affected", "enough", "new_rows", "least_rows", "first_bucket", "end_bucket"}
+    variables -= {"ledger_difference", "speed_counted", "false_positive_rate"}
+    assert {"of_run_id", "epochs", "most_rows", "to_epoch"} < variables
+    for name in variables:
+        view = of_page_views("v", ("site",), timedelta(hours=1), (Count("views"), Count(name)))
+        with pytest.raises(CatalogueError, match=f"the column name {name} is used"):
+            catalogue_sql(first_versions([view]))

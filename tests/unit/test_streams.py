@@ -25,6 +25,7 @@ from contract.views import VIEWS, View
 
 HOUR = timedelta(hours=1)
 ID, TIME = Text("id", "its id", 40), Timestamp("at", "when it was")
+X = Integer("x", "a number", -9, 9)
 RIGHT: dict[str, Any] = {
     "name": "trips", "meaning": "One trip", "topic": "trips", "fields": (ID, TIME), "identity": ("id",), "time": "at",
     "key": "id",
@@ -71,6 +72,11 @@ def test_page_views_are_a_stream_of_the_settings_topic():
         ({"derived": (Host("host", "url"),)}, "key host is derived from url, which is no field"),
         ({"derived": (Host("host", "at"),)}, "key host: at is no text"),
         ({"derived": (Range("size", "id", (0, 1)),)}, "key size: id is no number"),
+        ({"derived": (Range("n", "x", (2, 1)),), "fields": (ID, TIME, X)}, r"key n: its bounds, \(2, 1\), do not rise"),
+        ({"derived": (Range("n", "x", (float("nan"),)),), "fields": (ID, TIME, X)}, "key n: .* are not all finite"),
+        ({"derived": (Range("n", "x", ("much",)),), "fields": (ID, TIME, X)}, "key n: its bounds, .*, are not all numbers"),
+        ({"derived": (Range("n", "x", (1e19,)),), "fields": (ID, TIME, X)}, "key n: a bound is beyond 64 bits"),
+        ({"derived": (PartOfTime("hour", "at", "hour", "localtime"),)}, "'localtime' is no time zone"),
         ({"derived": (PartOfTime("hour", "id", "hour"),)}, "key hour: id is no time"),
         ({"derived": (PartOfTime("hour", "at", "hour", "Mars/Base"),)}, "'Mars/Base' is no time zone"),
         ({"derived": (Spelled("is_id", "id"),)}, "key is_id: id is neither a whole number nor"),
@@ -92,8 +98,11 @@ def test_a_wrong_stream_is_refused_at_declaration(changes: dict[str, Any], compl
         (lambda: Text("offset", "", 1), "field offset: bucket, kafka_time, offset, partition, value are columns"),
         (lambda: Text("x", "", 0), "field x: a text has 1 to 65,536 characters at most"),
         (lambda: Text("x", "", 1, path="a..b"), "a path has an empty name"),
+        (lambda: Text("x", "", 1, path='a"'), "a path has an empty name, or one with a character that JSON escapes"),
+        (lambda: Text("x", "", 1, path="a\n"), "a path has an empty name, or one with a character that JSON escapes"),
         (lambda: Text("x", "", 1, path="a" * 65), "a name in its path has more than 64 bytes"),
         (lambda: Integer("x", "", 1, 0), "1 to 0 is no range of 64-bit numbers"),
+        (lambda: Integer("x", "", 0, 1e3), "0 to 1000.0 is no range of 64-bit numbers"),  # type: ignore[arg-type]
         (lambda: Integer("x", "", 0, 1 << 63), "is no range of 64-bit numbers"),
         (lambda: Integer("x", "", -(1 << 63), 0), "is no range of 64-bit numbers"),
         (lambda: Decimal("x", "", 0, "0", "1"), "a decimal has 1 to 9 places"),
