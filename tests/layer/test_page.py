@@ -14,7 +14,7 @@ import pytest
 from contract.errors import BraidError, QueryRefused
 from contract.measures import Count, Distinct
 from contract.settings import Settings
-from contract.views import VIEWS, View
+from contract.views import VIEWS
 from serving.database import Connection, connect
 from serving.handoff import positions
 from serving.migrate import migrate
@@ -24,6 +24,7 @@ from serving.page.scope import RANGES, Scope
 from serving.page.sql_box import LIMIT_S, MOST_BYTES, MOST_ROWS, SqlBox
 from tests.fixtures.cookbook import events, fill
 from tests.fixtures.handoff import commit
+from tests.fixtures.views import of_page_views
 from tests.oracle import host_of
 
 SHOP, ALL = "shop", ""
@@ -94,7 +95,7 @@ def test_referrers_of_another_catalogue_are_those_of_the_view_that_has_them(
 ) -> None:
     monkeypatch.setattr(questions, "VIEWS", VIEWS[:1])
     assert questions.referrer_view() is None
-    view = View(
+    view = of_page_views(
         "origins", ("site", "referrer_host"), timedelta(hours=1), (Count("views"), Distinct("visitors", of="visitor_id"))
     )
     views = (*VIEWS[:1], view)
