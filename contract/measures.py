@@ -212,7 +212,8 @@ class Sum(_Additive):
         return [self.column]
 
     def items(self, events: pl.DataFrame) -> NDArray[np.int64]:
-        numbers = units(events[self.column])
+        column = events[self.column]
+        numbers = (column.to_physical() if self.places else column).cast(pl.Int64)
         return integers(numbers.fill_null(0) if numbers.null_count() else numbers)
 
 
