@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from contract.columns import column_of, integers, texts
 from contract.groups import Groups
-from contract.keys import AsIs, Key
+from contract.keys import Key
 from contract.sketches.hash import hash_texts
 from contract.stream import Stream
 from contract.streams.page_views import PAGE_VIEWS
@@ -82,8 +82,11 @@ def first_of_each(events: pl.DataFrame, stream: Stream = PAGE_VIEWS) -> pl.DataF
 
 def _stream_of(views: Sequence[View]) -> Stream:
     """The one that all are of."""
-    stream, *others = {view.of_stream.name: view.of_stream for view in views}.values()
-    assert not others, f"views of {stream.name} and {others[0].name} are not made of the same events"
+    stream = views[0].of_stream
+    for view in views:
+        # In another process a stream is another object of the same name.
+        is_same = view.stream is stream or view.of_stream.name == stream.name
+        assert is_same, f"views of {stream.name} and {view.of_stream.name} are not made of the same events"
     return stream
 
 
@@ -158,9 +161,7 @@ def _numbered(content: NDArray[np.uint8], bounds: NDArray[np.int64]) -> tuple[ND
 
 def _key_column(key: Key, events: pl.DataFrame) -> _Column:
     column = events[key.field]
-    if isinstance(key, AsIs):
-        return _Texts(column)
-    return _Derived(column, key.derive) if column.dtype == pl.String else _Texts(key.derive(column))
+    return _Derived(column, key.derive) if key.is_of_texts else _Texts(key.derive(column))
 
 
 def aggregate(events: pl.DataFrame, views: Sequence[View] = PAGE_VIEWS.views) -> dict[str, pl.DataFrame]:

@@ -75,16 +75,31 @@ _MICROSECOND, _DAY = timedelta(microseconds=1), timedelta(days=1)
 _MICROSECONDS_PER_MS = 1_000
 
 
-def _in_arrow(schema: pl.Schema) -> pa.Schema:
-    return schema.to_frame().to_arrow(compat_level=pl.CompatLevel.newest()).schema
-
-
-_ARROW_REJECTS = _in_arrow(REJECT_SCHEMA)
-_NO_REJECTS = pl.DataFrame(schema=REJECT_SCHEMA)
-
 Columns = Mapping[str, Any]
 Rows = tuple[NDArray[np.int64], Columns]
 """The positions of some records, and columns of what they hold."""
+
+
+class _Frames:
+    """Frames of one schema."""
+
+    def __init__(self, schema: pl.Schema) -> None:
+        self._schema = schema.to_frame().to_arrow(compat_level=pl.CompatLevel.newest()).schema
+        # Arrow makes an object of each whenever it is asked.
+        self._types = [(field.name, field.type) for field in self._schema]
+
+    def of(self, columns: Columns) -> pl.DataFrame:
+        """The frame of these columns: Arrow's own of the schema's types, or whatever Arrow can make such of."""
+        arrays = [
+            column if isinstance(column := columns[name], pa.Array) else pa.array(column, dtype)
+            for name, dtype in self._types
+        ]
+        # A call of Polars takes as long as a hundred records do, so there is only this one.
+        return pl.DataFrame(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+
+
+_REJECTS = _Frames(REJECT_SCHEMA)
+_NO_REJECTS = pl.DataFrame(schema=REJECT_SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -121,7 +136,7 @@ class Decoder:
         self.fields = tuple(stream.by_name)
         self.schema = pl.Schema({**OF_RECORD, **stream.schema})
         """The columns of events."""
-        self.arrow = _in_arrow(self.schema)
+        self._events = _Frames(self.schema)
         self.event = _struct("Event", stream.members, stream.meaning)
         """What the JSON decoder makes of a value: an object with an attribute for each field, and for each object in it."""
         self.encode: Callable[[msgspec.Struct], bytes] = _encode
@@ -166,28 +181,25 @@ class Decoder:
         offset, kafka_time_ms = records.offsets, records.kafka_times_ms
         latest_us = kafka_time_ms * _MICROSECONDS_PER_MS + MAX_AHEAD // _MICROSECOND
 
-        def frame(schema: pa.Schema, at: NDArray[np.int64], columns: Columns) -> pl.DataFrame:
+        def frame(frames: _Frames, at: NDArray[np.int64], columns: Columns) -> pl.DataFrame:
             of_record = {
                 "partition": np.full(len(at), partition, np.int32),
                 "offset": offset[at],
                 "kafka_time": kafka_time_ms[at],
             }
-            every = {**of_record, **columns}
-            arrays = [pa.array(every[field.name], field.type) for field in schema]
-            # A call of Polars takes as long as a hundred records do, so there is only this one.
-            return pl.DataFrame(pa.RecordBatch.from_arrays(arrays, schema=schema))
+            return frames.of({**of_record, **columns})
 
         at, fields, follows = self.wire_form.read(records.pieces, latest_us, compare)
-        events = frame(self.arrow, at, fields)
+        events = frame(self._events, at, fields)
         if len(at) == len(records):
             return Decoded(events, _NO_REJECTS.clone(), follows)
         others = np.delete(np.arange(len(records)), at)
         (json_at, json_fields), (rejects_at, reasons) = self._read_json(records.values_at(others), latest_us)
         if len(json_at):
             in_order = np.argsort(np.concatenate([at, json_at]))
-            events = pl.concat([events, frame(self.arrow, json_at, json_fields)])[in_order]
+            events = pl.concat([events, frame(self._events, json_at, json_fields)])[in_order]
             follows = np.concatenate([follows, np.zeros(len(json_at), np.bool_)])[in_order]
-        return Decoded(events, frame(_ARROW_REJECTS, rejects_at, reasons), follows)
+        return Decoded(events, frame(_REJECTS, rejects_at, reasons), follows)
 
     def judge(self, values: Sequence[bytes | None], kafka_time_ms: int) -> list[str | tuple[int, str]]:
         """What decode() makes of each value if the broker receives it then: a reject's reason, or an event's identity.
@@ -259,12 +271,15 @@ class Decoder:
         # One by one gives the same and takes longer.
         is_simple = _none_is_exceptional(list(values.values()))
         decode_one: Callable[[Any], Any] = self._decode_simple if is_simple else self._decode_closely
-        for at, value in values.items():
+        time_of, checked_time_us, check = self._time, self._checked_time_us, self._check if self._needs_checks else None
+        # As Python's own numbers, which it compares sooner than numpy's.
+        latest_of_each = latest_us[_positions(values)].tolist()
+        for (at, value), latest in zip(values.items(), latest_of_each, strict=True):
             try:
                 event = decode_one(value)
-                event_us = self._checked_time_us(self._time(event), latest_us[at])
-                if self._needs_checks:
-                    self._check(event)
+                event_us = checked_time_us(time_of(event), latest)
+                if check:
+                    check(event)
                 times_us.append(event_us)
                 events[at] = event
             except (_Rejected, msgspec.DecodeError, UnicodeDecodeError) as error:

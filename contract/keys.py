@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import polars as pl
 
@@ -37,6 +37,9 @@ class Key(ABC):
     _: KW_ONLY
     meaning: str = ""
     """What it says of an event, for the comments of views and columns; a field of the event says it by its name."""
+
+    is_of_texts: ClassVar[bool] = False
+    """Whether it follows from a text, which events share."""
 
     @property
     @abstractmethod
@@ -83,6 +86,8 @@ class AsIs(Key):
 @dataclass(frozen=True)
 class Host(Key):
     """The host name of a URL, in lower case; empty where there is none."""
+
+    is_of_texts: ClassVar[bool] = True
 
     @property
     def max_length(self) -> int:

@@ -19,7 +19,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from contract.columns import column_of, integers, lists, texts, units
+from contract.columns import column_of, integers, lists, texts
 from contract.errors import CatalogueError
 from contract.fields import Decimal, Double, Enumeration, Field, Integer, Text
 from contract.groups import Groups
@@ -238,7 +238,8 @@ class Sum(_Additive):
         return [self.column]
 
     def items(self, events: pl.DataFrame) -> NDArray[np.int64]:
-        numbers = units(events[self.column])
+        column = events[self.column]
+        numbers = (column.to_physical() if self.places else column).cast(pl.Int64)
         return integers(numbers.fill_null(0) if numbers.null_count() else numbers)
 
 

@@ -6,7 +6,7 @@ all; each text is a JSON array: the column's name, its type, its path and its de
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import polars as pl
@@ -50,10 +50,10 @@ def column_in(text: str) -> str:
     return _in_form_2(text)[0] if text.startswith("[") else text
 
 
-def fields_in(texts: Sequence[str], schema: pl.Schema) -> tuple[list[Field], bool]:
+def fields_in(texts: Sequence[str], types: Mapping[str, type[pl.DataType]]) -> tuple[list[Field], bool]:
     """What a form's texts say of columns of these types, as fields without limits, and whether they are of form 1."""
     if not any(text.startswith("[") for text in texts):
-        return [_field(name, _TYPE_OF_COLUMN[schema[name].base_type()], (name,), 0) for name in texts], True
+        return [_field(name, _TYPE_OF_COLUMN[types[name]], (name,), 0) for name in texts], True
     return [_field(*_in_form_2(text)) for text in texts], False
 
 

@@ -50,6 +50,8 @@ KINDS: dict[type[Field], int] = {
     Boolean: BOOLEAN,
 }
 QUOTED = (TEXT, CHOICE, TIME)
+# Where the loop writes what is of these kinds; all else is among the integers.
+_TEXTS, _FLOATS = (TEXT, CHOICE), (FLOAT, DOUBLE)
 
 
 @dataclass(frozen=True)
@@ -120,16 +122,40 @@ def table_of(steps: Sequence[Step], time: str = "") -> NDArray[np.void]:
     return table
 
 
+@dataclass(frozen=True)
+class _Column:
+    """How a field's column in Arrow is made of what the loop writes of it."""
+
+    name: str
+    kind: int
+    dtype: pa.DataType
+    is_optional: bool
+
+    def of(self, items: NDArray[Any], present: NDArray[np.bool_], texts: Sequence[pa.Buffer]) -> pa.Array:
+        """The column of these items, one a row; no byte of a text longer than 12 is copied."""
+        if self.kind == BOOLEAN:
+            items = np.packbits(items.astype(np.bool_), bitorder="little")
+        elif self.kind == DECIMAL:
+            # Arrow's have 128 bits.
+            items = np.stack([items, items >> 63], axis=1)
+        elif self.kind == INTEGER:
+            items = items.astype(self.dtype.to_pandas_dtype(), copy=False)
+        validity = pa.py_buffer(np.packbits(present, bitorder="little")) if self.is_optional else None
+        further = texts if self.kind in _TEXTS else ()
+        return pa.Array.from_buffers(self.dtype, len(present), [validity, pa.py_buffer(items), *further])
+
+
 class WireForm:
     """Reads records of one stream."""
 
     def __init__(self, stream: Stream, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         steps = steps_of(stream.members, is_of_first_form(stream))
-        self._fields = [step.field for step in steps if step.field is not None]
         schema = stream.schema.to_frame().to_arrow(compat_level=pl.CompatLevel.newest()).schema
-        self._types = dict(zip(schema.names, schema.types, strict=True))
-        choices = [choice.encode() for each in self._fields if isinstance(each, Enumeration) for choice in each.choices]
+        types = dict(zip(schema.names, schema.types, strict=True))
+        fields = [(step.kind, step.field) for step in steps if step.field is not None]
+        self._columns = [_Column(each.name, kind, types[each.name], each.optional) for kind, each in fields]
+        choices = [choice.encode() for _, each in fields if isinstance(each, Enumeration) for choice in each.choices]
         longest = -max(len(step.before) for step in steps) // WORD_BYTES * -WORD_BYTES
         # Only form 1 has no number with a sign.
         self._read = read_plain_records if is_of_first_form(stream) else read_records
@@ -137,7 +163,8 @@ class WireForm:
             table_of(steps, stream.time),
             _words(step.before.ljust(longest, b"\0") for step in steps),
             _words((b"\xff" * len(step.before)).ljust(longest, b"\0") for step in steps),
-            np.frombuffer(b"".join(choices), np.uint8),
+            # Numba takes longer to know the type of an array that nobody may write to.
+            np.array(bytearray(b"".join(choices)), np.uint8),
             np.array([0, *accumulate(map(len, choices))]),
         )
         assert longest + READ_AHEAD <= PADDING_BYTES
@@ -153,7 +180,7 @@ class WireForm:
         """
         count = sum(map(len, pieces))
         assert len(latest_us) == count
-        shape = (len(self._fields), count)
+        shape = (len(self._columns), count)
         positions, present = np.empty(count, np.int64), np.empty(shape, np.bool_)
         follows = np.empty(count, np.bool_)
         views, integers, floats = np.empty((*shape, 2), np.uint64), np.empty(shape, np.int64), np.empty(shape, np.float64)
@@ -179,39 +206,12 @@ class WireForm:
                 follows,
             )
             first += len(piece)
-        texts = [piece.text for piece in pieces]
+        texts = [pa.py_buffer(piece.text) for piece in pieces]
         fields = {}
-        for number, field in enumerate(self._fields):
-            of_field = present[number, :rows], views[number, :rows], integers[number, :rows], floats[number, :rows]
-            fields[field.name] = _column(field, self._types[field.name], *of_field, texts)
+        for number, column in enumerate(self._columns):
+            items = views if column.kind in _TEXTS else floats if column.kind in _FLOATS else integers
+            fields[column.name] = column.of(items[number, :rows], present[number, :rows], texts)
         return positions[:rows], fields, follows[:rows]
-
-
-def _column(
-    field: Field,
-    dtype: pa.DataType,
-    present: NDArray[np.bool_],
-    views: NDArray[np.uint64],
-    integers: NDArray[np.int64],
-    floats: NDArray[np.float64],
-    texts: Sequence[NDArray[np.uint8]],
-) -> pa.Array:
-    """The loop's output of a field as Arrow's column; no byte of a text longer than 12 is copied."""
-    items: list[NDArray[Any]]
-    match field:
-        case Text() | Enumeration():
-            items = [views, *texts]
-        case Double():
-            items = [floats]
-        case Boolean():
-            items = [np.packbits(integers.astype(np.bool_), bitorder="little")]
-        case Decimal():
-            # Arrow's have 128 bits.
-            items = [np.stack([integers, integers >> 63], axis=1)]
-        case _:
-            items = [integers.astype(f"i{dtype.bit_width // 8}", copy=False)]
-    validity = pa.py_buffer(np.packbits(present, bitorder="little")) if field.optional else None
-    return pa.Array.from_buffers(dtype, len(present), [validity, *map(pa.py_buffer, items)])
 
 
 def _words(texts: Iterable[bytes]) -> NDArray[np.uint64]:

@@ -11,7 +11,9 @@ names the columns, one text each, in the order in which they are written: contra
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -31,6 +33,15 @@ from contract.wire import Step, steps_of, table_of
 _SPACE, _QUOTE, _BACKSLASH = b' "\\'
 
 
+class _Form(NamedTuple):
+    """The steps through an event, as they are and as the loop knows them, and the bytes before each, with their bounds."""
+
+    steps: list[Step]
+    table: NDArray[np.void]
+    befores: NDArray[np.uint8]
+    before_bounds: NDArray[np.int64]
+
+
 def encode_all(events: pl.DataFrame, decoder: Decoder = EVENTS) -> list[bytes]:
     """The wire form of each event; the frame has at least the fields' own columns of the decoder's schema."""
     written = write(events, form_of(decoder.stream).fields)
@@ -45,9 +56,9 @@ def write(events: pl.DataFrame, fields: Sequence[str]) -> pl.Series:
 
     Empty if a number in it is no short decimal.
     """
-    known, is_first_form = fields_in(fields, events.schema)
-    steps = steps_of(members_of(known), is_first_form)
-    befores = [step.before for step in steps]
+    types = tuple((name, dtype.base_type()) for name, dtype in events.schema.items())
+    form = _form(tuple(fields), types)
+    steps = form.steps
     shape = (len(steps), len(events))
     present, numbers, doubles = np.ones(shape, np.bool_), np.zeros(shape, np.int64), np.zeros(shape, np.float64)
     bounds = np.zeros((len(steps), len(events) + 1), np.int64)
@@ -73,12 +84,21 @@ def write(events: pl.DataFrame, fields: Sequence[str]) -> pl.Series:
     _mark_objects(steps, present)
     content = np.concatenate(contents) if contents else np.zeros(0, np.uint8)
     escapes = int(np.count_nonzero((content < _SPACE) | (content == _QUOTE) | (content == _BACKSLASH)))
-    most_added = sum(map(len, befores)) + len(steps) * MOST_ADDED_BYTES + 1
+    most_added = len(form.befores) + len(steps) * MOST_ADDED_BYTES + 1
     room = content_bytes + escapes * (MOST_ESCAPE_BYTES - 1) + len(events) * most_added
     out, ends = np.empty(room, np.uint8), np.zeros(len(events) + 1, np.int64)
-    table = table_of(steps), np.frombuffer(b"".join(befores), np.uint8), np.array([0, *accumulate(map(len, befores))])
-    size = write_records(*table, content, bounds, present, numbers, doubles, out, ends)
+    size = write_records(form.table, form.befores, form.before_bounds, content, bounds, present, numbers, doubles, out, ends)
     return column_of("value", pa.large_binary(), out[:size], ends)
+
+
+@cache
+def _form(texts: tuple[str, ...], types: tuple[tuple[str, type[pl.DataType]], ...]) -> _Form:
+    """What the texts of a ValueForm say of columns of these types: to work it out takes as long as to write 200 events."""
+    fields, is_first_form = fields_in(texts, dict(types))
+    steps = steps_of(members_of(fields), is_first_form)
+    befores = [step.before for step in steps]
+    bounds = np.array([0, *accumulate(map(len, befores))])
+    return _Form(steps, table_of(steps), np.frombuffer(b"".join(befores), np.uint8), bounds)
 
 
 def _whole_numbers(field: Field, column: pl.Series) -> NDArray[np.int64]:

@@ -21,6 +21,8 @@ from contract.sketches.hll import EMPTY, FULL, HEADER_BYTES, LOG2M, MAX_RANK, RE
 _WORD_BITS = 64
 _BYTE_BITS = 8
 _ONE = np.uint64(1)
+# Without a sign, as indices are: of one that may be negative it is asked whether it counts from the end.
+_WORD_SHIFT, _IN_WORD, _RANK_BITS, _RANK = map(np.uint64, (_WORD_BITS.bit_length() - 1, _WORD_BITS - 1, REGWIDTH, MAX_RANK))
 # Eight ranks fill as many bytes as one has bits.
 _RANKS = 8
 
@@ -56,13 +58,13 @@ def loops_of(log2m: int) -> Loops:
             entries[row] = np.int64(hashes[row] & np.uint64(registers - 1)) << REGWIDTH | rank if rest else 0
         return entries
 
-    @compiled(void(uint8[::1], uint64[::1], int64), of_size)
-    def fill(ranks: NDArray[np.uint8], filled: NDArray[np.uint64], entry: np.int64) -> None:
+    @compiled(void(uint8[::1], uint64[::1], uint64), of_size)
+    def fill(ranks: NDArray[np.uint8], filled: NDArray[np.uint64], entry: np.uint64) -> None:
         """Ranks by register, and a bit for each one that is filled."""
         if entry:
-            register = entry >> REGWIDTH
-            ranks[register] = max(ranks[register], entry & MAX_RANK)
-            filled[register // _WORD_BITS] |= _ONE << np.uint64(register % _WORD_BITS)
+            register = entry >> _RANK_BITS
+            ranks[register] = max(ranks[register], entry & _RANK)
+            filled[register >> _WORD_SHIFT] |= _ONE << (register & _IN_WORD)
 
     @compiled(boolean(uint8[::1], uint64[::1], read_only(uint8), int64, int64), of_size)
     def fill_all(
@@ -85,7 +87,7 @@ def loops_of(log2m: int) -> Loops:
                     bits -= entry_bits
                     entry = packed >> bits & entry_mask
                     packed &= (1 << bits) - 1
-                    fill(ranks, filled, entry)
+                    fill(ranks, filled, np.uint64(entry))
             return True
         if kind == full and length == full_bytes:
             for register in range(0, registers, _RANKS):
@@ -96,7 +98,7 @@ def loops_of(log2m: int) -> Loops:
                 for place in range(_RANKS):
                     rank = packed >> REGWIDTH * (_RANKS - 1 - place) & MAX_RANK
                     if rank:
-                        fill(ranks, filled, register + place << REGWIDTH | rank)
+                        fill(ranks, filled, np.uint64(register + place << REGWIDTH | rank))
             return True
         return False
 
@@ -106,47 +108,46 @@ def loops_of(log2m: int) -> Loops:
 
         Until it is known how many are filled, the sketch is written as a sparse one, which may be longer.
         """
-        start = at
-        at += HEADER_BYTES
+        body = to = np.uint64(at + HEADER_BYTES)
         count = 0
         packed, bits = np.int64(0), 0
         for word in range(len(filled)):
             left = filled[word]
             while left:
-                register = word * _WORD_BITS + trailing_zeros(left)
-                entry = register << REGWIDTH | np.int64(ranks[register])
+                register = np.uint64(word * _WORD_BITS + trailing_zeros(left))
+                entry = np.int64(register) << REGWIDTH | np.int64(ranks[register])
                 if is_of_bytes:
                     for place in range(most_entry_bytes - 1, -1, -1):
-                        sketches[at] = entry >> _BYTE_BITS * place & 0xFF
-                        at += 1
+                        sketches[to] = entry >> _BYTE_BITS * place & 0xFF
+                        to += _ONE
                 else:
                     packed, bits = packed << entry_bits | entry, bits + entry_bits
                     while bits >= _BYTE_BITS:
                         bits -= _BYTE_BITS
-                        sketches[at] = packed >> bits & 0xFF
+                        sketches[to] = packed >> bits & 0xFF
                         packed &= (1 << bits) - 1
-                        at += 1
+                        to += _ONE
                 count += 1
                 left &= left - _ONE
         if bits:
-            sketches[at] = packed << _BYTE_BITS - bits & 0xFF
-            at += 1
+            sketches[to] = packed << _BYTE_BITS - bits & 0xFF
+            to += _ONE
         kind = sparse if count else empty
         if count >= limit:
             kind = full
-            at = start + HEADER_BYTES
-            for register in range(0, registers, _RANKS):
+            to = body
+            for first in range(0, registers, _RANKS):
                 packed = np.int64(0)
                 for place in range(_RANKS):
-                    packed = packed << REGWIDTH | np.int64(ranks[register + place])
+                    packed = packed << REGWIDTH | np.int64(ranks[first + place])
                 for place in range(REGWIDTH - 1, -1, -1):
-                    sketches[at] = packed >> 8 * place & 0xFF
-                    at += 1
+                    sketches[to] = packed >> 8 * place & 0xFF
+                    to += _ONE
         for place in range(HEADER_BYTES):
-            sketches[start + place] = kind >> 8 * (HEADER_BYTES - 1 - place) & 0xFF
+            sketches[np.uint64(at + place)] = kind >> 8 * (HEADER_BYTES - 1 - place) & 0xFF
         ranks[:] = 0
         filled[:] = 0
-        return at
+        return np.int64(to)
 
     @compiled(pair(uint8[::1], int64[::1])(read_only(uint32), read_only(int64), read_only(int64)), of_size)
     def fold(
@@ -157,7 +158,7 @@ def loops_of(log2m: int) -> Loops:
         offsets = np.zeros(len(bounds), np.int64)
         for group in range(len(bounds) - 1):
             for place in range(bounds[group], bounds[group + 1]):
-                fill(ranks, filled, np.int64(entries[rows[place]]))
+                fill(ranks, filled, np.uint64(entries[rows[place]]))
             offsets[group + 1] = write(ranks, filled, sketches, offsets[group])
         return sketches[: offsets[-1]].copy(), offsets
 

@@ -2,6 +2,9 @@
 
 Bounds. Every record is followed by a byte 0, and the buffer ends with READ_AHEAD bytes more than the longest name has.
 A record's cursor moves only over bytes that were found to be right, and 0 never is, so it stops there at the latest.
+
+Of an index that may be negative it is asked each time whether it counts from the end, which takes a tenth of the time. So
+what is read and written most is at numbers without a sign, or at constants within a slice.
 """
 
 from __future__ import annotations
@@ -27,8 +30,8 @@ STEP = np.dtype(
         ("before_bytes", np.int64),
         ("required", np.bool_),
         ("is_of_record", np.bool_),  # the event's own time, which the record limits
-        ("column", np.int64),
-        ("column_after", np.int64),  # of an object, the first behind those of its fields
+        ("column", np.uint64),
+        ("column_after", np.uint64),  # of an object, the first behind those of its fields
         ("steps_within", np.int64),  # of an object
         ("least", np.float64),  # of a text's bytes, of a number with a fraction
         ("most", np.float64),
@@ -60,7 +63,7 @@ _NOWHERE = -1
 _WHOLE_SECONDS_BYTES = len("YYYY-MM-DDThh:mm:ss")
 _LONGEST_WRITTEN = 32  # more than a number is
 
-_ONE, _U7, _U32, _U56 = map(np.uint64, (1, 7, 32, 56))
+_ONE, _U7, _U8, _U32, _U56 = map(np.uint64, (1, 7, 8, 32, 56))
 # What makes a comma in a word's first byte an opening brace.
 _NOTHING, _OPENS = np.uint64(0), np.uint64(ord(",") ^ ord("{"))
 _TRUE, _FALSE = (np.uint64(int.from_bytes(word, "little")) for word in (b"true", b"false"))
@@ -83,8 +86,8 @@ def _first_bytes(word: np.uint64, count: int) -> np.uint64:
     return word & ((_ONE << (bits >> _ONE) << (bits - (bits >> _ONE))) - _ONE)
 
 
-@compiled(_PAIR(_WORDS, types.int64))
-def _text_end(words: NDArray[np.uint64], at: int) -> tuple[int, int]:
+@compiled(_PAIR(_WORDS, types.uint64))
+def _text_end(words: NDArray[np.uint64], at: np.uint64) -> tuple[int, int]:
     """Where the first quote, backslash or control character is; not 0 if there may be bytes other than ASCII before it."""
     seen = np.uint64(0)
     while True:
@@ -96,12 +99,12 @@ def _text_end(words: NDArray[np.uint64], at: int) -> tuple[int, int]:
         if found:
             lowest = found & (~found + _ONE)
             bytes_before = ((lowest >> _U7) - _ONE & _EACH) * _EACH >> _U56
-            return at + int(bytes_before), int((seen & _HIGH_BITS) >> _U7)
-        at += WORD_BYTES
+            return int(at + bytes_before), int((seen & _HIGH_BITS) >> _U7)
+        at += _U8
 
 
-@compiled(_TRIPLE(_BYTES, types.int64))
-def _digits(text: NDArray[np.uint8], at: int) -> tuple[int, int, int]:
+@compiled(_TRIPLE(_BYTES, types.uint64))
+def _digits(text: NDArray[np.uint8], at: np.uint64) -> tuple[int, int, int]:
     """The digits of a JSON number without a sign as one integer, how many are after the point, and where it ends.
 
     It ends nowhere if it has an exponent or too many digits, or is none.
@@ -109,20 +112,21 @@ def _digits(text: NDArray[np.uint8], at: int) -> tuple[int, int, int]:
     first, digits = at, 0
     while _ZERO <= text[at] < _ZERO + 10:
         digits = digits * 10 + text[at] - _ZERO
-        at += 1
-    count = at - first
+        at += _ONE
+    count = np.int64(at - first)
     if count == 0 or count > _MOST_DIGITS or (count > 1 and text[first] == _ZERO):
         return 0, 0, _NOWHERE
     if text[at] != _POINT:
-        return digits, 0, at
-    at += 1
+        return digits, 0, int(at)
+    at += _ONE
     first = at
     while _ZERO <= text[at] < _ZERO + 10:
         digits = digits * 10 + text[at] - _ZERO
-        at += 1
-    if at == first or count + at - first > _MOST_DIGITS:
+        at += _ONE
+    places = np.int64(at - first)
+    if places == 0 or count + places > _MOST_DIGITS:
         return 0, 0, _NOWHERE
-    return digits, at - first, at
+    return digits, int(places), int(at)
 
 
 @compiled(types.int64(_BYTES, types.int64))
@@ -133,31 +137,31 @@ def _two_digits(text: NDArray[np.uint8], at: int) -> int:
 
 
 @compiled(_PAIR(_BYTES, types.int64))
-def _time(text: NDArray[np.uint8], at: int) -> tuple[int, int]:
+def _time(text: NDArray[np.uint8], first: int) -> tuple[int, int]:
     """Microseconds since 1970 of `YYYY-MM-DDThh:mm:ss[.f](Z|±hh:mm)` with up to six digits f, and where it ends.
 
     It ends nowhere if it is of another form, has no such date or begins before 1970.
     """
-    if not (text[at + 4] == text[at + 7] == _MINUS and text[at + 10] == _T and text[at + 13] == text[at + 16] == _COLON):
+    text = text[first:]
+    if not (text[4] == text[7] == _MINUS and text[10] == _T and text[13] == text[16] == _COLON):
         return 0, _NOWHERE
-    year = _two_digits(text, at) * 100 + _two_digits(text, at + 2)
-    month, day = _two_digits(text, at + 5), _two_digits(text, at + 8)
-    hour, minute, second = _two_digits(text, at + 11), _two_digits(text, at + 14), _two_digits(text, at + 17)
+    year = _two_digits(text, 0) * 100 + _two_digits(text, 2)
+    month, day = _two_digits(text, 5), _two_digits(text, 8)
+    hour, minute, second = _two_digits(text, 11), _two_digits(text, 14), _two_digits(text, 17)
     if not (1970 <= year <= _LAST_YEAR and 1 <= month <= 12 and hour < 24 and minute < 60 and second < 60):
         return 0, _NOWHERE
     if not 1 <= day <= days_of(year, month):
         return 0, _NOWHERE
     days = days_until(year) + days_before(year, month) + day - 1
-    at += _WHOLE_SECONDS_BYTES
-    fraction = 0
+    at, fraction = _WHOLE_SECONDS_BYTES, 0
     if text[at] == _POINT:
         at += 1
-        unit, first = _MICROSECONDS, at
-        while _ZERO <= text[at] < _ZERO + 10 and at < first + _MOST_FRACTION_DIGITS:
+        unit = _MICROSECONDS
+        while _ZERO <= text[at] < _ZERO + 10 and at <= _WHOLE_SECONDS_BYTES + _MOST_FRACTION_DIGITS:
             unit //= 10
             fraction += (text[at] - _ZERO) * unit
             at += 1
-        if at == first:
+        if unit == _MICROSECONDS:
             return 0, _NOWHERE
     sign = text[at]
     at += 1
@@ -168,7 +172,7 @@ def _time(text: NDArray[np.uint8], at: int) -> tuple[int, int]:
         east = hours * 60 + minutes
         minute -= east if sign == _PLUS else -east
         at += 5
-    return (((days * 24 + hour) * 60 + minute) * 60 + second) * _MICROSECONDS + fraction, at
+    return (((days * 24 + hour) * 60 + minute) * 60 + second) * _MICROSECONDS + fraction, first + at
 
 
 @compiled(types.boolean(_BYTES, types.int64, types.int64))
@@ -197,17 +201,17 @@ def _is_utf8(text: NDArray[np.uint8], at: int, after: int) -> bool:
     return True
 
 
-@compiled(_VIEW(_WORDS, types.int64, types.int64, types.int64))
-def _view(words: NDArray[np.uint64], at: int, length: int, buffer: int) -> tuple[np.uint64, np.uint64]:
+@compiled(_VIEW(_WORDS, types.uint64, types.int64, types.int64))
+def _view(words: NDArray[np.uint64], at: np.uint64, length: int, buffer: int) -> tuple[np.uint64, np.uint64]:
     """A text in Arrow's string_view: its length, then all bytes of a short one, or the first four and where the text is.
 
     https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout
     """
     first = words[at]
     if length > INLINE_BYTES:
-        return np.uint64(length) | first << _U32, np.uint64(buffer) | np.uint64(at) << _U32
+        return np.uint64(length) | first << _U32, np.uint64(buffer) | at << _U32
     first = _first_bytes(first, min(length, WORD_BYTES))
-    rest = _first_bytes(words[at + WORD_BYTES], max(length - WORD_BYTES, 0))
+    rest = _first_bytes(words[at + _U8], max(length - WORD_BYTES, 0))
     return np.uint64(length) | first << _U32, first >> _U32 | rest << _U32
 
 
@@ -215,8 +219,9 @@ def _view(words: NDArray[np.uint64], at: int, length: int, buffer: int) -> tuple
 def _is(text: NDArray[np.uint8], at: int, after: int, written: NDArray[np.uint8], length: int) -> bool:
     """Whether the bytes from `at` to `after` are those that were written."""
     same = after - at == length
+    text = text[at:after]
     for place in range(length if same else 0):
-        same &= text[at + place] == written[place]
+        same &= text[place] == written[place]
     return same
 
 
@@ -306,6 +311,8 @@ def _reader(any_kind: bool) -> Callable[..., int]:
                     continue
                 step = steps[place]
                 kind = step.kind
+                # Without objects each step is a field's.
+                column = step.column if any_kind else np.uint64(place)
                 if any_kind and kind == END:
                     # An object without members is not written.
                     good = text[at] == _BRACE and opens == _NOTHING
@@ -315,7 +322,8 @@ def _reader(any_kind: bool) -> Callable[..., int]:
                     continue
                 first, there = opens, True
                 for word in range(befores.shape[1]):
-                    there &= (words[at + word * WORD_BYTES] ^ befores[place, word] ^ first) & masks[place, word] == 0
+                    read = words[np.uint64(at + word * WORD_BYTES)]
+                    there &= (read ^ befores[place, word] ^ first) & masks[place, word] == 0
                     first = _NOTHING
                 if not there:
                     good = not step.required
@@ -323,38 +331,37 @@ def _reader(any_kind: bool) -> Callable[..., int]:
                         break
                     # What is under a null is nobody's, but it must not be whatever was in memory.
                     if any_kind and kind == OBJECT:
-                        for column in range(step.column, step.column_after):
-                            present[column, row] = False
-                            views[column, row, 0] = views[column, row, 1] = 0
-                            integers[column, row] = 0
-                            floats[column, row] = 0
+                        for within in range(column, step.column_after):
+                            present[within, row] = False
+                            views[within, row, 0] = views[within, row, 1] = 0
+                            integers[within, row] = 0
+                            floats[within, row] = 0
                         skipped = place + step.steps_within + 1
                         continue
-                    present[step.column, row] = False
+                    present[column, row] = False
                     if kind in (TEXT, CHOICE):
-                        views[step.column, row, 0] = views[step.column, row, 1] = 0
+                        views[column, row, 0] = views[column, row, 1] = 0
                     elif kind in (FLOAT, DOUBLE):
-                        floats[step.column, row] = 0
+                        floats[column, row] = 0
                     else:
-                        integers[step.column, row] = 0
+                        integers[column, row] = 0
                     continue
                 at += step.before_bytes
                 if any_kind and kind == OBJECT:
                     opens = _OPENS
                     continue
-                column = step.column
                 present[column, row] = True
                 opens = _NOTHING
                 if kind == TEXT:
                     end, other = _text_end(words, at)
                     may_be_other_than_ascii |= other
-                    good = text[end] == _QUOTE and step.least <= end - at <= step.most
+                    good = text[np.uint64(end)] == _QUOTE and step.least <= end - at <= step.most
                     views[column, row, 0], views[column, row, 1] = _view(words, at, end - at, buffer)
                     at = end + 1
                 elif kind == TIME:
                     time, end = _time(text, at)
                     latest = latest_us[record] if step.is_of_record else _LAST_US
-                    good = end != _NOWHERE and text[end] == _QUOTE and 0 <= time <= latest
+                    good = end != _NOWHERE and text[np.uint64(end)] == _QUOTE and 0 <= time <= latest
                     integers[column, row] = time
                     if same and good:
                         length = put_fraction(time % _MICROSECONDS, written, 0)

@@ -37,7 +37,8 @@ def _put_text(content: NDArray[np.uint8], first: int, after: int, out: NDArray[n
     """Write a text without the quotes around it; returns where it ends."""
     plain = first
     for place in range(first, after):
-        byte = content[place]
+        # As in put(): each byte is looked at.
+        byte = content[np.uint64(place)]
         if byte >= _SPACE and byte != _QUOTE and byte != _BACKSLASH:
             continue
         at = put(content, plain, place, out, at)

@@ -39,7 +39,8 @@ def put(source: NDArray[np.uint8], first: int, after: int, out: NDArray[np.uint8
 def put_digits(number: int, digits: int, out: NDArray[np.uint8], at: int) -> int:
     """Write the last digits of a number."""
     for place in range(digits - 1, -1, -1):
-        out[at + place] = _ZERO + number % 10
+        # As in put().
+        out[np.uint64(at + place)] = _ZERO + number % 10
         number //= 10
     return at + digits
 
