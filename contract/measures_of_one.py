@@ -5,7 +5,6 @@ Where no event has a value there is none, NULL. The merge chooses between values
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, LiteralString, Self
 
@@ -41,6 +40,9 @@ class _OfOne(Measure):
     places: int = 0
     """Its decimal places, likewise."""
 
+    kinds: ClassVar[tuple[str, ...]]
+    """The types of columns that it may be of."""
+
     @property
     def nullable(self) -> bool:
         return True
@@ -55,19 +57,14 @@ class _OfOne(Measure):
         self.require(type(of).__name__ in self.kinds, f"{self.of} is none of {', '.join(self.kinds)}")
         return replace(self, kind=type(of).__name__, places=of.places if isinstance(of, Decimal) else 0)
 
-    @property
-    @abstractmethod
-    def kinds(self) -> tuple[str, ...]:
-        """The types of columns that it may be of."""
-
 
 @dataclass(frozen=True)
 class _Extreme(_OfOne):
-    """Of numbers and times."""
+    """Of numbers and times; `which` says least or greatest, and `choose` takes it of two arrays."""
 
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        return ("Integer", "Decimal", "Double", "Timestamp")
+    kinds: ClassVar[tuple[str, ...]] = ("Integer", "Decimal", "Double", "Timestamp")
+    which: ClassVar[str]
+    choose: ClassVar[np.ufunc]
 
     @property
     def dtype(self) -> pl.DataType:
@@ -85,11 +82,6 @@ class _Extreme(_OfOne):
     @property
     def meaning(self) -> str:
         return f"the {self.which} {self.of}{in_units(self.places)}, NULL if no event of the row has one"
-
-    @property
-    @abstractmethod
-    def which(self) -> str:
-        """Least or greatest."""
 
     @property
     def plain(self) -> tuple[PlainColumn, ...]:
@@ -112,13 +104,13 @@ class _Extreme(_OfOne):
         found[_KNOWN], found[_NUMBER] = column.is_not_null().to_numpy(), items
         return found
 
-    def _fold(self, items: NDArray[Any], groups: Groups, choose: np.ufunc) -> pl.Series:
+    def fold(self, items: NDArray[Any], groups: Groups) -> pl.Series:
         known = items[items[_KNOWN]]
         ids = groups.ids[items[_KNOWN]]
         values, is_known = np.zeros(groups.count, items.dtype[_NUMBER]), np.zeros(groups.count, np.bool_)
         # Each group begins with one of its own values.
         values[ids], is_known[ids] = known[_NUMBER], True
-        choose.at(values, ids, known[_NUMBER])
+        self.choose.at(values, ids, known[_NUMBER])
         column = pl.Series(self.name, values).cast(self.dtype)
         return column.set(pl.Series(~is_known), None) if not is_known.all() else column
 
@@ -129,13 +121,8 @@ class Min(_Extreme):
 
     sql_merge: ClassVar[LiteralString] = "min({0})"
     sql_add: ClassVar[LiteralString] = "least({0}, {1})"
-
-    @property
-    def which(self) -> str:
-        return "least"
-
-    def fold(self, items: NDArray[Any], groups: Groups) -> pl.Series:
-        return self._fold(items, groups, np.minimum)
+    which: ClassVar[str] = "least"
+    choose: ClassVar[np.ufunc] = np.minimum
 
 
 @dataclass(frozen=True)
@@ -144,13 +131,8 @@ class Max(_Extreme):
 
     sql_merge: ClassVar[LiteralString] = "max({0})"
     sql_add: ClassVar[LiteralString] = "greatest({0}, {1})"
-
-    @property
-    def which(self) -> str:
-        return "greatest"
-
-    def fold(self, items: NDArray[Any], groups: Groups) -> pl.Series:
-        return self._fold(items, groups, np.maximum)
+    which: ClassVar[str] = "greatest"
+    choose: ClassVar[np.ufunc] = np.maximum
 
 
 @dataclass(frozen=True)
@@ -163,13 +145,15 @@ class _ByTime(_OfOne):
     time: str = ""
     """The event's time, which the stream fills in."""
 
+    kinds: ClassVar[tuple[str, ...]] = tuple(_SQL_TYPES)
+    which: ClassVar[str]
+    """First or last."""
+    sign: ClassVar[int]
+    """What makes what is chosen the greatest."""
+
     dtype: ClassVar[pl.DataType] = pl.String()
     sql_type: ClassVar[LiteralString] = "text"
     sql_size: ClassVar[LiteralString] = "({0} IS NOT NULL)::int::bigint"
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        return tuple(_SQL_TYPES)
 
     @property
     def reads(self) -> list[str]:
@@ -177,11 +161,6 @@ class _ByTime(_OfOne):
 
     def bound(self, stream: Stream) -> Self:
         return replace(super().bound(stream), time=stream.time)
-
-    @property
-    @abstractmethod
-    def which(self) -> str:
-        """First or last."""
 
     @property
     def meaning(self) -> str:
@@ -233,11 +212,6 @@ class _ByTime(_OfOne):
         chosen = pl.Series(self.name, [None], dtype=pl.String).new_from_index(0, groups.count)
         return chosen.scatter(found["id"], found["text"]) if len(found) else chosen
 
-    @property
-    @abstractmethod
-    def sign(self) -> int:
-        """What makes what is chosen the greatest."""
-
 
 @dataclass(frozen=True)
 class First(_ByTime):
@@ -245,14 +219,8 @@ class First(_ByTime):
 
     sql_merge: ClassVar[LiteralString] = 'min({0} COLLATE "C")'
     sql_add: ClassVar[LiteralString] = 'least({0} COLLATE "C", {1} COLLATE "C")'
-
-    @property
-    def which(self) -> str:
-        return "first"
-
-    @property
-    def sign(self) -> int:
-        return -1
+    which: ClassVar[str] = "first"
+    sign: ClassVar[int] = -1
 
 
 @dataclass(frozen=True)
@@ -261,14 +229,8 @@ class Last(_ByTime):
 
     sql_merge: ClassVar[LiteralString] = 'max({0} COLLATE "C")'
     sql_add: ClassVar[LiteralString] = 'greatest({0} COLLATE "C", {1} COLLATE "C")'
-
-    @property
-    def which(self) -> str:
-        return "last"
-
-    @property
-    def sign(self) -> int:
-        return 1
+    which: ClassVar[str] = "last"
+    sign: ClassVar[int] = 1
 
 
 def _spelled(value: str | int | float | bool) -> str:

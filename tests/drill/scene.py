@@ -47,9 +47,9 @@ class Scene(Ground):
     `before` is where the speed layer stood at rest before it. A fault that loses records of Kafka sets `plan` and
     `archived`, as loss.Loss has them, and `shifts`, by which Braid counts from then on; one that loses records of HDFS
     sets `gap`, one that loses the database `anew_s`, and one that takes events back the site `taken_back` that all of them
-    name; one that has a file sent sets `file`. What goes `beside` ends when
-    the readers do. Readers look at `site` and at `other_site`. `during` says of a moment what was
-    going on then; what is wrong, and what was measured, goes to `complaints` and `figures`.
+    name; one that has a file sent sets `file`. What goes `beside` ends when the readers do. Readers look at `site` and at
+    `other_site`. `during` says of a moment what was going on then; what is wrong, and what was measured, goes to
+    `complaints` and `figures`.
     """
 
     reader: Reader
