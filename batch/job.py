@@ -276,21 +276,23 @@ def send_merged(stream: Stream, blocks: DayBlocks, sent: Iterable[Sent]) -> Iter
         held_bytes += frame.estimated_size()
         # guard: a task merges what fits into memory
         if held_bytes > _MERGE_BYTES:
-            outputs = {output: [merged(output, frames, stream)] for output, frames in outputs.items()}
-            held_bytes = sum(frames[0].estimated_size() for frames in outputs.values())
+            rows_of = {output: merged(output, frames, stream) for output, frames in outputs.items()}
+            held_bytes = sum(rows.estimated_size() for rows in rows_of.values())
+            outputs = {output: [rows] for output, rows in rows_of.items()}
             if held_bytes > _MERGE_BYTES // 2:
-                yield from _to_writers(stream, blocks, outputs)
+                yield from _to_writers(stream, blocks, rows_of.items())
                 outputs, held_bytes = {}, 0.0
     if suspects:
         for output, rows in fold(pl.concat(suspects), stream).items():
             outputs.setdefault(output, []).append(rows)
-    yield from _to_writers(stream, blocks, outputs)
+    # One after the other: all at once they would be twice as much.
+    yield from _to_writers(stream, blocks, ((output, merged(output, frames, stream)) for output, frames in outputs.items()))
 
 
-def _to_writers(stream: Stream, blocks: DayBlocks, outputs: Mapping[str, Sequence[pl.DataFrame]]) -> Iterator[Sent]:
+def _to_writers(stream: Stream, blocks: DayBlocks, rows_of: Iterable[tuple[str, pl.DataFrame]]) -> Iterator[Sent]:
     names = outputs_of(stream)
-    for output, frames in outputs.items():
-        rows_and_block = merged(output, frames, stream).with_columns(blocks.number(day_of(output)).alias("of_block"))
+    for output, all_rows in rows_of:
+        rows_and_block = all_rows.with_columns(blocks.number(day_of(output)).alias("of_block"))
         for (block,), rows in rows_and_block.partition_by("of_block", as_dict=True, include_key=False).items():
             # One busy day's outputs are written by different tasks.
             yield block * len(names) + names.index(output), (block, output, packed(rows))
